@@ -1,0 +1,361 @@
+"""Every setting: its type and what it means. The values stand in `conf/base.yaml`.
+
+Settings are read from `conf/base.yaml`, then `conf/<env>.yaml`, then `--set key=value`; the
+result is frozen. An unknown key is refused with the nearest known name.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import pandas as pd
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+)
+
+from habitus.errors import SettingsError, nearest
+
+
+def _duration(value: object) -> object:
+    return pd.Timedelta(value).to_pytimedelta() if isinstance(value, str) else value
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("a duration must be longer than nothing")
+    return value
+
+
+def _in_words(value: timedelta) -> str:
+    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds")):
+        if value.total_seconds() % unit == 0:
+            return f"{int(value.total_seconds() // unit)} {name}"
+    return str(value)
+
+
+def _no_number(value: object) -> object:
+    if isinstance(value, int | float):
+        raise ValueError("a time is written like 2026-01-31 or 2026-01-31T12:00:00")
+    return value
+
+
+def _utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    AfterValidator(_positive),
+    PlainSerializer(_in_words, when_used="always"),
+]
+Time = Annotated[datetime, BeforeValidator(_no_number), AfterValidator(_utc)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+Model = TypeVar("Model", bound=BaseModel)
+UnitKind = Literal["session", "event"]
+FieldName = Literal[
+    "action",
+    "category",
+    "outcome",
+    "channel",
+    "gap",
+    "amount",
+    "hour",
+    "new_device",
+    "new_network",
+    "new_counterparty",
+]
+DetectorName = Literal["behaviour", "markov", "isolation_forest"]
+
+
+class Frozen(BaseModel):
+    """A settings section: immutable, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class LakeSettings(Frozen):
+    """Where the tables are."""
+
+    root: str = Field(
+        description="Folder or URI of the lake: its tables (unless a metastore names them), "
+        "model artefacts, reports and MLflow runs."
+    )
+    catalog: str | None = Field(description="Metastore catalog; none for tables by path.")
+    schema_name: str | None = Field(
+        alias="schema", description="Metastore schema; none for tables by path."
+    )
+
+
+class SparkSettings(Frozen):
+    """The Spark session, where spark-submit has not already decided it."""
+
+    master: str = Field(description="Spark master when not started by spark-submit.")
+    driver_memory: str = Field(description="JVM heap of the driver when not spark-submitted.")
+    shuffle_partitions: int = Field(
+        ge=1, description="Partitions of a shuffle before adaptive execution merges small ones."
+    )
+    options: dict[str, str] = Field(description="Further Spark options, by their full names.")
+
+
+class SimulateSettings(Frozen):
+    """The simulated shop."""
+
+    output: str = Field(description="Folder that receives `events/` and `labels/`.")
+    start: Time = Field(description="First day.")
+    days: int = Field(ge=2, description="Days of traffic.")
+    users: int = Field(ge=10, description="Honest shoppers.")
+    items: int = Field(ge=10, description="Items in the catalogue.")
+    sellers: int = Field(ge=2, description="Sellers, the counterparties of purchases.")
+    sessions_per_user_per_day: float = Field(gt=0, description="Mean over shoppers and days.")
+    promotion_day: int | None = Field(
+        description="Day, counted from 0, with a promotion; none for no promotion."
+    )
+    promotion_traffic: float = Field(ge=1, description="Traffic of the promotion's peak hours.")
+    attack_share: Share = Field(description="Sessions of attackers, as a share of all sessions.")
+    stealth: Share = Field(description="How far attackers imitate shoppers: 0 not, 1 fully.")
+    mess: Share = Field(
+        description="Share of rows that are duplicated, late, incomplete, malformed or skewed."
+    )
+
+
+class SessionSettings(Frozen):
+    """What a session is."""
+
+    gap: Duration = Field(description="A longer pause than this starts a new session.")
+    by: Literal["gap", "hint", "both"] = Field(
+        description="Split at gaps, at the source's own session id, or at either."
+    )
+    max_events: int = Field(ge=2, description="Events after which a session is closed.")
+    max_duration: Duration = Field(description="Duration after which a session is closed.")
+
+
+class FeatureSettings(Frozen):
+    """One entity's history: every measure over every window becomes one feature."""
+
+    entity: Literal["user", "counterparty", "device", "network"] = Field(
+        description="Whose history is summarised."
+    )
+    windows: tuple[Duration, ...] = Field(min_length=1, description="How far back to look.")
+    measures: tuple[Literal["count", "sum", "mean", "max", "failures", "users", "risk"], ...] = (
+        Field(
+            min_length=1,
+            description="Of the entity's events: how many; sum, mean and maximum of the amount; "
+            "how many failed; how many distinct users; share labelled as anomalous by then.",
+        )
+    )
+
+
+class SequenceSettings(Frozen):
+    """How events become tokens."""
+
+    fields: tuple[FieldName, ...] = Field(
+        min_length=1, description="What is encoded of each event; `action` must be among them."
+    )
+    vocabulary_size: int = Field(
+        ge=4, description="Values kept per field, the most frequent first."
+    )
+    rare_below: int = Field(
+        ge=1, description="Values seen less often than this in training count as rare."
+    )
+    bins: int = Field(ge=2, description="Quantile bins of a numeric field.")
+    history: int = Field(
+        ge=1, description="Events that an event unit is judged by, itself included."
+    )
+
+
+class SplitSettings(Frozen):
+    """Which units train, which validate, which test: by time, never at random."""
+
+    train_until: Time | Share = Field(description="A time, or a share of the time span.")
+    validation_until: Time | Share = Field(description="A time, or a share of the time span.")
+    calibration_share: Share = Field(
+        description="Share of the validation span, its end, kept for calibration."
+    )
+
+
+class BehaviourSettings(Frozen):
+    """The shape of the behaviour language model."""
+
+    embedding: int = Field(ge=1, description="Width of the embedding of each field.")
+    hidden: int = Field(ge=1, description="Units of the LSTM.")
+    dropout: float = Field(ge=0, lt=1, description="Dropout before the output heads.")
+
+
+class TrainSettings(Frozen):
+    """How the models are fitted."""
+
+    workers: int = Field(ge=1, description="Training processes; more than 1 go through Horovod.")
+    start_timeout: Duration = Field(description="How long workers may take to start.")
+    epochs: int = Field(ge=1, description="Most passes over the training units.")
+    patience: int = Field(ge=1, description="Epochs without progress before training stops.")
+    batch_size: int = Field(ge=1, description="Units per step and worker.")
+    learning_rate: float = Field(gt=0, description="First learning rate; cosine decay to a tenth.")
+    minimum_units: int = Field(ge=1, description="Fewer training units than this are refused.")
+    sample: int = Field(
+        ge=1, description="Most units read by detectors that are fitted in one process."
+    )
+    behaviour: BehaviourSettings
+
+
+class ScoreSettings(Frozen):
+    """Which units are scored, and by which models."""
+
+    from_time: Time | None = Field(alias="from", description="First time; none: after validation.")
+    until: Time | None = Field(description="End time, not included; none: all there is.")
+    batch_size: int = Field(ge=1, description="Units scored together; of like length.")
+
+
+class AlertSettings(Frozen):
+    """Which scored units become flags."""
+
+    detector: DetectorName = Field(description="The detector whose scores are flagged.")
+    budget_per_day: int = Field(ge=1, description="Most flags a day, the strangest first.")
+    false_positive_rate: float = Field(gt=0, le=1, description="Largest p-value that is flagged.")
+    reasons: int = Field(ge=1, description="Reasons kept per flag.")
+
+
+class EvaluateSettings(Frozen):
+    """How detectors are compared."""
+
+    bootstrap: int = Field(ge=10, description="Resamples behind each interval.")
+    confidence: float = Field(gt=0, lt=1, description="Coverage of each interval.")
+
+
+class TrackingSettings(Frozen):
+    """Where MLflow keeps its runs."""
+
+    uri: str | None = Field(description="MLflow tracking URI; none: a local store in the lake.")
+    experiment: str = Field(description="Experiment that training runs are filed under.")
+
+
+class Settings(Frozen):
+    """Everything that can be set."""
+
+    seed: int = Field(ge=0, description="Seed of everything random.")
+    unit: UnitKind = Field(description="What is judged: sessions, or single events.")
+    segment: str = Field(
+        description="SQL expression over `sequences` naming the segment that a unit is "
+        "calibrated within."
+    )
+    detectors: tuple[DetectorName, ...] = Field(min_length=1, description="Detectors to fit.")
+    lake: LakeSettings
+    spark: SparkSettings
+    simulate: SimulateSettings
+    sessions: SessionSettings
+    features: tuple[FeatureSettings, ...]
+    sequences: SequenceSettings
+    split: SplitSettings
+    train: TrainSettings
+    score: ScoreSettings
+    alerts: AlertSettings
+    evaluate: EvaluateSettings
+    tracking: TrackingSettings
+
+
+def configuration_folder() -> Path:
+    """The folder that holds `base.yaml`: $HABITUS_CONF, the checkout's, or the package's."""
+    if folder := os.environ.get("HABITUS_CONF"):
+        return Path(folder)
+    package = Path(__file__).parent
+    checkout = package.parents[1] / "conf"
+    return checkout if (checkout / "base.yaml").exists() else package / "conf"
+
+
+def load_settings(environment: str | None = None, overrides: Sequence[str] = ()) -> Settings:
+    """Read the base settings, those of the environment, then `key=value` overrides.
+
+    Raises:
+        SettingsError: A file is missing, or a key or value does not fit.
+    """
+    folder = configuration_folder()
+    layers = [folder / "base.yaml"]
+    if environment is not None:
+        layers.append(folder / f"{environment}.yaml")
+    values: dict[str, Any] = {}
+    for path in layers:
+        values = _merged(values, read_yaml(path))
+    for override in overrides:
+        values = _merged(values, _nested(override))
+    place = " < ".join([*(str(path) for path in layers), *(["--set"] if overrides else [])])
+    return parse(Settings, values, place)
+
+
+def parse(model: type[Model], values: Mapping[str, Any], place: str) -> Model:
+    """Build the model, turning the first thing that does not fit into a SettingsError."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            known = _known_names(model, fault["loc"][:-1])
+            problem, mend = f"unknown setting {key!r}", nearest(str(fault["loc"][-1]), known)
+        elif fault["type"] == "missing":
+            problem, mend = f"setting {key!r} is missing", "Give it a value."
+        else:
+            problem = f"setting {key!r} is {fault['input']!r}"
+            mend = f"{fault['msg']}."
+        raise SettingsError(place, problem, mend) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        names = [found.stem for found in path.parent.glob("*.yaml")]
+        raise SettingsError(str(path), "no such file", nearest(path.stem, names)) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(str(path), f"not readable as YAML: {reason}", "Mend it.") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(str(path), f"holds {values!r}", "It must hold keys and values.")
+    return values
+
+
+def _nested(override: str) -> dict[str, Any]:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise SettingsError("--set", f"{override!r} is no setting", "Write key=value.")
+    try:
+        value: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError("--set", f"{text!r} is no YAML value", "Quote it.") from error
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merged(base: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in above.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            merged[key] = _merged(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _known_names(model: type[BaseModel], location: Iterable[int | str]) -> list[str]:
+    for part in location:
+        if isinstance(part, int):
+            continue
+        inner = model.model_fields[part].annotation
+        inner = next(iter(getattr(inner, "__args__", ())), inner)
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,0 +1,61 @@
+"""What every detector can do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from habitus.domain.units import Units
+from habitus.domain.vocabulary import Vocabulary
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing that makes a unit strange.
+
+    Args:
+        event_index: Index of the event within the unit; none when the unit as a whole is meant.
+        field: Field or feature.
+        observed: What was seen, in words.
+        expected: Likelier values with their probabilities, the likeliest first.
+        surprise: How unlikely, in bits.
+        share: Share of all the unit's surprise, 0 to 1.
+    """
+
+    event_index: int | None
+    field: str
+    observed: str
+    expected: tuple[tuple[str, float], ...]
+    surprise: float
+    share: float
+
+
+class Detector(Protocol):
+    """Finds units that do not fit."""
+
+    name: ClassVar[str]
+
+    def score(self, units: Units) -> Scores:
+        """[N] how strange each unit is; higher is stranger."""
+        ...
+
+    def explain(self, units: Units, count: int) -> list[list[Reason]]:
+        """The first `count` reasons of each unit, the strongest first."""
+        ...
+
+    def to_files(self) -> dict[str, bytes]:
+        """Everything needed to score again, as files by name. Never pickle."""
+        ...
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes], vocabulary: Vocabulary) -> Self:
+        """Read what `to_files` wrote. Nothing in the files is executed.
+
+        Raises:
+            ArtefactError: A file is missing, damaged, or made for another vocabulary.
+        """
+        ...

@@ -1,0 +1,53 @@
+"""The Spark session."""
+
+import os
+
+from pyspark.sql import SparkSession
+
+from habitus.config import SparkSettings
+
+# What habitus relies on wherever it runs; conf/spark-defaults.conf holds what a cluster may change.
+_ALWAYS = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    # Times come from data and mean the same everywhere.
+    "spark.sql.session.timeZone": "UTC",
+    # A malformed value becomes null and the row is rejected with its reason, not the whole job.
+    "spark.sql.ansi.enabled": "false",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # Python workers would otherwise each start as many threads as the machine has cores.
+    "spark.executorEnv.OMP_NUM_THREADS": "1",
+}
+_LOCAL = {
+    "spark.ui.enabled": "false",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.ui.showConsoleProgress": "false",
+    # One Delta snapshot is a few hundred rows on a laptop; the default is 50 tasks for it.
+    "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.sql.warehouse.dir": ".spark-warehouse",
+}
+
+
+def submitted() -> bool:
+    """Whether spark-submit started this process, and so decided master and memory."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def start_spark(settings: SparkSettings, name: str) -> SparkSession:
+    """Start Spark, or join the session that is already running.
+
+    Raises:
+        SettingsError: Delta's jars are not on Spark's class path.
+    """
+    options = dict(_ALWAYS)
+    if not submitted():
+        options |= _LOCAL | {
+            "spark.master": settings.master,
+            "spark.driver.memory": settings.driver_memory,
+            "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
+        }
+    builder = SparkSession.builder.appName(f"habitus {name}")
+    for key, value in (options | settings.options).items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()

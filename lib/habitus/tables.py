@@ -1,0 +1,333 @@
+"""Every table of the lake, declared once.
+
+A declaration creates the Delta table, checks frames before they are written, and prints the
+table reference. Names and columns are a contract that readers rely on.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pyspark.sql.types import DataType, StructField, StructType, _parse_datatype_string
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name, Spark SQL type, meaning, and whether it always has a value."""
+
+    name: str
+    type: str
+    comment: str
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its columns, key, checks and clustering.
+
+    Args:
+        name: Name in the lake.
+        comment: What one row is.
+        columns: All columns, in order.
+        key: Columns that identify a row; empty where rows have no identity.
+        checks: Condition by name that every row fulfils (Spark SQL).
+        cluster_by: Columns that readers filter by; Delta keeps like values together.
+    """
+
+    name: str
+    comment: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+    checks: Mapping[str, str] = field(default_factory=dict)
+    cluster_by: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in order."""
+        return [column.name for column in self.columns]
+
+    def schema(self) -> StructType:
+        """The Spark schema. Needs a running Spark session, which parses the types."""
+        return StructType(
+            [
+                StructField(
+                    column.name,
+                    _parse_datatype_string(column.type),
+                    not column.required,
+                    {"comment": column.comment},
+                )
+                for column in self.columns
+            ]
+        )
+
+    def faults(self, schema: StructType) -> list[str]:
+        """What keeps rows of this schema from being the table's, in words; empty when nothing."""
+        given: dict[str, DataType] = {part.name: part.dataType for part in schema.fields}
+        faults = []
+        for declared in self.schema().fields:
+            found = given.pop(declared.name, None)
+            if found is None:
+                faults.append(f"column {declared.name!r} is missing")
+            elif found.simpleString() != declared.dataType.simpleString():
+                faults.append(
+                    f"column {declared.name!r} is {found.simpleString()}, "
+                    f"not {declared.dataType.simpleString()}"
+                )
+        return faults + [f"column {name!r} is not declared" for name in given]
+
+
+_KIND = Column("unit_kind", "string", "What was judged: event, session or user.", required=True)
+_UNIT = Column("unit_id", "string", "Id of the session or event judged.", required=True)
+_USER = Column("user_id", "string", "Whose behaviour it is.", required=True)
+_KINDS = {"unit_kind_is_known": "unit_kind in ('event', 'session', 'user')"}
+_MODEL = Column("model_id", "string", "The model: detector and fingerprint.", required=True)
+
+_EVENT_FIELDS: tuple[Column, ...] = (
+    Column("event_time", "timestamp", "When it happened, UTC.", required=True),
+    Column("action", "string", "What the user did, in lower case.", required=True),
+    Column("item_id", "string", "Item it was done to."),
+    Column("category", "string", "Category of the item."),
+    Column("counterparty_id", "string", "Seller, merchant or terminal on the other side."),
+    Column("amount", "double", "Money involved, in the source's currency."),
+    Column("outcome", "string", "How it ended: success, failure, ..."),
+    Column("device_id", "string", "Device it was done with."),
+    Column("network", "string", "Network it came from."),
+    Column("channel", "string", "web, app, ..."),
+)
+
+EVENTS = Table(
+    name="events",
+    comment="One thing a user did.",
+    columns=(
+        Column("event_id", "string", "The source's id, or a hash of the content.", required=True),
+        _USER,
+        *_EVENT_FIELDS,
+        Column("session_hint", "string", "The source's own session id."),
+        Column("attributes", "map<string,string>", "What else the source says.", required=True),
+        Column("source", "string", "Name of the source mapping.", required=True),
+        Column("ingested_at", "timestamp", "Start of the run that wrote it.", required=True),
+        Column("event_date", "date", "Day of event_time, UTC.", required=True),
+    ),
+    key=("event_id",),
+    cluster_by=("event_date", "user_id"),
+)
+
+EVENTS_REJECTED = Table(
+    name="events_rejected",
+    comment="One source row that is not a valid event.",
+    columns=(
+        Column("rejected_id", "string", "Hash of source and row.", required=True),
+        Column("source", "string", "Name of the source mapping.", required=True),
+        Column("raw", "string", "The row as JSON.", required=True),
+        Column("reasons", "array<string>", "Every rule the row breaks.", required=True),
+        Column("ingested_at", "timestamp", "Start of the run that wrote it.", required=True),
+    ),
+    key=("rejected_id",),
+    checks={"a_reason_is_given": "size(reasons) > 0"},
+)
+
+LABELS = Table(
+    name="labels",
+    comment="What became known about a unit, and when.",
+    columns=(
+        _KIND,
+        _UNIT,
+        Column("label", "boolean", "Whether the unit is anomalous.", required=True),
+        Column("kind", "string", "Kind of anomaly, e.g. account_takeover."),
+        Column("known_at", "timestamp", "When this became known.", required=True),
+        Column("source", "string", "Who said so.", required=True),
+    ),
+    key=("unit_kind", "unit_id", "known_at"),
+    checks=_KINDS,
+    cluster_by=("unit_id",),
+)
+
+_SESSION_EVENT = ", ".join(
+    ["event_id: string"]
+    + [f"{column.name}: {column.type}" for column in _EVENT_FIELDS]
+    + ["new_device: boolean", "new_network: boolean", "new_counterparty: boolean"]
+)
+
+SESSIONS = Table(
+    name="sessions",
+    comment="Events of one user without a long pause between them.",
+    columns=(
+        Column("session_id", "string", "Hash of user and first event.", required=True),
+        _USER,
+        Column("started_at", "timestamp", "Time of the first event.", required=True),
+        Column("ended_at", "timestamp", "Time of the last event.", required=True),
+        Column("duration_s", "double", "Seconds from first to last event.", required=True),
+        Column("n_events", "int", "Number of events.", required=True),
+        Column("closed", "boolean", "Whether no later event can join.", required=True),
+        Column("end_reason", "string", "gap, hint, cap or open.", required=True),
+        Column("n_actions", "map<string,int>", "Events by action.", required=True),
+        Column("n_items", "int", "Distinct items.", required=True),
+        Column("amount_sum", "double", "Sum of the amounts, 0 for none.", required=True),
+        Column("event_ids", "array<string>", "Its events, in order.", required=True),
+        Column(
+            "events",
+            f"array<struct<{_SESSION_EVENT}>>",
+            "Its events in order, with what was new to the user at each.",
+            required=True,
+        ),
+        Column("session_date", "date", "Day of started_at, UTC.", required=True),
+    ),
+    key=("session_id",),
+    checks={
+        "ends_after_start": "ended_at >= started_at",
+        "end_reason_is_known": "end_reason in ('gap', 'hint', 'cap', 'open')",
+    },
+    cluster_by=("session_date", "user_id"),
+)
+
+
+def features(names: Iterable[str]) -> Table:
+    """The `features` table with these feature columns."""
+    return Table(
+        name="features",
+        comment="What was known about a unit's entities just before it.",
+        columns=(
+            _KIND,
+            _UNIT,
+            _USER,
+            Column("as_of", "timestamp", "Only earlier events count.", required=True),
+            *(Column(name, "double", "Feature declared in settings.") for name in names),
+        ),
+        key=("unit_kind", "unit_id"),
+        checks=_KINDS,
+        cluster_by=("as_of",),
+    )
+
+
+def sequences(fields: Iterable[str]) -> Table:
+    """The `sequences` table with one token array for each of these fields."""
+    return Table(
+        name="sequences",
+        comment="A unit as arrays, ready for training and scoring.",
+        columns=(
+            _UNIT,
+            _KIND,
+            _USER,
+            Column("started_at", "timestamp", "Time of the first scored event.", required=True),
+            Column("ended_at", "timestamp", "Time of the last scored event.", required=True),
+            Column("n_events", "int", "Length of the arrays.", required=True),
+            Column("scored_from", "int", "Index of the first scored event.", required=True),
+            Column("closed", "boolean", "Whether the last event ends the unit.", required=True),
+            *(
+                Column(name, "array<int>", f"Tokens of the {name}.", required=True)
+                for name in fields
+            ),
+            Column("amounts", "array<float>", "Amounts, 0 where none.", required=True),
+            Column("gaps", "array<float>", "Seconds since the event before.", required=True),
+            Column("context", "array<float>", "The unit's features, in order.", required=True),
+            Column("event_ids", "array<string>", "Ids of the events.", required=True),
+            Column("event_times", "array<timestamp>", "Times of the events.", required=True),
+            Column("event_date", "date", "Day of started_at, UTC.", required=True),
+            Column("vocabulary_id", "string", "Vocabulary of the tokens.", required=True),
+        ),
+        key=("unit_id",),
+        checks=_KINDS,
+        cluster_by=("event_date",),
+    )
+
+
+_SCORE: tuple[Column, ...] = (
+    _KIND,
+    _UNIT,
+    _USER,
+    Column("event_time", "timestamp", "Start of the unit.", required=True),
+    Column("score", "double", "Higher is stranger; comparable within a model.", required=True),
+    Column("p_value", "double", "Share of normal units at least as strange.", required=True),
+    Column("segment", "string", "What the p-value compares with.", required=True),
+)
+_SCORED: tuple[Column, ...] = (
+    Column("scored_at", "timestamp", "Start of the run that scored it.", required=True),
+    Column("event_date", "date", "Day of event_time, UTC.", required=True),
+)
+_P_VALUE = {"p_value_is_a_share": "p_value > 0 and p_value <= 1"}
+
+SCORES = Table(
+    name="scores",
+    comment="How strange a model finds a unit.",
+    columns=(*_SCORE, _MODEL, *_SCORED),
+    key=("unit_kind", "unit_id", "model_id"),
+    checks=_P_VALUE | _KINDS,
+    cluster_by=("event_date",),
+)
+
+REASON = (
+    "rank: int, event_index: int, event_id: string, event_time: timestamp, field: string, "
+    "observed: string, expected: array<struct<value: string, probability: double>>, "
+    "surprise: double, share: double"
+)
+
+ANOMALIES = Table(
+    name="anomalies",
+    comment="A unit worth a look, with reasons and a decision.",
+    columns=(
+        *_SCORE,
+        Column("severity", "string", "low, medium, high or critical.", required=True),
+        Column("reasons", f"array<struct<{REASON}>>", "What is strange, most first.", True),
+        Column("summary", "string", "The reasons in one sentence.", required=True),
+        Column("decision", "string", "What to do.", required=True),
+        Column("suppressed_by", "string", "What keeps it from being shown; none if nothing."),
+        Column("status", "string", "Where its handling stands; open at first.", required=True),
+        _MODEL,
+        Column("run_id", "string", "The scoring run.", required=True),
+        *_SCORED,
+    ),
+    key=("unit_kind", "unit_id", "model_id"),
+    checks=_P_VALUE
+    | _KINDS
+    | {"severity_is_known": "severity in ('low', 'medium', 'high', 'critical')"},
+    cluster_by=("event_date",),
+)
+
+EVALUATIONS = Table(
+    name="evaluations",
+    comment="One figure of one model on one kind of anomaly in the test period.",
+    columns=(
+        _MODEL,
+        Column("detector", "string", "Name of the detector.", required=True),
+        Column("kind", "string", "Kind of anomaly, or all.", required=True),
+        Column("measure", "string", "auc, average_precision, recall_at_...", required=True),
+        Column("value", "double", "The figure; none where it is not defined."),
+        Column("low", "double", "Lower end of its bootstrap interval."),
+        Column("high", "double", "Upper end of its bootstrap interval."),
+        Column("units", "bigint", "Units judged.", required=True),
+        Column("anomalous", "bigint", "Units labelled as this kind.", required=True),
+    ),
+    key=("model_id", "kind", "measure"),
+)
+
+RUNS = Table(
+    name="runs",
+    comment="One run of one job.",
+    columns=(
+        Column("run_id", "string", "Random id.", required=True),
+        Column("job", "string", "Name of the job.", required=True),
+        Column("started_at", "timestamp", "Start, by the clock.", required=True),
+        Column("ended_at", "timestamp", "End, by the clock; none while it runs."),
+        Column("status", "string", "running, done or failed.", required=True),
+        Column("inputs", "map<string,bigint>", "Tables read, with versions.", required=True),
+        Column("outputs", "map<string,bigint>", "Tables written, with versions.", required=True),
+        Column("rows_in", "map<string,bigint>", "Rows read by name.", required=True),
+        Column("rows_out", "map<string,bigint>", "Rows written by name.", required=True),
+        Column("settings", "string", "Resolved settings as JSON.", required=True),
+        Column("error", "string", "Why it failed."),
+    ),
+    key=("run_id",),
+    checks={"status_is_known": "status in ('running', 'done', 'failed')"},
+)
+
+
+def reference(tables: Iterable[Table]) -> str:
+    """The tables as Markdown, for people who query them."""
+    parts = []
+    for table in tables:
+        key = ", ".join(f"`{name}`" for name in table.key) or "none"
+        rows = [f"| `{c.name}` | `{c.type}` | {c.comment} |" for c in table.columns]
+        parts.append(
+            f"### {table.name}\n\n{table.comment} Key: {key}.\n\n"
+            "| column | type | meaning |\n| --- | --- | --- |\n" + "\n".join(rows)
+        )
+    return "\n\n".join(parts)
