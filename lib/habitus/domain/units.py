@@ -56,7 +56,8 @@ class Units:
     @cached_property
     def position(self) -> npt.NDArray[np.int64]:
         """[M] index of each event within its unit."""
-        return np.arange(self.offsets[-1]) - self.offsets[self.unit_of_event]
+        events: npt.NDArray[np.int64] = np.arange(self.offsets[-1], dtype=np.int64)
+        return events - self.offsets[:-1][self.unit_of_event]
 
     @cached_property
     def scored(self) -> npt.NDArray[np.bool_]:
