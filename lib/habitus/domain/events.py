@@ -1,0 +1,162 @@
+"""From a source's rows to canonical events, rejected rows and labels."""
+
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from habitus.domain.mapping import REQUIRED, LabelFileMapping, SourceMapping
+from habitus.tables import EVENTS, EVENTS_REJECTED, LABELS
+
+CORRUPT = "_corrupt_record"
+_RAW, _REASONS, _LABEL, _LABEL_KIND = "_raw", "_reasons", "_label", "_label_kind"
+# A separator no text holds, so that ("ab", "c") and ("a", "bc") differ.
+_SEPARATOR, _ABSENT = "\x1f", "\x00"
+_IDENTITY = (
+    "user_id event_time action item_id category counterparty_id amount outcome device_id network "
+    "channel session_hint"
+).split()
+
+
+def judge(rows: DataFrame, mapping: SourceMapping, ingested_at: datetime) -> DataFrame:
+    """Add to every source row its canonical columns and the reasons why it is no event.
+
+    Args:
+        rows: The source's rows; a column `_corrupt_record`, if any, marks malformed ones.
+        mapping: What the columns mean and what is valid.
+        ingested_at: Start of the run.
+
+    Returns:
+        The columns of `events`, and `_raw` (the row as JSON), `_reasons` (array<string>, empty
+        for a valid row), `_label` and `_label_kind`.
+    """
+    source = F.to_json(F.struct(*[F.col(f"`{name}`") for name in rows.columns]))
+    mapped = rows.select(
+        source.alias(_RAW),
+        (F.col(CORRUPT).isNotNull() if CORRUPT in rows.columns else F.lit(False)).alias("_bad"),
+        _label(mapping),
+        F.expr(mapping.label.kind if mapping.label else "null").cast("string").alias(_LABEL_KIND),
+        *(_canonical(name, type_, mapping) for name, type_ in _types().items()),
+    )
+    identified = mapped.withColumns(
+        {
+            "event_id": F.coalesce("event_id", _hash(mapping.name, _IDENTITY)),
+            "attributes": F.coalesce("attributes", F.expr("map()").cast("map<string,string>")),
+            "source": F.lit(mapping.name),
+            "ingested_at": F.lit(ingested_at),
+            "event_date": F.to_date("event_time"),
+        }
+    )
+    return identified.select(
+        *EVENTS.names, _RAW, _reasons(mapping).alias(_REASONS), _LABEL, _LABEL_KIND
+    )
+
+
+def valid_events(judged: DataFrame) -> DataFrame:
+    """The valid rows as `events`, each `event_id` once.
+
+    Of rows with the same id the first by content is kept, so that the choice does not hang on
+    the order of the input.
+    """
+    content = F.struct(*[F.col(name).cast("string") for name in _IDENTITY])
+    rest = [name for name in EVENTS.names if name != "event_id"]
+    chosen = F.min_by(F.struct(*rest), content).alias("chosen")
+    unique = _valid(judged).groupBy("event_id").agg(chosen)
+    return unique.select("event_id", *(F.col(f"chosen.{name}") for name in rest)).select(
+        *EVENTS.names
+    )
+
+
+def rejected_rows(judged: DataFrame) -> DataFrame:
+    """The rows that are no events as `events_rejected`, each once."""
+    rejected = judged.where(F.size(_REASONS) > 0)
+    return (
+        rejected.withColumn("rejected_id", F.md5(F.concat_ws(_SEPARATOR, "source", _RAW)))
+        .select(
+            "rejected_id",
+            "source",
+            F.col(_RAW).alias("raw"),
+            F.col(_REASONS).alias("reasons"),
+            "ingested_at",
+        )
+        .dropDuplicates(["rejected_id"])
+        .select(*EVENTS_REJECTED.names)
+    )
+
+
+def row_labels(judged: DataFrame, mapping: SourceMapping) -> DataFrame:
+    """The labels that valid rows carry, as `labels`, each unit once."""
+    assert mapping.label is not None, "the mapping has labels"
+    delay = F.lit(mapping.label.known_after)
+    labelled = _valid(judged).where(F.col(_LABEL).isNotNull())
+    unit = {"event": "event_id", "session": "session_hint", "user": "user_id"}
+    return (
+        labelled.groupBy(F.col(unit[mapping.label.unit_kind]).alias("unit_id"))
+        .agg(
+            F.max(_LABEL).alias("label"),
+            F.max(F.when(F.col(_LABEL), F.col(_LABEL_KIND))).alias("kind"),
+            F.max(F.col("event_time") + delay).alias("known_at"),
+        )
+        .withColumns({"unit_kind": F.lit(mapping.label.unit_kind), "source": F.lit(mapping.name)})
+        .select(*LABELS.names)
+    )
+
+
+def file_labels(rows: DataFrame, mapping: LabelFileMapping, source: str) -> DataFrame:
+    """The labels of a label file, as `labels`, each key once; rows without a key are left out."""
+    types = {column.name: column.type for column in LABELS.columns}
+    columns = [
+        F.expr(mapping.columns.get(name, "null")).cast(types[name]).alias(name)
+        for name in LABELS.names
+        if name != "source"
+    ]
+    required = [
+        column.name for column in LABELS.columns if column.required and column.name != "source"
+    ]
+    return (
+        rows.select(*columns, F.lit(source).alias("source"))
+        .dropna(subset=required)
+        .groupBy(*LABELS.key)
+        .agg(*[F.max(name).alias(name) for name in LABELS.names if name not in LABELS.key])
+        .select(*LABELS.names)
+    )
+
+
+def _types() -> dict[str, str]:
+    derived = ("source", "ingested_at", "event_date")
+    return {column.name: column.type for column in EVENTS.columns if column.name not in derived}
+
+
+def _canonical(name: str, type_: str, mapping: SourceMapping) -> Column:
+    value = F.expr(mapping.columns.get(name, "null")).cast(type_)
+    if type_ == "string":
+        value = F.nullif(F.trim(value), F.lit(""))
+    if name == "action":
+        value = F.lower(value)
+    return value.alias(name)
+
+
+def _label(mapping: SourceMapping) -> Column:
+    return F.expr(mapping.label.value if mapping.label else "null").cast("boolean").alias(_LABEL)
+
+
+def _hash(source: str, columns: list[str]) -> Column:
+    parts = [F.coalesce(F.col(name).cast("string"), F.lit(_ABSENT)) for name in columns]
+    return F.md5(F.concat_ws(_SEPARATOR, F.lit(source), *parts))
+
+
+def _reasons(mapping: SourceMapping) -> Column:
+    rules = [F.when(F.col("_bad"), F.lit("malformed_record"))]
+    rules += [
+        F.when(F.col(name).isNull(), F.lit(f"{name}_missing_or_malformed")) for name in REQUIRED
+    ]
+    # A condition that is null (its column is absent in this row) is not broken.
+    rules += [
+        F.when(~F.coalesce(F.expr(condition), F.lit(True)), F.lit(name))
+        for name, condition in mapping.valid.items()
+    ]
+    return F.array_compact(F.array(*rules))
+
+
+def _valid(judged: DataFrame) -> DataFrame:
+    return judged.where(F.size(_REASONS) == 0)

@@ -1,0 +1,201 @@
+"""The lake: Delta tables by path or in a metastore, created from their declarations."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import deltalake
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from habitus.config import LakeSettings
+from habitus.edges.artefacts import absolute
+from habitus.errors import InputError
+from habitus.tables import Table
+
+# Marks the tables that habitus made and may replace.
+_OWNER = "habitus.table"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a write did: rows added or changed, and the version that holds them."""
+
+    rows: int
+    version: int
+
+
+class Lake:
+    """The tables of one lake.
+
+    Args:
+        spark: The running session.
+        settings: Where the tables are.
+    """
+
+    def __init__(self, spark: SparkSession, settings: LakeSettings) -> None:
+        self._spark = spark
+        self._settings = settings
+        self.root = absolute(settings.root)
+
+    def name(self, table: Table) -> str:
+        """The table as Spark SQL names it."""
+        if self._settings.schema_name is None:
+            return f"delta.`{self.root}/{table.name}`"
+        parts = [self._settings.catalog, self._settings.schema_name, table.name]
+        return ".".join(f"`{part}`" for part in parts if part)
+
+    def exists(self, table: Table) -> bool:
+        """Whether the table is there."""
+        if self._settings.schema_name is None:
+            return DeltaTable.isDeltaTable(self._spark, f"{self.root}/{table.name}")
+        return self._spark.catalog.tableExists(self.name(table))
+
+    def version(self, table: Table) -> int:
+        """The table's latest version."""
+        history = self._delta(table).history(1).select("version").first()
+        assert history is not None, "a Delta table has a history"
+        return int(history["version"])
+
+    def read(self, table: Table, version: int | None = None) -> DataFrame:
+        """Read the table, at its latest or the given version.
+
+        Raises:
+            InputError: The table is not there or has another schema.
+        """
+        if not self.exists(table):
+            raise InputError(
+                self.name(table), "no such table", f"Run the job that writes {table.name} first."
+            )
+        reader = self._spark.read
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        frame = reader.table(self.name(table))
+        missing = [fault for fault in table.faults(frame.schema) if "not declared" not in fault]
+        if missing:
+            raise InputError(
+                self.name(table),
+                f"the table has another schema: {'; '.join(missing)}",
+                "Run the job that writes it again, with these settings.",
+            )
+        return frame
+
+    def create(self, table: Table) -> None:
+        """Create the table as declared, or finish a creation that was cut short.
+
+        Raises:
+            InputError: A table of this name has another schema.
+        """
+        if not self.exists(table):
+            self._build(table, DeltaTable.create(self._spark))
+        else:
+            self._refuse_faults(table, self._spark.read.table(self.name(table)))
+        detail = self._delta(table).detail().select("properties").first()
+        assert detail is not None, "a Delta table has details"
+        for name, condition in table.checks.items():
+            if f"delta.constraints.{name}" not in detail["properties"]:
+                self._spark.sql(
+                    f"ALTER TABLE {self.name(table)} ADD CONSTRAINT {name} CHECK ({condition})"
+                )
+
+    def overwrite(self, table: Table, frame: DataFrame) -> Written:
+        """Replace all rows in one commit; a table of ours may change its columns.
+
+        Raises:
+            InputError: The table is not ours and has another schema.
+        """
+        if self.exists(table) and table.faults(self._spark.read.table(self.name(table)).schema):
+            detail = self._delta(table).detail().select("properties").first()
+            assert detail is not None, "a Delta table has details"
+            if detail["properties"].get(_OWNER) == table.name:
+                self._build(table, DeltaTable.replace(self._spark))
+        self.create(table)
+        writer = self._checked(table, frame).write.format("delta").mode("overwrite")
+        if self._settings.schema_name is None:
+            writer.save(f"{self.root}/{table.name}")
+        else:
+            writer.saveAsTable(self.name(table))
+        return self._written(table, "numOutputRows")
+
+    def merge(self, table: Table, frame: DataFrame, update: Iterable[str] = ()) -> Written:
+        """Insert rows with new keys; where a key is there, update these columns if they differ.
+
+        Args:
+            table: The table.
+            frame: Rows with unique keys.
+            update: Columns to bring up to date; none leaves rows that are there as they are.
+        """
+        self.create(table)
+        on = " AND ".join(f"old.`{key}` = new.`{key}`" for key in table.key)
+        columns = list(update)
+        builder = (
+            self._delta(table).alias("old").merge(self._checked(table, frame).alias("new"), on)
+        )
+        if columns:
+            differs = " OR ".join(f"NOT (old.`{name}` <=> new.`{name}`)" for name in columns)
+            builder = builder.whenMatchedUpdate(
+                F.expr(differs), {name: F.col(f"new.`{name}`") for name in columns}
+            )
+        builder.whenNotMatchedInsertAll().execute()
+        return self._written(table, "numTargetRowsInserted", "numTargetRowsUpdated")
+
+    def files(self, table: Table, version: int) -> list[str]:
+        """The data files of one version, for readers that know Parquet but not Delta.
+
+        Raises:
+            InputError: The table uses features that such readers would misread.
+        """
+        location = f"{self.root}/{table.name}"
+        if self._settings.schema_name is not None:
+            detail = self._delta(table).detail().select("location").first()
+            assert detail is not None, "a Delta table has details"
+            location = detail["location"]
+        snapshot = deltalake.DeltaTable(location.removeprefix("file:"), version=version)
+        unreadable = {"deletionVectors", "columnMapping"} & set(
+            snapshot.protocol().reader_features or []
+        )
+        if unreadable:
+            raise InputError(
+                self.name(table),
+                f"the table uses {', '.join(sorted(unreadable))}",
+                "Write it again without, so that its files can be read as Parquet.",
+            )
+        return [str(uri) for uri in snapshot.file_uris()]
+
+    def _delta(self, table: Table) -> DeltaTable:
+        if self._settings.schema_name is None:
+            return DeltaTable.forPath(self._spark, f"{self.root}/{table.name}")
+        return DeltaTable.forName(self._spark, self.name(table))
+
+    def _build(self, table: Table, builder: object) -> None:
+        builder = builder.comment(table.comment).property(_OWNER, table.name)  # type: ignore[attr-defined]
+        # Readers of plain Parquet files (training) would not see the deletions.
+        builder = builder.property("delta.enableDeletionVectors", "false")
+        for column, field in zip(table.columns, table.schema().fields, strict=True):
+            builder = builder.addColumn(
+                column.name, field.dataType, nullable=field.nullable, comment=column.comment
+            )
+        if table.cluster_by:
+            builder = builder.clusterBy(*table.cluster_by)
+        if self._settings.schema_name is None:
+            builder.location(f"{self.root}/{table.name}").execute()
+        else:
+            builder.tableName(self.name(table)).execute()
+
+    def _checked(self, table: Table, frame: DataFrame) -> DataFrame:
+        self._refuse_faults(table, frame)
+        return frame.select(*table.names)
+
+    def _refuse_faults(self, table: Table, frame: DataFrame) -> None:
+        if faults := table.faults(frame.schema):
+            raise InputError(
+                self.name(table),
+                f"the schema is not the one declared: {'; '.join(faults)}",
+                "Move a table that is not habitus's away, or choose another lake.root.",
+            )
+
+    def _written(self, table: Table, *metrics: str) -> Written:
+        commit = self._delta(table).history(1).select("version", "operationMetrics").first()
+        assert commit is not None, "a Delta table has a history"
+        rows = sum(int(commit["operationMetrics"].get(name, 0)) for name in metrics)
+        return Written(rows=rows, version=int(commit["version"]))
