@@ -1,0 +1,69 @@
+"""Which units are anomalous, by what is known of them, their events and their users."""
+
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+UNNAMED = "unnamed"
+
+
+def unit_labels(
+    labels: DataFrame, sequences: DataFrame, known_by: datetime | None = None
+) -> DataFrame:
+    """The anomalous units, one row per unit and kind of anomaly.
+
+    A label of an event marks the unit that judges the event, a unit's own label marks it, a
+    user's label marks all the user's units. Of the labels of one event, session or user the one
+    known last counts. A unit's own label that says it is normal also overrules what was known
+    of its events and user by then.
+
+    Args:
+        labels: Rows of `labels`.
+        sequences: Rows of `sequences`, the units to mark.
+        known_by: Labels that became known later do not count; none: all count.
+
+    Returns:
+        `unit_id` and `kind`.
+    """
+    if known_by is not None:
+        labels = labels.where(F.col("known_at") <= F.lit(known_by))
+    last = F.max_by(F.struct("label", F.coalesce("kind", F.lit(UNNAMED)).alias("kind")), "known_at")
+    latest = (
+        labels.groupBy("unit_kind", F.col("unit_id").alias("labelled"))
+        .agg(last.alias("last"), F.max("known_at").alias("known_at"))
+        .select("unit_kind", "labelled", "last.label", "last.kind", "known_at")
+    )
+    marks = latest.join(_judged_things(sequences), ["unit_kind", "labelled"])
+    own_no = F.when(F.col("own") & ~F.col("label"), F.col("known_at"))
+    cleared = marks.groupBy("unit_id").agg(
+        F.max(own_no).alias("cleared_at"),
+        F.collect_list(F.when(F.col("label"), F.struct("kind", "known_at"))).alias("marks"),
+    )
+    return (
+        cleared.select("unit_id", "cleared_at", F.explode("marks").alias("mark"))
+        .where(F.col("cleared_at").isNull() | (F.col("mark.known_at") > F.col("cleared_at")))
+        .select("unit_id", F.col("mark.kind").alias("kind"))
+        .distinct()
+    )
+
+
+def _judged_things(sequences: DataFrame) -> DataFrame:
+    """What a label may name to mark a unit: the unit itself, its judged events, its user."""
+
+    def thing(unit_kind: Column, labelled: Column, own: bool) -> Column:
+        return F.struct(
+            unit_kind.alias("unit_kind"), labelled.alias("labelled"), F.lit(own).alias("own")
+        )
+
+    judged = F.slice("event_ids", F.col("scored_from") + 1, F.col("n_events"))
+    of_events = F.when(
+        F.col("unit_kind") != "event",
+        F.transform(judged, lambda event_id: thing(F.lit("event"), event_id, False)),
+    ).otherwise(F.array())
+    things = F.concat(
+        of_events,
+        F.array(thing(F.col("unit_kind"), F.col("unit_id"), True)),
+        F.array(thing(F.lit("user"), F.col("user_id"), False)),
+    )
+    return sequences.select("unit_id", F.inline(things))
