@@ -5,7 +5,7 @@ result is frozen. An unknown key is refused with the nearest known name.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -359,3 +359,15 @@ def _known_names(model: type[BaseModel], location: Iterable[int | str]) -> list[
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             model = inner
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def describe(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Every setting below a section: its key, its value as YAML, and its meaning."""
+    for name, field in type(section).model_fields.items():
+        key, value = prefix + (field.alias or name), getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from describe(value, f"{key}.")
+        else:
+            plain = section.model_dump(mode="json", include={name})[name]
+            text = yaml.safe_dump(plain, default_flow_style=True, width=1000)
+            yield key, text.removesuffix("...\n").strip(), field.description or ""

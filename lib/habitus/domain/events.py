@@ -12,10 +12,11 @@ CORRUPT = "_corrupt_record"
 _RAW, _REASONS, _LABEL, _LABEL_KIND = "_raw", "_reasons", "_label", "_label_kind"
 # A separator no text holds, so that ("ab", "c") and ("a", "bc") differ.
 _SEPARATOR, _ABSENT = "\x1f", "\x00"
-_IDENTITY = (
-    "user_id event_time action item_id category counterparty_id amount outcome device_id network "
-    "channel session_hint"
-).split()
+_IDENTITY = [
+    name
+    for name in EVENTS.names
+    if name not in ("event_id", "attributes", "source", "ingested_at", "event_date")
+]
 
 
 def judge(rows: DataFrame, mapping: SourceMapping, ingested_at: datetime) -> DataFrame:
@@ -36,6 +37,7 @@ def judge(rows: DataFrame, mapping: SourceMapping, ingested_at: datetime) -> Dat
         (F.col(CORRUPT).isNotNull() if CORRUPT in rows.columns else F.lit(False)).alias("_bad"),
         _label(mapping),
         F.expr(mapping.label.kind if mapping.label else "null").cast("string").alias(_LABEL_KIND),
+        _malformed(mapping).alias("_malformed"),
         *(_canonical(name, type_, mapping) for name, type_ in _types().items()),
     )
     identified = mapped.withColumns(
@@ -136,6 +138,21 @@ def _canonical(name: str, type_: str, mapping: SourceMapping) -> Column:
     return value.alias(name)
 
 
+def _malformed(mapping: SourceMapping) -> Column:
+    """Reasons for values that are there but do not have the column's type."""
+    typed = {name: type_ for name, type_ in _types().items() if type_ != "string"}
+    given = {name: F.expr(mapping.columns[name]) for name in typed if name in mapping.columns}
+    return F.array_compact(
+        F.array(
+            *[
+                F.when(value.isNotNull() & value.cast(typed[name]).isNull(), f"{name}_malformed")
+                for name, value in given.items()
+                if name not in REQUIRED
+            ]
+        )
+    )
+
+
 def _label(mapping: SourceMapping) -> Column:
     return F.expr(mapping.label.value if mapping.label else "null").cast("boolean").alias(_LABEL)
 
@@ -155,7 +172,7 @@ def _reasons(mapping: SourceMapping) -> Column:
         F.when(~F.coalesce(F.expr(condition), F.lit(True)), F.lit(name))
         for name, condition in mapping.valid.items()
     ]
-    return F.array_compact(F.array(*rules))
+    return F.concat(F.array_compact(F.array(*rules)), "_malformed")
 
 
 def _valid(judged: DataFrame) -> DataFrame:

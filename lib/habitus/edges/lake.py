@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import deltalake
-from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from delta.tables import DeltaTable, DeltaTableBuilder
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
@@ -48,14 +48,12 @@ class Lake:
     def exists(self, table: Table) -> bool:
         """Whether the table is there."""
         if self._settings.schema_name is None:
-            return DeltaTable.isDeltaTable(self._spark, f"{self.root}/{table.name}")
+            return bool(DeltaTable.isDeltaTable(self._spark, f"{self.root}/{table.name}"))
         return self._spark.catalog.tableExists(self.name(table))
 
     def version(self, table: Table) -> int:
         """The table's latest version."""
-        history = self._delta(table).history(1).select("version").first()
-        assert history is not None, "a Delta table has a history"
-        return int(history["version"])
+        return int(self._commit(table)["version"])
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """Read the table, at its latest or the given version.
@@ -90,10 +88,9 @@ class Lake:
             self._build(table, DeltaTable.create(self._spark))
         else:
             self._refuse_faults(table, self._spark.read.table(self.name(table)))
-        detail = self._delta(table).detail().select("properties").first()
-        assert detail is not None, "a Delta table has details"
+        constrained = self._detail(table)["properties"] if table.checks else {}
         for name, condition in table.checks.items():
-            if f"delta.constraints.{name}" not in detail["properties"]:
+            if f"delta.constraints.{name}" not in constrained:
                 self._spark.sql(
                     f"ALTER TABLE {self.name(table)} ADD CONSTRAINT {name} CHECK ({condition})"
                 )
@@ -104,11 +101,12 @@ class Lake:
         Raises:
             InputError: The table is not ours and has another schema.
         """
-        if self.exists(table) and table.faults(self._spark.read.table(self.name(table)).schema):
-            detail = self._delta(table).detail().select("properties").first()
-            assert detail is not None, "a Delta table has details"
-            if detail["properties"].get(_OWNER) == table.name:
-                self._build(table, DeltaTable.replace(self._spark))
+        if (
+            self.exists(table)
+            and table.faults(self._spark.read.table(self.name(table)).schema)
+            and self._detail(table)["properties"].get(_OWNER) == table.name
+        ):
+            self._build(table, DeltaTable.replace(self._spark))
         self.create(table)
         writer = self._checked(table, frame).write.format("delta").mode("overwrite")
         if self._settings.schema_name is None:
@@ -124,15 +122,18 @@ class Lake:
             table: The table.
             frame: Rows with unique keys.
             update: Columns to bring up to date; none leaves rows that are there as they are.
+                Maps are updated with the others, but Spark cannot tell whether they differ.
         """
         self.create(table)
         on = " AND ".join(f"old.`{key}` = new.`{key}`" for key in table.key)
         columns = list(update)
+        types = {column.name: column.type for column in table.columns}
+        compared = [name for name in columns if not types[name].startswith("map")]
         builder = (
             self._delta(table).alias("old").merge(self._checked(table, frame).alias("new"), on)
         )
         if columns:
-            differs = " OR ".join(f"NOT (old.`{name}` <=> new.`{name}`)" for name in columns)
+            differs = " OR ".join(f"NOT (old.`{name}` <=> new.`{name}`)" for name in compared)
             builder = builder.whenMatchedUpdate(
                 F.expr(differs), {name: F.col(f"new.`{name}`") for name in columns}
             )
@@ -147,9 +148,7 @@ class Lake:
         """
         location = f"{self.root}/{table.name}"
         if self._settings.schema_name is not None:
-            detail = self._delta(table).detail().select("location").first()
-            assert detail is not None, "a Delta table has details"
-            location = detail["location"]
+            location = self._detail(table)["location"]
         snapshot = deltalake.DeltaTable(location.removeprefix("file:"), version=version)
         unreadable = {"deletionVectors", "columnMapping"} & set(
             snapshot.protocol().reader_features or []
@@ -167,8 +166,18 @@ class Lake:
             return DeltaTable.forPath(self._spark, f"{self.root}/{table.name}")
         return DeltaTable.forName(self._spark, self.name(table))
 
-    def _build(self, table: Table, builder: object) -> None:
-        builder = builder.comment(table.comment).property(_OWNER, table.name)  # type: ignore[attr-defined]
+    def _detail(self, table: Table) -> Row:
+        detail: Row | None = self._delta(table).detail().first()
+        assert detail is not None, "a Delta table has details"
+        return detail
+
+    def _commit(self, table: Table) -> Row:
+        commit: Row | None = self._delta(table).history(1).first()
+        assert commit is not None, "a Delta table has a history"
+        return commit
+
+    def _build(self, table: Table, builder: DeltaTableBuilder) -> None:
+        builder = builder.comment(table.comment).property(_OWNER, table.name)
         # Readers of plain Parquet files (training) would not see the deletions.
         builder = builder.property("delta.enableDeletionVectors", "false")
         for column, field in zip(table.columns, table.schema().fields, strict=True):
@@ -195,7 +204,6 @@ class Lake:
             )
 
     def _written(self, table: Table, *metrics: str) -> Written:
-        commit = self._delta(table).history(1).select("version", "operationMetrics").first()
-        assert commit is not None, "a Delta table has a history"
+        commit = self._commit(table)
         rows = sum(int(commit["operationMetrics"].get(name, 0)) for name in metrics)
         return Written(rows=rows, version=int(commit["version"]))

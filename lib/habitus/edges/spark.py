@@ -1,14 +1,17 @@
 """The Spark session."""
 
 import os
+import time
 
 from pyspark.sql import SparkSession
 
 from habitus.config import SparkSettings
+from habitus.errors import SettingsError
 
+_DELTA = "io.delta.sql.DeltaSparkSessionExtension"
 # What habitus relies on wherever it runs; conf/spark-defaults.conf holds what a cluster may change.
 _ALWAYS = {
-    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.extensions": _DELTA,
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     # Times come from data and mean the same everywhere.
     "spark.sql.session.timeZone": "UTC",
@@ -40,6 +43,9 @@ def start_spark(settings: SparkSettings, name: str) -> SparkSession:
     Raises:
         SettingsError: Delta's jars are not on Spark's class path.
     """
+    # PySpark hands over times in the process's zone; in UTC they are what the tables say.
+    os.environ["TZ"] = "UTC"
+    time.tzset()
     options = dict(_ALWAYS)
     if not submitted():
         options |= _LOCAL | {
@@ -50,4 +56,11 @@ def start_spark(settings: SparkSettings, name: str) -> SparkSession:
     builder = SparkSession.builder.appName(f"habitus {name}")
     for key, value in (options | settings.options).items():
         builder = builder.config(key, value)
-    return builder.getOrCreate()
+    spark = builder.getOrCreate()
+    if not spark._jvm.org.apache.spark.util.Utils.classIsLoadable(_DELTA):  # type: ignore[union-attr]
+        raise SettingsError(
+            "Spark's class path",
+            f"{_DELTA} is not on it",
+            "Run `make setup`, or give spark-submit --properties-file conf/spark-defaults.conf.",
+        )
+    return spark

@@ -1,0 +1,11 @@
+"""Fit and calibrate the detectors.
+
+spark-submit jobs/train.py [--env NAME] [--set KEY=VALUE ...] [--dry-run] [--verbose]
+"""
+
+import sys
+
+from habitus.cli.main import main
+
+if __name__ == "__main__":
+    main(["train", *sys.argv[1:]])

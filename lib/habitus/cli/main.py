@@ -1,0 +1,145 @@
+"""`habitus <job>`, and the same behind every file in jobs/.
+
+Exit status: 0 done, 1 the job failed, 2 bad settings or arguments.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+import yaml
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from habitus.cli.progress import ConsoleReporter, libraries_to_log
+from habitus.config import Settings, describe, load_settings
+from habitus.edges.spark import start_spark
+from habitus.errors import HabitusError
+from habitus.jobs.catalogue import CHAIN, JOBS
+from habitus.jobs.frame import Arguments, JobContext, run_job
+from habitus.tables import reference
+
+_COMMON = (
+    click.option("--env", "environment", help="Read conf/ENV.yaml over conf/base.yaml."),
+    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set one value."),
+    click.option("--dry-run", is_flag=True, help="Show settings, inputs and outputs; do nothing."),
+    click.option("--verbose", is_flag=True, help="Show stack traces and the libraries' logs."),
+)
+_SOURCE = (
+    click.option("--source", required=True, help="Source mapping, a YAML file."),
+    click.option("--input", "input_", required=True, help="Path or URI of the source's files."),
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def habitus() -> None:
+    """Find users whose behaviour does not fit."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    habitus.main(args=None if arguments is None else list(arguments), prog_name="habitus")
+
+
+def _command(name: str, summary: str, jobs: Sequence[str], with_source: bool) -> None:
+    def command(
+        environment: str | None,
+        overrides: tuple[str, ...],
+        dry_run: bool,
+        verbose: bool,
+        source: str | None = None,
+        input_: str | None = None,
+    ) -> None:
+        given = Arguments(source=source, input=input_)
+        sys.exit(_run(name, jobs, given, (environment, overrides), dry_run, verbose))
+
+    options = (*_COMMON, *(_SOURCE if with_source else ()))
+    decorated: Callable[..., Any] = command
+    for option in reversed(options):
+        decorated = option(decorated)
+    habitus.command(name, help=summary)(decorated)
+
+
+for _job in JOBS.values():
+    _command(_job.name, _job.summary, [_job.name], with_source=_job.name == "ingest")
+_command("run", "Do everything from ingest to report in one go.", CHAIN, with_source=True)
+
+
+@habitus.command("settings", help="List every setting with its value and meaning.")
+@click.option("--env", "environment", help="Read conf/ENV.yaml over conf/base.yaml.")
+def _settings(environment: str | None) -> None:
+    table = RichTable("setting", "value", "meaning")
+    try:
+        for key, value, meaning in describe(load_settings(environment)):
+            table.add_row(key, value, meaning)
+    except HabitusError as error:
+        click.echo(f"habitus: {error}", err=True)
+        sys.exit(error.exit_status)
+    Console().print(table)
+
+
+@habitus.command("tables", help="Print the table reference as Markdown.")
+@click.option("--env", "environment", help="Read conf/ENV.yaml over conf/base.yaml.")
+def _tables(environment: str | None) -> None:
+    from habitus.jobs.plan import declared_tables
+
+    click.echo(reference(declared_tables(load_settings(environment)).values()))
+
+
+def _run(
+    name: str,
+    jobs: Sequence[str],
+    arguments: Arguments,
+    layers: tuple[str | None, tuple[str, ...]],
+    dry_run: bool,
+    verbose: bool,
+) -> int:
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    with libraries_to_log(name, verbose) as (stderr, log):
+        try:
+            settings = load_settings(*layers)
+            if dry_run:
+                _show_plan(jobs, arguments, settings, console)
+            else:
+                _run_jobs(jobs, arguments, settings, ConsoleReporter(console))
+        except HabitusError as error:
+            if verbose:
+                traceback.print_exc()
+            print(f"habitus {name}: {error}", file=stderr)
+            return error.exit_status
+        except KeyboardInterrupt:
+            print(f"habitus {name}: interrupted; run it again to go on", file=stderr)
+            return 1
+        except Exception as error:
+            traceback.print_exc()
+            text = (str(error).strip().splitlines() or [""])[0]
+            where = f"The stack trace is in {log}." if log else ""
+            print(f"habitus {name}: {type(error).__name__}: {text}. {where}", file=stderr)
+            return 1
+    if log is not None:
+        log.unlink()
+    return 0
+
+
+def _run_jobs(
+    jobs: Sequence[str], arguments: Arguments, settings: Settings, reporter: ConsoleReporter
+) -> None:
+    spark = start_spark(settings.spark, " ".join(jobs))
+    for number, name in enumerate(jobs, 1):
+        count = f"[{number}/{len(jobs)}] " if len(jobs) > 1 else ""
+        reporter.heading(f"{count}{name}: {JOBS[name].summary}")
+        run_job(JOBS[name], JobContext(name, settings, spark, reporter, arguments))
+
+
+def _show_plan(
+    jobs: Sequence[str], arguments: Arguments, settings: Settings, console: Console
+) -> None:
+    from habitus.jobs.plan import plan
+
+    resolved = settings.model_dump(mode="json", by_alias=True)
+    console.print(yaml.safe_dump(resolved, sort_keys=False), highlight=False, markup=False)
+    spark = start_spark(settings.spark, "dry run")
+    for line in plan(jobs, arguments, settings, spark):
+        console.print(line, highlight=False, markup=False)

@@ -1,0 +1,69 @@
+"""How a run looks: live on a terminal, plain log lines elsewhere."""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console, RenderableType
+
+
+class ConsoleReporter:
+    """Shows progress as rich text on a terminal and as plain lines in a log."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """Show that a step is under way, and how long it took."""
+        started = time.monotonic()
+        if self._console.is_terminal:
+            with self._console.status(text):
+                yield
+        else:
+            self._console.print(f"  {text} ...", highlight=False)
+            yield
+        self._console.print(f"  {text}: {time.monotonic() - started:.1f} s", highlight=False)
+
+    def say(self, text: str) -> None:
+        """Show one line."""
+        self._console.print(f"    {text}", highlight=False, markup=False)
+
+    def heading(self, text: str) -> None:
+        """Show the start of a job."""
+        self._console.print(text, style="bold", highlight=False, markup=False)
+
+    def show(self, renderable: RenderableType) -> None:
+        """Show a table or anything else rich can print."""
+        self._console.print(renderable)
+
+
+@contextmanager
+def libraries_to_log(name: str, verbose: bool) -> Iterator[tuple[TextIO, Path | None]]:
+    """Keep what Spark, TensorFlow and others write to standard error in a log file.
+
+    They write to the file descriptor itself, from C++ and from the JVM, so that is what moves;
+    `--verbose` leaves it where it is.
+
+    Yields:
+        Where our own messages go (the true standard error), and the log file, if any.
+    """
+    if verbose:
+        yield sys.stderr, None
+        return
+    handle, path = tempfile.mkstemp(prefix=f"habitus-{name}-", suffix=".log")
+    kept = os.dup(2)
+    os.dup2(handle, 2)
+    os.close(handle)
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as stream:
+            yield stream, Path(path)
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,0 +1,81 @@
+"""All jobs, in the order in which a first run takes them."""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from habitus.jobs.frame import Job, JobContext
+
+
+def _lazily(module: str) -> Callable[[JobContext], None]:
+    """The job's code, imported when it runs: `ingest` need not wait for TensorFlow."""
+
+    def run(context: JobContext) -> None:
+        import_module(f"habitus.jobs.{module}").run(context)
+
+    return run
+
+
+JOBS: dict[str, Job] = {
+    job.name: job
+    for job in (
+        Job(
+            name="simulate",
+            summary="Make a simulated shop's event and label files.",
+            reads=(),
+            writes=(),
+            run=_lazily("simulate"),
+        ),
+        Job(
+            name="ingest",
+            summary="Turn source files into events, rejected rows and labels.",
+            reads=(),
+            writes=("events", "events_rejected", "labels"),
+            run=_lazily("ingest"),
+        ),
+        Job(
+            name="sessionize",
+            summary="Group events into sessions.",
+            reads=("events",),
+            writes=("sessions",),
+            run=_lazily("sessionize"),
+        ),
+        Job(
+            name="features",
+            summary="Compute point-in-time features and token sequences.",
+            reads=("sessions", "labels"),
+            writes=("features", "sequences"),
+            run=_lazily("featurise"),
+        ),
+        Job(
+            name="train",
+            summary="Fit and calibrate the detectors.",
+            reads=("sequences",),
+            writes=(),
+            run=_lazily("train"),
+        ),
+        Job(
+            name="score",
+            summary="Score units and flag the strangest, with reasons.",
+            reads=("sequences",),
+            writes=("scores", "anomalies"),
+            run=_lazily("score"),
+        ),
+        Job(
+            name="evaluate",
+            summary="Compare the detectors against the labels of the test period.",
+            reads=("scores", "sequences", "labels"),
+            writes=("evaluations",),
+            run=_lazily("evaluate"),
+        ),
+        Job(
+            name="report",
+            summary="Write the HTML report.",
+            reads=("anomalies", "scores", "sequences", "evaluations", "runs"),
+            writes=(),
+            run=_lazily("report"),
+        ),
+    )
+}
+
+# What `habitus run` does with one source: everything from its files to the report.
+CHAIN = ("ingest", "sessionize", "features", "train", "score", "evaluate", "report")

@@ -1,0 +1,137 @@
+"""What every job is given, and what every run leaves behind."""
+
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+from pyspark.sql import DataFrame, SparkSession
+from rich.console import RenderableType
+
+from habitus.config import Settings
+from habitus.edges.artefacts import ArtefactStore
+from habitus.edges.lake import Lake, Written
+from habitus.errors import HabitusError
+from habitus.tables import RUNS, Table
+
+
+class Reporter(Protocol):
+    """Where a job's progress goes."""
+
+    def step(self, text: str) -> AbstractContextManager[None]:
+        """Show that a step is under way, and how long it took."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Show one line."""
+        ...
+
+    def show(self, renderable: RenderableType) -> None:
+        """Show a table or anything else rich can print."""
+        ...
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What the command line gives a job beside the settings."""
+
+    source: str | None = None
+    input: str | None = None
+
+
+@dataclass
+class JobContext:
+    """One run of one job: its settings, the lake, and what it has read and written so far."""
+
+    job: str
+    settings: Settings
+    spark: SparkSession
+    reporter: Reporter
+    arguments: Arguments = Arguments()
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    inputs: dict[str, int] = field(default_factory=dict)
+    outputs: dict[str, int] = field(default_factory=dict)
+    rows_in: dict[str, int] = field(default_factory=dict)
+    rows_out: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.lake = Lake(self.spark, self.settings.lake)
+        self.artefacts = ArtefactStore(self.settings.lake.root)
+
+    def read(self, table: Table) -> DataFrame:
+        """Read a table at its latest version, and pin and record that version."""
+        version = self.inputs.get(table.name)
+        if version is None:
+            self.lake.read(table)
+            version = self.lake.version(table)
+            self.inputs[table.name] = version
+        return self.lake.read(table, version)
+
+    def read_or_empty(self, table: Table) -> DataFrame:
+        """Read a table that need not be there."""
+        if self.lake.exists(table):
+            return self.read(table)
+        return self.spark.createDataFrame([], table.schema())
+
+    def overwrite(self, table: Table, frame: DataFrame) -> int:
+        """Replace a table's rows; returns how many it now has."""
+        return self._wrote(table, self.lake.overwrite(table, frame))
+
+    def merge(self, table: Table, frame: DataFrame, update: tuple[str, ...] = ()) -> int:
+        """Insert new rows and update changed ones; returns how many were."""
+        return self._wrote(table, self.lake.merge(table, frame, update))
+
+    def _wrote(self, table: Table, written: Written) -> int:
+        self.outputs[table.name] = written.version
+        self.rows_out[table.name] = self.rows_out.get(table.name, 0) + written.rows
+        self.reporter.say(f"{table.name}: {written.rows:,} rows written")
+        return written.rows
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job: what it does, the tables it reads and writes, and its code."""
+
+    name: str
+    summary: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    run: Callable[[JobContext], None]
+
+
+def run_job(job: Job, context: JobContext) -> None:
+    """Run a job and leave a row in `runs`, also when it fails.
+
+    Raises:
+        HabitusError: Whatever the job raised; other errors pass unchanged.
+    """
+    _record(context, "running")
+    try:
+        job.run(context)
+    except BaseException as error:
+        known = isinstance(error, HabitusError)
+        _record(context, "failed", str(error) if known else f"{type(error).__name__}: {error}")
+        raise
+    _record(context, "done")
+
+
+def _record(context: JobContext, status: str, error: str | None = None) -> None:
+    row = {
+        "run_id": context.run_id,
+        "job": context.job,
+        "started_at": context.started_at,
+        "ended_at": None if status == "running" else datetime.now(UTC),
+        "status": status,
+        "inputs": context.inputs,
+        "outputs": context.outputs,
+        "rows_in": context.rows_in,
+        "rows_out": context.rows_out,
+        "settings": context.settings.model_dump_json(by_alias=True),
+        "error": error,
+    }
+    frame = context.spark.createDataFrame([row], RUNS.schema())
+    changing = tuple(name for name in RUNS.names if name not in RUNS.key)
+    context.lake.merge(RUNS, frame, changing)
