@@ -4,76 +4,9 @@ A declaration creates the Delta table, checks frames before they are written, an
 table reference. Names and columns are a contract that readers rely on.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
-from pyspark.sql.types import DataType, StructField, StructType, _parse_datatype_string
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its name, Spark SQL type, meaning, and whether it always has a value."""
-
-    name: str
-    type: str
-    comment: str
-    required: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: its columns, key, checks and clustering.
-
-    Args:
-        name: Name in the lake.
-        comment: What one row is.
-        columns: All columns, in order.
-        key: Columns that identify a row; empty where rows have no identity.
-        checks: Condition by name that every row fulfils (Spark SQL).
-        cluster_by: Columns that readers filter by; Delta keeps like values together.
-    """
-
-    name: str
-    comment: str
-    columns: tuple[Column, ...]
-    key: tuple[str, ...] = ()
-    checks: Mapping[str, str] = field(default_factory=dict)
-    cluster_by: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> list[str]:
-        """Column names in order."""
-        return [column.name for column in self.columns]
-
-    def schema(self) -> StructType:
-        """The Spark schema. Needs a running Spark session, which parses the types."""
-        return StructType(
-            [
-                StructField(
-                    column.name,
-                    _parse_datatype_string(column.type),
-                    not column.required,
-                    {"comment": column.comment},
-                )
-                for column in self.columns
-            ]
-        )
-
-    def faults(self, schema: StructType) -> list[str]:
-        """What keeps rows of this schema from being the table's, in words; empty when nothing."""
-        given: dict[str, DataType] = {part.name: part.dataType for part in schema.fields}
-        faults = []
-        for declared in self.schema().fields:
-            found = given.pop(declared.name, None)
-            if found is None:
-                faults.append(f"column {declared.name!r} is missing")
-            elif found.simpleString() != declared.dataType.simpleString():
-                faults.append(
-                    f"column {declared.name!r} is {found.simpleString()}, "
-                    f"not {declared.dataType.simpleString()}"
-                )
-        return faults + [f"column {name!r} is not declared" for name in given]
-
+from habitus.table import Column, Table
 
 _KIND = Column("unit_kind", "string", "What was judged: event, session or user.", required=True)
 _UNIT = Column("unit_id", "string", "Id of the session or event judged.", required=True)
@@ -318,16 +251,3 @@ RUNS = Table(
     key=("run_id",),
     checks={"status_is_known": "status in ('running', 'done', 'failed')"},
 )
-
-
-def reference(tables: Iterable[Table]) -> str:
-    """The tables as Markdown, for people who query them."""
-    parts = []
-    for table in tables:
-        key = ", ".join(f"`{name}`" for name in table.key) or "none"
-        rows = [f"| `{c.name}` | `{c.type}` | {c.comment} |" for c in table.columns]
-        parts.append(
-            f"### {table.name}\n\n{table.comment} Key: {key}.\n\n"
-            "| column | type | meaning |\n| --- | --- | --- |\n" + "\n".join(rows)
-        )
-    return "\n\n".join(parts)

@@ -14,12 +14,13 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from habitus.cli.progress import ConsoleReporter, libraries_to_log
-from habitus.config import Settings, describe, load_settings
+from habitus.config import Settings
 from habitus.edges.spark import start_spark
 from habitus.errors import HabitusError
 from habitus.jobs.catalogue import CHAIN, JOBS
 from habitus.jobs.frame import Arguments, JobContext, run_job
-from habitus.tables import reference
+from habitus.loading import describe, load_settings
+from habitus.table import reference
 
 _COMMON = (
     click.option("--env", "environment", help="Read conf/ENV.yaml over conf/base.yaml."),

@@ -5,8 +5,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from habitus.config import Duration, Frozen, parse, read_yaml
+from habitus.config import Duration, Frozen
 from habitus.errors import SettingsError, nearest
+from habitus.loading import parse, read_yaml
 from habitus.tables import EVENTS, LABELS
 
 REQUIRED = ("user_id", "event_time", "action")

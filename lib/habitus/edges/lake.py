@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from habitus.config import LakeSettings
 from habitus.edges.artefacts import absolute
 from habitus.errors import InputError
-from habitus.tables import Table
+from habitus.table import Table
 
 # Marks the tables that habitus made and may replace.
 _OWNER = "habitus.table"
@@ -115,27 +115,27 @@ class Lake:
             writer.saveAsTable(self.name(table))
         return self._written(table, "numOutputRows")
 
-    def merge(self, table: Table, frame: DataFrame, update: Iterable[str] = ()) -> Written:
-        """Insert rows with new keys; where a key is there, update these columns if they differ.
+    def merge(
+        self, table: Table, frame: DataFrame, update: Iterable[str] = (), stamp: Iterable[str] = ()
+    ) -> Written:
+        """Insert rows with new keys; where a key is there, update the row if it differs.
 
         Args:
             table: The table.
             frame: Rows with unique keys.
-            update: Columns to bring up to date; none leaves rows that are there as they are.
-                Maps are updated with the others, but Spark cannot tell whether they differ.
+            update: Columns that make a row differ and are then brought up to date; none leaves
+                rows that are there as they are.
+            stamp: Columns that are brought up to date with them, but do not make a row differ.
         """
         self.create(table)
         on = " AND ".join(f"old.`{key}` = new.`{key}`" for key in table.key)
-        columns = list(update)
-        types = {column.name: column.type for column in table.columns}
-        compared = [name for name in columns if not types[name].startswith("map")]
         builder = (
             self._delta(table).alias("old").merge(self._checked(table, frame).alias("new"), on)
         )
-        if columns:
-            differs = " OR ".join(f"NOT (old.`{name}` <=> new.`{name}`)" for name in compared)
+        if update:
+            differs = " OR ".join(f"NOT (old.`{name}` <=> new.`{name}`)" for name in update)
             builder = builder.whenMatchedUpdate(
-                F.expr(differs), {name: F.col(f"new.`{name}`") for name in columns}
+                F.expr(differs), {name: F.col(f"new.`{name}`") for name in (*update, *stamp)}
             )
         builder.whenNotMatchedInsertAll().execute()
         return self._written(table, "numTargetRowsInserted", "numTargetRowsUpdated")

@@ -14,7 +14,8 @@ from habitus.config import Settings
 from habitus.edges.artefacts import ArtefactStore
 from habitus.edges.lake import Lake, Written
 from habitus.errors import HabitusError
-from habitus.tables import RUNS, Table
+from habitus.table import Table
+from habitus.tables import RUNS
 
 
 class Reporter(Protocol):
@@ -80,9 +81,15 @@ class JobContext:
         """Replace a table's rows; returns how many it now has."""
         return self._wrote(table, self.lake.overwrite(table, frame))
 
-    def merge(self, table: Table, frame: DataFrame, update: tuple[str, ...] = ()) -> int:
-        """Insert new rows and update changed ones; returns how many were."""
-        return self._wrote(table, self.lake.merge(table, frame, update))
+    def merge(
+        self,
+        table: Table,
+        frame: DataFrame,
+        update: tuple[str, ...] = (),
+        stamp: tuple[str, ...] = (),
+    ) -> int:
+        """Insert new rows and update changed ones, see `Lake.merge`; returns how many were."""
+        return self._wrote(table, self.lake.merge(table, frame, update, stamp))
 
     def _wrote(self, table: Table, written: Written) -> int:
         self.outputs[table.name] = written.version
@@ -133,5 +140,9 @@ def _record(context: JobContext, status: str, error: str | None = None) -> None:
         "error": error,
     }
     frame = context.spark.createDataFrame([row], RUNS.schema())
-    changing = tuple(name for name in RUNS.names if name not in RUNS.key)
-    context.lake.merge(RUNS, frame, changing)
+    context.lake.merge(
+        RUNS,
+        frame,
+        update=("status", "ended_at", "error"),
+        stamp=("inputs", "outputs", "rows_in", "rows_out"),
+    )

@@ -11,6 +11,7 @@ from habitus.edges.lake import Lake
 from habitus.errors import SettingsError
 from habitus.jobs.catalogue import JOBS
 from habitus.jobs.frame import Arguments
+from habitus.table import Table
 from habitus.tables import (
     ANOMALIES,
     EVALUATIONS,
@@ -20,7 +21,6 @@ from habitus.tables import (
     RUNS,
     SCORES,
     SESSIONS,
-    Table,
     features,
     sequences,
 )

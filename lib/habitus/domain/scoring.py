@@ -1,0 +1,68 @@
+"""From sequences to scores and flags, one Arrow batch at a time."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from habitus.domain.calibration import Calibration
+from habitus.domain.detectors.base import Detector
+from habitus.domain.explain import reason_rows, summary
+from habitus.domain.units import Units
+from habitus.domain.vocabulary import Vocabulary
+
+# What is scored differs in the last bits with the other units of its batch; a score is rounded to
+# what does not, so that a second run finds nothing to update.
+_DECIMALS = 4
+
+
+_TRACED = ["unit_id", "p_value", "event_ids", "event_times"]
+_CARRIED = ("unit_kind", "unit_id", "user_id", "started_at", "event_date")
+
+
+def score_batch(
+    batch: pa.RecordBatch,
+    model_id: str,
+    detector: Detector,
+    vocabulary: Vocabulary,
+    calibration: Calibration,
+) -> pa.RecordBatch:
+    """Score the units of a batch of `sequences` with a column `segment`.
+
+    Returns:
+        Columns unit_kind, unit_id, user_id, started_at and event_date of the batch, and model_id,
+        score, p_value and segment (the one the p-value compares with).
+    """
+    units = Units.from_arrow(batch, vocabulary.field_names)
+    scores = np.round(detector.score(units), _DECIMALS)
+    segments = np.asarray(batch.column("segment").to_pylist(), dtype=object)
+    p_values, used = calibration.p_values(scores, segments)
+    return pa.RecordBatch.from_pydict(
+        {name: batch.column(name) for name in _CARRIED}
+        | {
+            "model_id": pa.array([model_id] * len(batch), pa.string()),
+            "score": pa.array(scores, pa.float64()),
+            "p_value": pa.array(p_values, pa.float64()),
+            "segment": pa.array(used.tolist(), pa.string()),
+        }
+    )
+
+
+def explain_batch(
+    batch: pa.RecordBatch, detector: Detector, vocabulary: Vocabulary, count: int
+) -> Sequence[dict[str, object]]:
+    """Explain the flagged units of a batch of `sequences` with a column `p_value`.
+
+    Returns:
+        For each unit its unit_id, reasons and summary.
+    """
+    units = Units.from_arrow(batch, vocabulary.field_names)
+    rows = pa.Table.from_batches([batch]).select(_TRACED).to_pylist()
+    return [
+        {
+            "unit_id": row["unit_id"],
+            "reasons": reason_rows(reasons, row["event_ids"], row["event_times"]),
+            "summary": summary(reasons, vocabulary.unit_kind, row["p_value"]),
+        }
+        for row, reasons in zip(rows, detector.explain(units, count), strict=True)
+    ]

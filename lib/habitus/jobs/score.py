@@ -1,0 +1,171 @@
+"""From `sequences` to `scores`, and from the strangest of them to `anomalies`."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import _parse_datatype_string
+
+from habitus.domain.alerts import choose, cut_by_budget
+from habitus.domain.scoring import explain_batch, score_batch
+from habitus.domain.vocabulary import Vocabulary
+from habitus.edges.models import load_model
+from habitus.errors import ArtefactError, InputError, SettingsError
+from habitus.jobs.frame import JobContext
+from habitus.tables import ANOMALIES, REASON, SCORES, sequences
+
+_SCORED = (
+    "unit_kind string, unit_id string, user_id string, started_at timestamp, event_date date, "
+    "model_id string, score double, p_value double, segment string"
+)
+_EXPLAINED = f"unit_id string, reasons array<struct<{REASON}>>, summary string"
+# Explaining keeps the probabilities of every value at every event; few units at once keep it small.
+_AT_ONCE = 64
+
+
+def run(context: JobContext) -> None:
+    """Score every unit of the period with every current model, and flag the strangest."""
+    models = _models(context)
+    vocabulary = _one_vocabulary(context, models)
+    units = _units(context, vocabulary)
+    with context.reporter.step(f"score units with {', '.join(models)}"):
+        context.merge(
+            SCORES,
+            _score(context, units, list(models.values())),
+            update=("user_id", "event_time", "score", "p_value", "segment", "event_date"),
+            stamp=("scored_at",),
+        )
+    detector = context.settings.alerts.detector
+    if detector not in models:
+        raise SettingsError(
+            "alerts.detector", f"{detector!r} has no model", f"Name one of {', '.join(models)}."
+        )
+    with context.reporter.step("choose and explain flags"):
+        _flag(context, units, models[detector])
+
+
+def _models(context: JobContext) -> dict[str, str]:
+    current = context.artefacts.current()
+    wanted = context.settings.detectors
+    missing = [name for name in wanted if name not in current]
+    if missing:
+        raise ArtefactError(
+            f"{context.artefacts.root}/models",
+            f"no model of {', '.join(missing)}",
+            "Run `habitus train` with these detectors first.",
+        )
+    return {name: current[name] for name in wanted}
+
+
+def _one_vocabulary(context: JobContext, models: dict[str, str]) -> Vocabulary:
+    vocabularies = {
+        model_id: load_model(context.artefacts.root, model_id).vocabulary
+        for model_id in models.values()
+    }
+    first = next(iter(vocabularies.values()))
+    for model_id, vocabulary in vocabularies.items():
+        if vocabulary.vocabulary_id != first.vocabulary_id:
+            raise ArtefactError(
+                f"{context.artefacts.root}/models/{model_id}",
+                f"it knows vocabulary {vocabulary.vocabulary_id}, the others know "
+                f"{first.vocabulary_id}",
+                "Train all detectors on the same sequences.",
+            )
+    return first
+
+
+def _units(context: JobContext, vocabulary: Vocabulary) -> DataFrame:
+    """The units of the scoring period, each with its segment."""
+    table = sequences(vocabulary.field_names)
+    frame = context.read(table)
+    known = frame.select("vocabulary_id").limit(1).first()
+    if known is None or known["vocabulary_id"] != vocabulary.vocabulary_id:
+        found = "it has no row" if known is None else f"its vocabulary is {known['vocabulary_id']}"
+        raise InputError(
+            context.lake.name(table),
+            f"{found}; the models know {vocabulary.vocabulary_id}",
+            "Run `habitus features` and `habitus train` on the same settings.",
+        )
+    score = context.settings.score
+    period: Column = F.col("ended_at") >= F.lit(
+        score.from_time or vocabulary.split.validation_until
+    )
+    if score.until is not None:
+        period &= F.col("ended_at") < F.lit(score.until)
+    try:
+        return frame.where(period).withColumn("segment", F.expr(context.settings.segment))
+    except AnalysisException as error:
+        raise SettingsError(
+            "segment",
+            f"{context.settings.segment!r} is no expression over sequences",
+            f"Use the columns {', '.join(table.names)}.",
+        ) from error
+
+
+def _score(context: JobContext, units: DataFrame, model_ids: list[str]) -> DataFrame:
+    root = context.artefacts.root
+
+    def scored(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for model_id in model_ids:
+                model = load_model(root, model_id)
+                yield score_batch(
+                    batch, model_id, model.detector, model.vocabulary, model.calibration
+                )
+
+    return (
+        units.mapInArrow(scored, _SCORED)
+        .withColumn("event_time", F.col("started_at"))
+        .withColumn("scored_at", F.lit(context.started_at))
+        .select(*SCORES.names)
+    )
+
+
+def _flag(context: JobContext, units: DataFrame, model_id: str) -> None:
+    """Write the flags of the scored period that the budget admits, each with its reasons."""
+    alerts = context.settings.alerts
+    scores = context.read(SCORES).where(F.col("model_id") == model_id)
+    scores = scores.join(units.select("unit_kind", "unit_id"), ["unit_kind", "unit_id"], "semi")
+    flags = choose(scores, alerts)
+    # A budget of flags a day is small beside the units; its units are explained, no others.
+    flagged = units.join(F.broadcast(flags.select("unit_id", "p_value")), "unit_id")
+    explained = F.broadcast(_explain(context, flagged, model_id))
+    rows = flags.join(explained, "unit_id").withColumns(
+        {
+            "suppressed_by": F.lit(None).cast("string"),
+            "status": F.lit("open"),
+            "run_id": F.lit(context.run_id),
+            "scored_at": F.lit(context.started_at),
+        }
+    )
+    # What an analyst made of a flag, its status, is never overwritten.
+    context.merge(
+        ANOMALIES,
+        rows.select(*ANOMALIES.names),
+        update=("score", "p_value", "severity", "segment", "summary", "decision"),
+        stamp=("reasons", "run_id", "scored_at"),
+    )
+    cut = cut_by_budget(scores, alerts).agg(F.sum("cut").alias("cut")).first()
+    context.rows_out["cut by budget"] = (cut["cut"] if cut else None) or 0
+    context.reporter.say(
+        f"{context.rows_out['cut by budget']:,} more units were strange enough to flag, but cut by "
+        f"the budget of {alerts.budget_per_day} a day"
+    )
+
+
+def _explain(context: JobContext, flagged: DataFrame, model_id: str) -> DataFrame:
+    root, count = context.artefacts.root, context.settings.alerts.reasons
+    schema = to_arrow_schema(_parse_datatype_string(_EXPLAINED))
+
+    def explained(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        model = load_model(root, model_id)
+        for batch in batches:
+            for start in range(0, len(batch), _AT_ONCE):
+                part = batch.slice(start, _AT_ONCE)
+                rows = explain_batch(part, model.detector, model.vocabulary, count)
+                yield pa.RecordBatch.from_pylist(list(rows), schema=schema)
+
+    return flagged.mapInArrow(explained, _EXPLAINED)
