@@ -1,0 +1,55 @@
+"""Folders of files, wherever Spark can write them."""
+
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+
+class Folder:
+    """A folder by path or URI, through Hadoop's file systems as Spark itself uses them."""
+
+    def __init__(self, spark: SparkSession, path: str) -> None:
+        self._spark = spark
+        self.path = path.rstrip("/")
+        self._hadoop = self._hadoop_path(self.path)
+        self._files = self._hadoop.getFileSystem(spark._jsc.hadoopConfiguration())
+
+    def _hadoop_path(self, path: str) -> Any:
+        return self._spark._jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]
+
+    def exists(self) -> bool:
+        """Whether there is anything at this path."""
+        return bool(self._files.exists(self._hadoop))
+
+    def empty(self) -> bool:
+        """Whether nothing is in it, or it is not there."""
+        return not self.exists() or len(self._files.listStatus(self._hadoop)) == 0
+
+    def holds(self, name: str) -> bool:
+        """Whether it holds a file or folder of this name."""
+        return bool(self._files.exists(self._hadoop_path(f"{self.path}/{name}")))
+
+    def delete(self) -> None:
+        """Delete it and all it holds, if it is there."""
+        self._files.delete(self._hadoop, True)
+
+    def rename(self, path: str) -> None:
+        """Move it to where nothing is yet; at once, where the file system can do that.
+
+        Raises:
+            OSError: The file system refused.
+        """
+        if not self._files.rename(self._hadoop, self._hadoop_path(path)):
+            raise OSError(f"cannot move {self.path} to {path}")
+
+    def replace_by(self, other: "Folder") -> None:
+        """Put another folder in this one's place; at no time is there a mixture of both.
+
+        A kill in between leaves nothing at this path, never half of it.
+        """
+        aside = Folder(self._spark, f"{self.path}.replaced")
+        aside.delete()
+        if self.exists():
+            self.rename(aside.path)
+        other.rename(self.path)
+        aside.delete()
