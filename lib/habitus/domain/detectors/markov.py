@@ -1,0 +1,337 @@
+"""A Markov model with back-off over several fields: cheap, and hard to beat on sequences.
+
+Each event is a step of a chain: its action given the actions before it, and every other field
+given the event's own action and the field's value in the event before. The end of a closed unit
+is one more action. How probabilities are smoothed stands in `habitus.domain.detectors.backoff`.
+
+The score. The excess of a field is how many bits more surprising it is than it was in training
+(an action: after the same action; another field: in events of the same action). A unit can be
+strange as a whole or in one event, and long units must not be strange for being long, so two
+figures are added, each standardised over the training units, in which every event is judged with
+itself left out of the counts:
+
+- drift: the sum of all excesses over its standard deviation, were they independent;
+- peak: the largest excess of one event, all fields together, less log2 of the number of events,
+  which is Bonferroni's correction for having looked at them all.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from habitus.domain.detectors.backoff import BackOff, Keys, Reals
+from habitus.domain.detectors.base import Reason, Scores
+from habitus.domain.units import Units
+from habitus.domain.vocabulary import PADDING, Vocabulary
+from habitus.errors import ArtefactError, TrainingError
+
+_THE_END = "the end"
+_ORDER = 5  # actions looked back on: on HDFS better than 3, and 8 is no better than 5
+_BITS_OF_A_KEY = 62
+_PRIOR = 20.0  # an action seen this often weighs as much as all actions together
+_LEAST_VARIANCE = 0.01  # bits squared; what is certain in training must not divide by zero
+_LIKELIER = 3
+_COUNTS, _ABOUT = "counts.npz", "markov.json"
+
+
+class _Standard(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, values: Reals) -> "_Standard":
+        return cls(mean=float(values.mean()), deviation=max(float(values.std()), 1e-6))
+
+    def applied(self, values: Reals) -> Reals:
+        return (values - self.mean) / self.deviation
+
+
+class _About(BaseModel):
+    """What the counts are of, and what is ordinary for them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vocabulary_id: str
+    order: int
+    drift: _Standard
+    peak: _Standard
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """One field of what is judged: events, and for the action the ends of closed units.
+
+    Args:
+        unit: [K] index of the unit.
+        event: [K] index of the event in the flat arrays; for an end that of the last event.
+        ends: [K] whether it is an end.
+        value: [K] token, or for an end the number of tokens.
+        like: [K] the action whose steps this one is compared with.
+        contexts: [K] packed contexts, the shortest first.
+    """
+
+    unit: Keys
+    event: Keys
+    ends: npt.NDArray[np.bool_]
+    value: Keys
+    like: Keys
+    contexts: Sequence[Keys]
+
+
+class MarkovDetector:
+    """Surprise under a back-off model of training units."""
+
+    name: ClassVar[str] = "markov"
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        order: int,
+        models: Mapping[str, BackOff],
+        ordinary: Mapping[str, Reals],
+        standards: tuple[_Standard, _Standard],
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._order = order
+        self._models = models
+        self._ordinary = ordinary
+        self._drift, self._peak = standards
+
+    @classmethod
+    def fit(cls, units: Units, vocabulary: Vocabulary, seed: int) -> "MarkovDetector":
+        """Count the judged events of training units; their history is only looked back on.
+
+        Args:
+            units: Training units.
+            vocabulary: What the tokens mean.
+            seed: Not used: counting is not random.
+
+        Raises:
+            TrainingError: There is nothing to count, or there are too many values.
+        """
+        if not units.scored.any():
+            raise TrainingError("sequences", "no training unit has an event", "Move the split.")
+        order, models, ordinary, judged = _order(vocabulary), {}, {}, []
+        for name in vocabulary.field_names:
+            steps = _steps(units, vocabulary, name, order)
+            models[name] = BackOff.fit(steps.contexts, steps.value, _values(vocabulary, name))
+            bits = -np.log2(models[name].probabilities(steps.contexts, steps.value, leave_out=True))
+            ordinary[name] = _ordinary(bits, steps.like, vocabulary.field("action").size)
+            judged.append((steps, bits - ordinary[name][0][steps.like], ordinary[name][1]))
+        drift, peak = _figures(units, judged)
+        standards = _Standard.of(drift), _Standard.of(peak)
+        return cls(vocabulary, order, models, ordinary, standards)
+
+    def score(self, units: Units) -> Scores:
+        """[N] standardised drift plus standardised peak, see the module."""
+        judged = [
+            (steps, excess, self._ordinary[name][1])
+            for name, steps, _, excess in self._judged(units)
+        ]
+        drift, peak = _figures(units, judged)
+        return self._drift.applied(drift) + self._peak.applied(peak)
+
+    def explain(self, units: Units, count: int) -> list[list[Reason]]:
+        """The first `count` reasons of each unit: the fields of events with the largest excess.
+
+        Surprise is that of the field, excess or not; shares are of the unit's positive excesses.
+        """
+        judged = list(self._judged(units))
+        unit = np.concatenate([steps.unit for _, steps, _, _ in judged])
+        excess = np.concatenate([excess for *_, excess in judged]).clip(min=0)
+        whole = np.bincount(unit, excess, len(units))
+        by_excess = np.lexsort((-excess, unit))
+        rank = np.empty(len(unit), dtype=np.int64)
+        starts = np.searchsorted(unit[by_excess], np.arange(len(units)))
+        rank[by_excess] = np.arange(len(unit)) - starts[unit[by_excess]]
+        wanted = (rank < count) & (excess > 0)
+        found: list[list[tuple[int, Reason]]] = [[] for _ in range(len(units))]
+        start = 0
+        for name, steps, bits, part in judged:
+            chosen = np.flatnonzero(wanted[start : start + len(part)])
+            likely = self._models[name].distributions([c[chosen] for c in steps.contexts])
+            for row, step in enumerate(chosen):
+                owner = int(steps.unit[step])
+                index = int(steps.event[step] - units.offsets[owner])
+                reason = Reason(
+                    event_index=None if steps.ends[step] else index,
+                    field=name,
+                    observed=self._in_words(name, int(steps.value[step])),
+                    expected=self._likelier(name, likely[row], int(steps.value[step])),
+                    surprise=float(bits[step]),
+                    share=float(part[step] / whole[owner]),
+                )
+                found[owner].append((int(rank[start + step]), reason))
+            start += len(part)
+        return [[reason for _, reason in sorted(of, key=lambda r: r[0])] for of in found]
+
+    def to_files(self) -> dict[str, bytes]:
+        """The counts as npz arrays, what they are of as JSON."""
+        arrays: dict[str, npt.NDArray[np.generic]] = {}
+        for name, model in self._models.items():
+            arrays |= model.to_arrays(name)
+            arrays[f"{name}.ordinary"] = self._ordinary[name]
+        stream = io.BytesIO()
+        np.savez_compressed(stream, **arrays)
+        about = _About(
+            vocabulary_id=self._vocabulary.vocabulary_id,
+            order=self._order,
+            drift=self._drift,
+            peak=self._peak,
+        )
+        return {_COUNTS: stream.getvalue(), _ABOUT: about.model_dump_json().encode()}
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes], vocabulary: Vocabulary) -> Self:
+        """Read what `to_files` wrote.
+
+        Raises:
+            ArtefactError: A file is missing, damaged, or made for another vocabulary.
+        """
+        about, arrays = _read(files)
+        if about.vocabulary_id != vocabulary.vocabulary_id:
+            raise ArtefactError(
+                _ABOUT,
+                f"made for vocabulary {about.vocabulary_id}, not {vocabulary.vocabulary_id}",
+                "Use the vocabulary beside the model, or train the model again.",
+            )
+        models, ordinary = {}, {}
+        for name in vocabulary.field_names:
+            depth = about.order + 1 if name == "action" else 3
+            size = _values(vocabulary, name)
+            models[name] = BackOff.from_arrays(arrays, name, size, depth, _COUNTS)
+            found = arrays.get(f"{name}.ordinary")
+            if found is None or found.shape != (2, vocabulary.field("action").size):
+                problem = f"array '{name}.ordinary' is missing or damaged"
+                raise ArtefactError(_COUNTS, problem, "Train the model again.")
+            ordinary[name] = found.astype(np.float64)
+        return cls(vocabulary, about.order, models, ordinary, (about.drift, about.peak))
+
+    def _judged(self, units: Units) -> Iterator[tuple[str, _Steps, Reals, Reals]]:
+        """Each field's steps with their bits and excesses."""
+        for name in self._vocabulary.field_names:
+            steps = _steps(units, self._vocabulary, name, self._order)
+            bits = -np.log2(self._models[name].probabilities(steps.contexts, steps.value))
+            yield name, steps, bits, bits - self._ordinary[name][0][steps.like]
+
+    def _likelier(
+        self, name: str, probabilities: Reals, value: int
+    ) -> tuple[tuple[str, float], ...]:
+        order = np.argsort(-probabilities, kind="stable")[:_LIKELIER]
+        return tuple(
+            (self._in_words(name, int(other)), float(probabilities[other]))
+            for other in order
+            if probabilities[other] > probabilities[value]
+        )
+
+    def _in_words(self, name: str, value: int) -> str:
+        field = self._vocabulary.field(name)
+        return _THE_END if value == field.size else field.describe(value)
+
+
+def _values(vocabulary: Vocabulary, name: str) -> int:
+    """How many values a step of the field can have, padding included."""
+    return vocabulary.field(name).size + (name == "action")
+
+
+def _order(vocabulary: Vocabulary) -> int:
+    """How many actions to look back on, so that a context and a value fit into one integer."""
+    largest = max(_values(vocabulary, name) for name in vocabulary.field_names)
+    if 3 * np.log2(largest) > _BITS_OF_A_KEY:
+        raise TrainingError(
+            "sequences.vocabulary_size", f"a field has {largest} values", "Keep fewer."
+        )
+    return min(_ORDER, int(_BITS_OF_A_KEY / np.log2(_values(vocabulary, "action"))) - 1)
+
+
+def _steps(units: Units, vocabulary: Vocabulary, name: str, order: int) -> _Steps:
+    action = units.tokens["action"].astype(np.int64)
+    judged = np.flatnonzero(units.scored)
+    none = np.zeros(len(judged), dtype=np.int64)
+    unit = units.unit_of_event[judged]
+    size = _values(vocabulary, name)
+    if name != "action":
+        value = units.tokens[name].astype(np.int64)
+        own = action[judged]
+        return _Steps(
+            unit=unit,
+            event=judged,
+            ends=none.astype(bool),
+            value=value[judged],
+            like=own,
+            contexts=(none, own, own * size + _before(value, units, 1)[judged]),
+        )
+    closed = np.flatnonzero(units.closed & (units.lengths > 0))
+    last = units.offsets[1:][closed] - 1
+    context = np.zeros(len(judged) + len(closed), dtype=np.int64)
+    contexts, like = [context], context
+    for back in range(1, order + 1):
+        earlier = np.concatenate(
+            [_before(action, units, back)[judged], _before(action, units, back - 1)[last]]
+        )
+        like = earlier if back == 1 else like
+        contexts.append(contexts[-1] + earlier * size ** (back - 1))
+    return _Steps(
+        unit=np.concatenate([unit, closed]),
+        event=np.concatenate([judged, last]),
+        ends=np.arange(len(context)) >= len(judged),
+        value=np.concatenate([action[judged], np.full(len(closed), size - 1)]),
+        like=like,
+        contexts=contexts,
+    )
+
+
+def _before(values: Keys, units: Units, back: int) -> Keys:
+    """[M] the value `back` events earlier in the same unit; padding before its beginning."""
+    return np.where(units.position >= back, np.roll(values, back), PADDING)
+
+
+def _ordinary(bits: Reals, like: Keys, actions: int) -> Reals:
+    """[2, actions] mean and variance of the bits by action, drawn to those of all where few."""
+    times = np.bincount(like, minlength=actions)
+    mean = (np.bincount(like, bits, actions) + _PRIOR * bits.mean()) / (times + _PRIOR)
+    squares = np.bincount(like, (bits - mean[like]) ** 2, actions)
+    variance = (squares + _PRIOR * bits.var()) / (times + _PRIOR)
+    return np.stack([mean, variance.clip(min=_LEAST_VARIANCE)])
+
+
+def _figures(units: Units, judged: Sequence[tuple[_Steps, Reals, Reals]]) -> tuple[Reals, Reals]:
+    """[N] drift and [N] peak of units, from each field's steps, excesses and variances."""
+    count, events = len(units), int(units.offsets[-1])
+    drift, variance, steps_of = np.zeros(count), np.zeros(count), np.zeros(events + count)
+    unit_of = np.concatenate([units.unit_of_event, np.arange(count)])
+    happened = np.concatenate([units.scored, units.closed & (units.lengths > 0)])
+    for steps, excess, variances in judged:
+        drift += np.bincount(steps.unit, excess, count)
+        variance += np.bincount(steps.unit, variances[steps.like], count)
+        slot = np.where(steps.ends, events + steps.unit, steps.event)
+        steps_of += np.bincount(slot, excess, events + count)
+    peak = np.full(count, -np.inf)
+    np.maximum.at(peak, unit_of[happened], steps_of[happened])
+    number = np.bincount(unit_of[happened], minlength=count).clip(min=1)
+    peak = np.where(np.isinf(peak), 0.0, peak - np.log2(number))
+    return drift / np.sqrt(variance.clip(min=_LEAST_VARIANCE)), peak
+
+
+def _read(files: Mapping[str, bytes]) -> tuple[_About, dict[str, npt.NDArray[np.generic]]]:
+    for name in (_ABOUT, _COUNTS):
+        if name not in files:
+            raise ArtefactError(name, "is missing from the model", "Train the model again.")
+    try:
+        about = _About.model_validate(json.loads(files[_ABOUT]))
+    except (ValueError, ValidationError) as error:
+        raise ArtefactError(_ABOUT, "is damaged", "Train the model again.") from error
+    try:
+        with np.load(io.BytesIO(files[_COUNTS]), allow_pickle=False) as arrays:
+            return about, {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise ArtefactError(_COUNTS, "is damaged", "Train the model again.") from error
