@@ -1,12 +1,13 @@
 """From `sequences` to `scores`, and from the strangest of them to `anomalies`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
 from pyspark.sql.types import _parse_datatype_string
 
 from habitus.domain.alerts import choose, cut_by_budget
@@ -108,7 +109,7 @@ def _units(context: JobContext, vocabulary: Vocabulary) -> DataFrame:
 def _score(context: JobContext, units: DataFrame, model_ids: list[str]) -> DataFrame:
     root = context.artefacts.root
 
-    def scored(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def scored(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for model_id in model_ids:
                 model = load_model(root, model_id)
@@ -158,9 +159,9 @@ def _flag(context: JobContext, units: DataFrame, model_id: str) -> None:
 
 def _explain(context: JobContext, flagged: DataFrame, model_id: str) -> DataFrame:
     root, count = context.artefacts.root, context.settings.alerts.reasons
-    schema = to_arrow_schema(_parse_datatype_string(_EXPLAINED))
+    schema = to_arrow_schema(StructType.fromDDL(_EXPLAINED))
 
-    def explained(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def explained(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         model = load_model(root, model_id)
         for batch in batches:
             for start in range(0, len(batch), _AT_ONCE):

@@ -1,0 +1,207 @@
+"""Sessions against a slow obvious reference, and the rule's corners by hand."""
+
+from datetime import timedelta
+from itertools import groupby
+from typing import Any
+
+import pytest
+from event_streams import START, Row, event, frame
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+
+from habitus.config import SessionSettings
+from habitus.domain.sessions import sessionize
+from habitus.tables import EVENTS, SESSIONS
+
+pytestmark = pytest.mark.spark
+
+MINUTE = 60
+NOW = START + timedelta(days=30)
+SPARK = settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def rule(**changes: Any) -> SessionSettings:
+    plain = {"gap": "30 minutes", "by": "gap", "max_events": 100, "max_duration": "10 days"}
+    return SessionSettings.model_validate(plain | changes)
+
+
+def sessions(spark: SparkSession, events: list[Row], by: SessionSettings) -> list[dict[str, Any]]:
+    made = sessionize(frame(spark, EVENTS, [complete(row) for row in events]), by, NOW)
+    assert SESSIONS.faults(made.schema) == []
+    rows = [row.asDict(recursive=True) for row in made.collect()]
+    return sorted(rows, key=lambda row: (row["user_id"], row["started_at"], row["event_ids"]))
+
+
+def complete(row: Row) -> Row:
+    more = {"session_hint": None, "attributes": {}, "source": "test", "ingested_at": START}
+    return more | {"event_date": row["event_time"].date()} | row
+
+
+def ids(made: list[dict[str, Any]]) -> list[list[str]]:
+    return [row["event_ids"] for row in made]
+
+
+def reasons(made: list[dict[str, Any]]) -> list[str]:
+    return [row["end_reason"] for row in made]
+
+
+def reference(events: list[Row], by: SessionSettings) -> list[list[str]]:
+    """Event ids of every session, straight from the rule's words."""
+
+    def order(row: Row) -> Any:
+        return row["event_time"], row["event_id"]
+
+    def stream(row: Row) -> tuple[str, str]:
+        return row["user_id"], (row.get("session_hint") or "") if by.by == "hint" else ""
+
+    found = []
+    for (_, hint), rows in groupby(
+        sorted(events, key=lambda row: (*stream(row), *order(row))), stream
+    ):
+        runs: list[list[Row]] = []
+        for row in rows:
+            last = runs[-1][-1] if runs else None
+            late = last is not None and row["event_time"] - last["event_time"] > by.gap
+            other = last is not None and row.get("session_hint") != last.get("session_hint")
+            starts = {"gap": late, "both": late or other, "hint": late and not hint}[by.by]
+            if last is None or starts:
+                runs.append([])
+            runs[-1].append(row)
+        for run in runs:
+            parts: dict[int, list[str]] = {}
+            for row in run:
+                period = (row["event_time"] - run[0]["event_time"]) // by.max_duration
+                parts.setdefault(period, []).append(row["event_id"])
+            for part in parts.values():
+                found += [
+                    part[at : at + by.max_events] for at in range(0, len(part), by.max_events)
+                ]
+    return sorted(found)
+
+
+@st.composite
+def hinted_streams(draw: st.DrawFn) -> list[Row]:
+    users = draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=60))
+    events = []
+    for number, user in enumerate(users):
+        minutes = draw(st.sampled_from([0, 1, 29, 30, 31, 60, 61, 90, 200]))
+        hint = draw(st.sampled_from([None, "h1", "h2"]))
+        events.append(event(user, minutes * MINUTE, f"{number:03}", session_hint=hint))
+    return draw(st.permutations(events))
+
+
+@SPARK
+@given(
+    events=hinted_streams(),
+    by=st.sampled_from(["gap", "hint", "both"]),
+    max_events=st.integers(2, 5),
+    max_hours=st.integers(1, 3),
+)
+def test_sessions_are_those_of_the_slow_reference(
+    spark: SparkSession, events: list[Row], by: str, max_events: int, max_hours: int
+) -> None:
+    settings_ = rule(by=by, max_events=max_events, max_duration=timedelta(hours=max_hours))
+
+    assert sorted(ids(sessions(spark, events, settings_))) == reference(events, settings_)
+
+
+@SPARK
+@given(events=hinted_streams(), seed=st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(
+    spark: SparkSession, events: list[Row], seed: Any
+) -> None:
+    shuffled = events.copy()
+    seed.shuffle(shuffled)
+
+    assert sessions(spark, shuffled, rule()) == sessions(spark, events, rule())
+
+
+@SPARK
+@given(events=hinted_streams())
+def test_other_users_do_not_affect_a_users_sessions(spark: SparkSession, events: list[Row]) -> None:
+    together = sessions(spark, events, rule(by="both", max_events=3))
+    alone = sessions(
+        spark,
+        [row for row in events if row["user_id"] == "a"] or events,
+        rule(by="both", max_events=3),
+    )
+
+    users = {row["user_id"] for row in alone}
+    assert [row for row in together if row["user_id"] in users] == alone
+
+
+def test_a_pause_of_exactly_the_gap_keeps_the_session(spark: SparkSession) -> None:
+    made = sessions(spark, [event("u", 0, "1"), event("u", 30 * MINUTE, "2")], rule())
+
+    assert ids(made) == [["1", "2"]]
+
+
+def test_a_longer_pause_starts_a_session(spark: SparkSession) -> None:
+    made = sessions(spark, [event("u", 0, "1"), event("u", 30 * MINUTE + 0.001, "2")], rule())
+
+    assert ids(made) == [["1"], ["2"]]
+    assert reasons(made) == ["gap", "gap"]
+
+
+def test_events_at_the_same_time_are_ordered_by_their_id(spark: SparkSession) -> None:
+    made = sessions(spark, [event("u", 0, "b"), event("u", 0, "a"), event("u", 0, "c")], rule())
+
+    assert ids(made) == [["a", "b", "c"]]
+
+
+def test_a_cap_on_events_closes_a_session_and_says_so(spark: SparkSession) -> None:
+    made = sessions(spark, [event("u", n, f"{n}") for n in range(5)], rule(max_events=2))
+
+    assert ids(made) == [["0", "1"], ["2", "3"], ["4"]]
+    assert reasons(made) == ["cap", "cap", "gap"]
+
+
+def test_a_cap_on_duration_closes_a_session_and_says_so(spark: SparkSession) -> None:
+    events = [event("u", n * 20 * MINUTE, f"{n}") for n in range(5)]
+
+    made = sessions(spark, events, rule(max_duration="30 minutes"))
+
+    assert ids(made) == [["0", "1"], ["2"], ["3", "4"]]
+    assert reasons(made) == ["cap", "cap", "gap"]
+
+
+def test_another_hint_ends_a_session_when_hints_count(spark: SparkSession) -> None:
+    events = [event("u", n, f"{n}", session_hint=hint) for n, hint in enumerate("aabba")]
+
+    assert ids(sessions(spark, events, rule(by="both"))) == [["0", "1"], ["2", "3"], ["4"]]
+    assert ids(sessions(spark, events, rule(by="hint"))) == [["0", "1", "4"], ["2", "3"]]
+    assert ids(sessions(spark, events, rule(by="gap"))) == [["0", "1", "2", "3", "4"]]
+
+
+def test_a_session_that_can_still_grow_is_open(spark: SparkSession) -> None:
+    events = [event("u", 0, "1"), event("v", -31 * MINUTE, "2")]
+
+    made = sessionize(frame(spark, EVENTS, [complete(row) for row in events]), rule(), START)
+
+    open_ = {row["user_id"]: (row["closed"], row["end_reason"]) for row in made.collect()}
+    assert open_ == {"u": (False, "open"), "v": (True, "gap")}
+
+
+def test_a_session_sums_up_its_events(spark: SparkSession) -> None:
+    events = [
+        event("u", 0, "1", action="view", item_id="i", device_id="d"),
+        event("u", 60, "2", action="view", item_id="i", amount=2.5, device_id="e"),
+        event("u", 90, "3", action="buy", item_id="j", amount=4.0, device_id="d"),
+    ]
+
+    (row,) = sessions(spark, events, rule())
+
+    assert (row["duration_s"], row["n_events"], row["n_items"]) == (90.0, 3, 2)
+    assert row["n_actions"] == {"view": 2, "buy": 1}
+    assert row["amount_sum"] == 6.5
+    assert [inner["new_device"] for inner in row["events"]] == [True, True, False]
+
+
+def test_sessions_cost_one_shuffle(spark: SparkSession) -> None:
+    made = sessionize(frame(spark, EVENTS, [complete(event("u", 0, "1"))]), rule(), NOW)
+
+    plan = made._jdf.queryExecution().executedPlan().toString()
+    assert plan.count("Exchange hashpartitioning") == 1
