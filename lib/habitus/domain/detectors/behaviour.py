@@ -1,0 +1,211 @@
+"""The behaviour language model as a detector: units are scored by how much they surprise it."""
+
+import io
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from habitus.domain.detectors.base import Reason, Scores
+from habitus.domain.detectors.rarity import Rarity, Surprises
+from habitus.domain.models.batches import Batch, by_length
+from habitus.domain.models.shape import Array, BehaviourShape
+from habitus.domain.units import Units
+from habitus.domain.vocabulary import MISSING, Vocabulary
+from habitus.errors import ArtefactError
+
+MODEL, SETTINGS, WEIGHTS = "model.onnx", "behaviour.json", "weights.npz"
+BATCH_SIZE = 256
+THE_END = "the end"
+_LIKELIER = 3
+_MEASURES = ["surprise", "entropy", "variance", "tail"]
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: BehaviourShape
+    rarity: Rarity
+
+
+class BehaviourDetector:
+    """Scores units with a trained behaviour model.
+
+    Args:
+        vocabulary: What the tokens mean.
+        shape: The model's.
+        content: The model as ONNX.
+        weights: The same model's weights for Keras, to train it further.
+        rarity: What is normal; none before it is fitted.
+    """
+
+    name: ClassVar[str] = "behaviour"
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        shape: BehaviourShape,
+        content: bytes,
+        weights: Mapping[str, Array],
+        rarity: Rarity | None = None,
+    ) -> None:
+        self.shape = shape
+        self.batch_size = BATCH_SIZE
+        self._vocabulary = vocabulary
+        self._content = content
+        self._weights = dict(weights)
+        self._rarity = rarity
+        options = onnxruntime.SessionOptions()
+        # Spark already runs one task per core.
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"]
+        )
+
+    def fit_rarity(self, held_out: Units) -> None:
+        """Learn what is normal from units that the model was not trained on; at least one."""
+        self._rarity = Rarity.fit(self.surprises(held_out))
+
+    def score(self, units: Units) -> Scores:
+        """[N] how rare each unit is, in nats; higher is stranger."""
+        if self._rarity is None:
+            raise ValueError("fit_rarity comes before score")
+        return self._rarity.score(self.surprises(units))
+
+    def surprises(self, units: Units) -> Surprises:
+        """What the model makes of each unit."""
+        size = (len(units), len(self.shape.fields))
+        excess, variance, judged = np.zeros(size), np.zeros(size), np.zeros(size)
+        strongest = np.zeros(len(units))
+        for chosen, batch in by_length(units, self.batch_size, self.shape):
+            counts = _judged(batch)
+            surprise, entropy, spread, tail = (
+                np.where(counts, values, 0) for values in self._run(_MEASURES, batch)
+            )
+            excess[chosen] = (surprise - entropy).sum(axis=1)
+            variance[chosen] = spread.sum(axis=1)
+            judged[chosen] = counts.sum(axis=1)
+            strongest[chosen] = tail.sum(axis=2).max(axis=1)
+        return Surprises(excess, variance, judged, strongest)
+
+    def explain(self, units: Units, count: int) -> list[list[Reason]]:
+        """The events and fields that surprised most beyond what the model expected."""
+        explained: list[list[Reason]] = [[] for _ in range(len(units))]
+        logs = [f"log_probability_{field}" for field in self.shape.fields]
+        for chosen, batch in by_length(units, self.batch_size, self.shape):
+            surprise, entropy, *chances = self._run([*_MEASURES[:2], *logs], batch)
+            counts = _judged(batch)
+            surprise = np.where(counts, surprise, 0)
+            excess = np.where(counts, surprise - entropy, -np.inf)
+            flat = excess.reshape(len(chosen), -1)
+            strongest = np.argsort(-flat, axis=1, kind="stable")[:, :count]
+            totals = surprise.sum(axis=(1, 2))
+            for row, unit in enumerate(chosen):
+                explained[unit] = [
+                    self._reason(batch, row, divmod(int(cell), excess.shape[2]), chances, totals)
+                    for cell in strongest[row]
+                    if flat[row, cell] > 0
+                ]
+        return explained
+
+    def _reason(
+        self,
+        batch: Batch,
+        row: int,
+        where: tuple[int, int],
+        chances: list[Array],
+        totals: Array,
+    ) -> Reason:
+        step, index = where
+        token = int(batch.tokens[row, step, index])
+        logs = chances[index][row, step]
+        likelier = [
+            (self._describe(index, int(other)), float(np.exp(logs[other])))
+            for other in np.argsort(-logs, kind="stable")[: _LIKELIER + 1]
+            if logs[other] > logs[token] and other >= MISSING
+        ]
+        at_end = index == 0 and token == self.shape.end
+        surprise = float(-logs[token])
+        return Reason(
+            event_index=None if at_end else step,
+            field=self.shape.fields[index],
+            observed=self._describe(index, token),
+            expected=tuple(likelier[:_LIKELIER]),
+            surprise=surprise / float(np.log(2)),
+            share=surprise / max(float(totals[row]), 1e-9),
+        )
+
+    def _describe(self, index: int, token: int) -> str:
+        if index == 0 and token == self.shape.end:
+            return THE_END
+        return self._vocabulary.field(self.shape.fields[index]).describe(token)
+
+    def _run(self, outputs: list[str], batch: Batch) -> list[Array]:
+        found: list[Array] = self._session.run(
+            outputs, {"tokens": batch.tokens, "context": batch.context}
+        )
+        return found
+
+    def to_files(self) -> dict[str, bytes]:
+        """The ONNX model, its shape with what is normal, and the weights for Keras."""
+        if self._rarity is None:
+            raise ValueError("fit_rarity comes before to_files")
+        weights = io.BytesIO()
+        np.savez(weights, **self._weights)
+        stored = _Stored(shape=self.shape, rarity=self._rarity)
+        return {
+            MODEL: self._content,
+            SETTINGS: stored.model_dump_json(indent=1).encode(),
+            WEIGHTS: weights.getvalue(),
+        }
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes], vocabulary: Vocabulary) -> Self:
+        """Read what `to_files` wrote.
+
+        Raises:
+            ArtefactError: A file is missing, damaged, or made for another vocabulary.
+        """
+        for name in (MODEL, SETTINGS, WEIGHTS):
+            if name not in files:
+                raise ArtefactError(name, "no such file in the artefact", _MEND)
+        try:
+            stored = _Stored.model_validate_json(files[SETTINGS])
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(map(str, fault["loc"]))
+            raise ArtefactError(SETTINGS, f"{where} {fault['msg']}".strip(), _MEND) from error
+        _refuse_other(stored.shape, vocabulary)
+        try:
+            with np.load(io.BytesIO(files[WEIGHTS]), allow_pickle=False) as archive:
+                weights = {name: archive[name] for name in archive.files}
+        except (OSError, ValueError) as error:
+            raise ArtefactError(WEIGHTS, f"not readable: {error}", _MEND) from error
+        try:
+            return cls(vocabulary, stored.shape, files[MODEL], weights, stored.rarity)
+        except Exception as error:  # ONNX Runtime has no one root for what a damaged file raises
+            raise ArtefactError(MODEL, f"not readable: {error}", _MEND) from error
+
+
+_MEND = "Restore the file, or train again."
+
+
+def _judged(batch: Batch) -> npt.NDArray[np.bool_]:
+    """[B, T, F] which tokens count."""
+    return batch.judged[:, :, None] & (batch.tokens > 0)
+
+
+def _refuse_other(shape: BehaviourShape, vocabulary: Vocabulary) -> None:
+    sizes = {field.name: field.size for field in vocabulary.fields}
+    made_for = dict(zip(shape.fields, shape.sizes, strict=True))
+    if made_for != sizes or shape.features != len(vocabulary.context):
+        raise ArtefactError(
+            SETTINGS,
+            f"made for the fields {made_for} and {shape.features} features, not for {sizes} "
+            f"and {len(vocabulary.context)} features",
+            "Train again after the features job.",
+        )

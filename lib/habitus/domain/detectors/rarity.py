@@ -1,0 +1,118 @@
+"""How surprises of single events add up to the score of a unit, short or long.
+
+A model's surprises alone do not compare units: longer ones have more of them, some fields are
+always hard to foresee, and the model may be a little wrong about how hard. So three pieces of
+evidence are weighed, each against what it is among units the model was not trained on:
+
+- the total: all surprise beyond what the model expected, over its standard deviation, as the
+  central limit theorem would have it; finds long units in which everything is a little odd;
+- the strongest field: the same within one field;
+- the strongest event: minus the logarithms of the probabilities of something at most as likely
+  as what was seen, summed over the event's fields (Fisher 1932); finds a single odd event.
+
+A piece's rarity is minus the logarithm of the share of held-out units that have at least as much
+of it, with an exponential tail beyond the 95th percentile. The score is the largest of the three
+rarities, that is, it orders units by their smallest p-value (Tippett 1931).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+Values = npt.NDArray[np.float64]
+
+PIECES = ("total", "field", "event")
+_TAIL = 0.95
+_LEVELS = np.linspace(0, _TAIL, 96)
+_FLOOR = 0.25  # nats squared that keep a field without any uncertainty from dividing by nothing
+
+
+@dataclass(frozen=True)
+class Surprises:
+    """What the model made of N units, per field F, all in nats and over judged events only.
+
+    Args:
+        excess: [N, F] sum of surprise minus its expectation.
+        variance: [N, F] sum of the surprise's variance under the model.
+        judged: [N, F] how many tokens were judged.
+        strongest: [N] the strongest event's evidence.
+    """
+
+    excess: Values
+    variance: Values
+    judged: Values
+    strongest: Values
+
+
+class Rarity(BaseModel):
+    """What is normal, learned from units that the model was not trained on.
+
+    Args:
+        bias: [F] mean excess surprise per event.
+        spread: [F] variance of a field's excess, as a multiple of what the model expects.
+        total_spread: The same for all fields together.
+        quantiles: [3, 96] quantiles of each piece, up to the 95th percentile.
+        scales: [3] mean of the exponential tail of each piece beyond it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bias: tuple[float, ...]
+    spread: tuple[float, ...]
+    total_spread: float
+    quantiles: tuple[tuple[float, ...], ...] = ()
+    scales: tuple[float, ...] = ()
+
+    @classmethod
+    def fit(cls, surprises: Surprises) -> "Rarity":
+        """Learn from at least one unit."""
+        judged = np.maximum(surprises.judged.sum(axis=0), 1)
+        bias = surprises.excess.sum(axis=0) / judged
+        centred = surprises.excess - bias * surprises.judged
+        spread = _ratio(centred, surprises.variance)
+        total = _ratio(centred.sum(axis=1), surprises.variance.sum(axis=1))
+        bare = cls(
+            bias=tuple(bias.tolist()), spread=tuple(spread.tolist()), total_spread=float(total)
+        )
+        pieces = bare.pieces(surprises)
+        quantiles = np.maximum.accumulate(np.quantile(pieces, _LEVELS, axis=0), axis=0)
+        scales = []
+        for piece, start in zip(pieces.T, quantiles[-1], strict=True):
+            beyond = piece[piece > start] - start
+            # By the median, so that the anomalies among the held-out units do not decide it.
+            median = np.median(beyond) if len(beyond) else 0.0
+            scales.append(max(float(median) / np.log(2), 1e-3))
+        return bare.model_copy(
+            update={
+                "quantiles": tuple(tuple(column.tolist()) for column in quantiles.T),
+                "scales": tuple(scales),
+            }
+        )
+
+    def pieces(self, surprises: Surprises) -> Values:
+        """[N, 3] the three pieces of evidence, in the order of PIECES."""
+        centred = surprises.excess - np.asarray(self.bias) * surprises.judged
+        fields = centred / np.sqrt(surprises.variance * np.asarray(self.spread) + _FLOOR)
+        variance = surprises.variance.sum(axis=1) * self.total_spread + _FLOOR
+        total = centred.sum(axis=1) / np.sqrt(variance)
+        return np.stack([total, fields.max(axis=1), surprises.strongest], axis=1)
+
+    def score(self, surprises: Surprises) -> Values:
+        """[N] the largest rarity of the three pieces, in nats."""
+        rarities = []
+        pieces = self.pieces(surprises).T
+        for piece, quantiles, scale in zip(pieces, self.quantiles, self.scales, strict=True):
+            inside = np.interp(piece, quantiles, -np.log1p(-_LEVELS))
+            rarities.append(inside + np.maximum(piece - quantiles[-1], 0) / scale)
+        score: Values = np.max(rarities, axis=0)
+        return score
+
+
+def _ratio(centred: Values, variance: Values) -> Values:
+    """Mean square over mean variance, without the largest hundredth of the squares."""
+    squares = centred**2
+    squares = np.minimum(squares, np.quantile(squares, 0.99, axis=0))
+    ratio: Values = np.maximum(squares.sum(axis=0) / np.maximum(variance.sum(axis=0), 1e-9), 1e-3)
+    return ratio

@@ -1,0 +1,1 @@
+"""Models that are trained with Keras and scored with ONNX Runtime."""

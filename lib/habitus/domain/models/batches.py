@@ -1,0 +1,108 @@
+"""Padded batches of units, grouped by length so that little of them is padding."""
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from habitus.domain.models.shape import BehaviourShape
+from habitus.domain.units import Floats, Ints, Units
+
+MOST_POSITIONS = 16_384  # of a batch that is scored
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B units, padded to T positions.
+
+    Args:
+        tokens: [B, T, F] tokens in the order of the model's fields; 0 after a unit's end. At the
+            end position of a unit only the action has a token.
+        context: [B, C] raw features, NaN where there is no history.
+        judged: [B, T] whether a position counts: not history, not padding.
+    """
+
+    tokens: Ints
+    context: Floats
+    judged: npt.NDArray[np.bool_]
+
+
+def batch_of(units: Units, shape: BehaviourShape) -> Batch:
+    """Lay units out as one batch, as long as the longest of them."""
+    positions = shape.lengths(units)
+    length = int(positions.max(initial=1))
+    tokens = np.zeros((len(units), length, len(shape.fields)), dtype=np.int32)
+    for index, field in enumerate(shape.fields):
+        tokens[units.unit_of_event, units.position, index] = units.tokens[field]
+    if shape.ends:
+        closed = np.flatnonzero(units.closed)
+        tokens[closed, units.lengths[closed], 0] = shape.end
+    steps = np.arange(length)
+    judged = (steps >= units.scored_from[:, None]) & (steps < positions[:, None])
+    return Batch(tokens=tokens, context=units.context, judged=judged)
+
+
+def joined(parts: list[Units]) -> Units:
+    """Units end to end, in this order. At least one part."""
+    starts = np.cumsum([0] + [int(part.offsets[-1]) for part in parts])
+    return Units(
+        offsets=np.concatenate(
+            [[0], *(part.offsets[1:] + start for part, start in zip(parts, starts, strict=False))]
+        ).astype(np.int64),
+        tokens={
+            name: np.concatenate([part.tokens[name] for part in parts]) for name in parts[0].tokens
+        },
+        amounts=np.concatenate([part.amounts for part in parts]),
+        gaps=np.concatenate([part.gaps for part in parts]),
+        context=np.concatenate([part.context for part in parts]),
+        scored_from=np.concatenate([part.scored_from for part in parts]),
+        closed=np.concatenate([part.closed for part in parts]),
+    )
+
+
+def by_length(
+    units: Units, size: int, shape: BehaviourShape
+) -> Iterator[tuple[npt.NDArray[np.int64], Batch]]:
+    """All units in batches of like length, each with the units' indices.
+
+    A batch has at most `size` units, and fewer where they are long, which bounds its memory.
+    """
+    lengths = shape.lengths(units)
+    order = np.argsort(lengths, kind="stable")
+    end = len(order)
+    while end:  # the longest first
+        start = max(end - min(size, max(1, MOST_POSITIONS // int(lengths[order[end - 1]]))), 0)
+        yield order[start:end], batch_of(units.take(order[start:end]), shape)
+        end = start
+
+
+def shuffled(
+    parts: Iterator[Units], size: int, buffer: int, shape: BehaviourShape, seed: tuple[int, ...]
+) -> Generator[Batch]:
+    """Full batches of `size` units of like length, in random order, for as long as parts come.
+
+    Units gather until there are `buffer` of them; a random choice of them is cut into batches
+    by length, and what does not fill a batch waits for the next round.
+
+    Args:
+        parts: Units as they are read.
+        size: Units per batch.
+        buffer: Units to gather before they are cut.
+        shape: The model's.
+        seed: Decides the order, together with the order of `parts`.
+    """
+    random = np.random.default_rng(seed)
+    held: list[Units] = []
+    for part in parts:
+        held.append(part)
+        if sum(len(part) for part in held) < max(buffer, size):
+            continue
+        units = joined(held)
+        mixed = random.permutation(len(units))
+        full = len(units) // size * size
+        chosen = mixed[:full]
+        chosen = chosen[np.argsort(shape.lengths(units)[chosen], kind="stable")]
+        for start in random.permutation(np.arange(0, full, size)):
+            yield batch_of(units.take(chosen[start : start + size]), shape)
+        held = [units.take(mixed[full:])]

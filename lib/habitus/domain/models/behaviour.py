@@ -1,0 +1,117 @@
+"""The behaviour language model in Keras: how likely is each field of each event, given the past.
+
+An LSTM (Hochreiter and Schmidhuber 1997) reads the events before; from its state the action of
+the next event is predicted, and from its state and the action that did happen every other field,
+so that an outcome is judged given the action it is the outcome of. By the chain rule the
+log-probabilities of an event's action and of its other fields given the action add up.
+"""
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+from keras import ops
+
+from habitus.domain.models.shape import Array, BehaviourShape
+from habitus.errors import ArtefactError
+
+CONTEXT_WIDTH = 16
+SPREAD = 10.0  # standardised features beyond this are as good as at it; keeps infinities out
+
+
+def build(shape: BehaviourShape, seed: int) -> keras.Model:
+    """A model with fresh weights.
+
+    It maps tokens [B, T, F] int32 and context [B, C] float32 to a list of logits, one per field:
+    [B, T, V + 1] for the action (the last one is the unit's end), [B, T, V] for the others.
+    Token 0, which only pads, stands for the beginning where a previous event is meant.
+    """
+
+    def weights(offset: int) -> keras.initializers.Initializer:
+        return keras.initializers.GlorotUniform(seed=seed * 1000 + offset)
+
+    tokens = keras.Input((None, len(shape.fields)), dtype="int32", name="tokens")
+    context = keras.Input((shape.features,), dtype="float32", name="context")
+    before = ops.pad(tokens, [[0, 0], [1, 0], [0, 0]])[:, :-1]
+    tables = [
+        keras.layers.Embedding(
+            size + (index == 0),
+            min(shape.embedding, size),
+            embeddings_initializer=keras.initializers.RandomUniform(seed=seed * 1000 + index),
+            name=f"embedding_{field}",
+        )
+        for index, (field, size) in enumerate(zip(shape.fields, shape.sizes, strict=True))
+    ]
+    read = [table(before[:, :, index]) for index, table in enumerate(tables)]
+    if shape.features:
+        habit = keras.layers.Dense(
+            CONTEXT_WIDTH, activation="tanh", kernel_initializer=weights(100), name="context_dense"
+        )(_scaled(context, shape))
+        everywhere = ops.ones_like(read[0][:, :, :1])
+        read.append(everywhere * habit[:, None, :])
+    state = keras.layers.LSTM(
+        shape.hidden,
+        return_sequences=True,
+        kernel_initializer=weights(101),
+        recurrent_initializer=keras.initializers.Orthogonal(seed=seed * 1000 + 102),
+        name="lstm",
+    )(ops.concatenate(read, axis=-1))
+    state = keras.layers.Dropout(shape.dropout, seed=seed, name="dropout")(state)
+    outputs = [
+        keras.layers.Dense(shape.end + 1, kernel_initializer=weights(103), name="action_head")(
+            state
+        )
+    ]
+    if len(shape.fields) > 1:
+        done = tables[0](tokens[:, :, 0])
+        between = keras.layers.Dense(
+            shape.hidden, activation="relu", kernel_initializer=weights(104), name="field_dense"
+        )(ops.concatenate([state, done], axis=-1))
+        logits = keras.layers.Dense(
+            sum(shape.sizes[1:]), kernel_initializer=weights(105), name="field_head"
+        )(between)
+        ends = np.cumsum(shape.sizes[1:]).tolist()
+        outputs += [
+            logits[:, :, end - size : end] for end, size in zip(ends, shape.sizes[1:], strict=True)
+        ]
+    return keras.Model([tokens, context], outputs, name="behaviour")
+
+
+def _scaled(context: keras.KerasTensor, shape: BehaviourShape) -> keras.KerasTensor:
+    """[B, C] raw features as [B, 2 C]: standardised signed log1p, and what is missing."""
+    missing = ops.isnan(context)
+    mean = np.asarray(shape.scale.mean, dtype=np.float32)
+    deviation = np.asarray(shape.scale.deviation, dtype=np.float32)
+    logs = ops.sign(context) * ops.log1p(ops.abs(context))
+    values = ops.clip((logs - mean) / deviation, -SPREAD, SPREAD)
+    values = ops.where(missing, ops.zeros_like(values), values)
+    return ops.concatenate([values, ops.cast(missing, "float32")], axis=-1)
+
+
+def weights_of(model: keras.Model) -> dict[str, Array]:
+    """The trained weights by layer and name, e.g. `lstm/kernel`."""
+    return {
+        f"{layer.name}/{variable.name}": np.asarray(variable)
+        for layer in model.layers
+        for variable in layer.trainable_variables
+    }
+
+
+def set_weights(model: keras.Model, weights: Mapping[str, Array]) -> None:
+    """Put weights into a model of the same shape.
+
+    Raises:
+        ArtefactError: A weight is missing or has another shape.
+    """
+    for layer in model.layers:
+        for variable in layer.trainable_variables:
+            name = f"{layer.name}/{variable.name}"
+            found = weights.get(name)
+            if found is None or found.shape != tuple(variable.shape):
+                what = "is missing" if found is None else f"has the shape {found.shape}"
+                raise ArtefactError(
+                    "weights.npz",
+                    f"{name} {what}, not {tuple(variable.shape)}",
+                    "Train the model again.",
+                )
+            variable.assign(found)

@@ -1,0 +1,102 @@
+"""What the behaviour language model is made of: fields, sizes and the scale of its context."""
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from habitus.config import BehaviourSettings
+from habitus.domain.units import Floats, Units
+from habitus.domain.vocabulary import Vocabulary
+
+ACTION = "action"
+
+Array = npt.NDArray[np.float32]
+
+
+class ContextScale(BaseModel):
+    """Mean and standard deviation of the context's features after a signed log1p.
+
+    Args:
+        mean: [C] per feature, over the units that have it.
+        deviation: [C] likewise; 1 where a feature does not vary.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, context: Floats) -> "ContextScale":
+        """Measure [N, C] raw features; NaN where a unit has no history."""
+        present = np.isfinite(context)
+        logs = np.where(present, np.sign(context) * np.log1p(np.abs(context)), 0.0)
+        count = np.maximum(present.sum(axis=0), 1)
+        mean = logs.sum(axis=0, dtype=np.float64) / count
+        spread = np.where(present, logs - mean, 0.0)
+        deviation = np.sqrt((spread**2).sum(axis=0) / count)
+        return cls(
+            mean=tuple(mean.tolist()),
+            deviation=tuple(np.where(deviation > 1e-6, deviation, 1.0).tolist()),
+        )
+
+
+class BehaviourShape(BaseModel):
+    """Everything about the model that is not a weight.
+
+    Args:
+        fields: Names of the fields, `action` first.
+        sizes: Tokens of each field, padding included, in the same order.
+        scale: Scale of the context.
+        ends: Whether the end of a closed unit is predicted too, as the action `end`.
+        embedding: Width of a field's embedding; less for fields with fewer tokens.
+        hidden: Units of the LSTM and of the layer between it and the other fields.
+        dropout: Dropout before the output heads.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fields: tuple[str, ...]
+    sizes: tuple[int, ...]
+    scale: ContextScale
+    ends: bool
+    embedding: int
+    hidden: int
+    dropout: float
+
+    @model_validator(mode="after")
+    def _action_comes_first(self) -> "BehaviourShape":
+        if not self.fields or self.fields[0] != ACTION or len(self.fields) != len(self.sizes):
+            raise ValueError("the fields start with action and each has a size")
+        return self
+
+    @classmethod
+    def of(
+        cls, vocabulary: Vocabulary, scale: ContextScale, settings: BehaviourSettings
+    ) -> "BehaviourShape":
+        """The shape for this vocabulary."""
+        others = [name for name in vocabulary.field_names if name != ACTION]
+        fields = (ACTION, *others)
+        return cls(
+            fields=fields,
+            sizes=tuple(vocabulary.field(name).size for name in fields),
+            scale=scale,
+            ends=vocabulary.unit_kind == "session",
+            embedding=settings.embedding,
+            hidden=settings.hidden,
+            dropout=settings.dropout,
+        )
+
+    @property
+    def end(self) -> int:
+        """The token of the action that ends a unit."""
+        return self.sizes[0]
+
+    @property
+    def features(self) -> int:
+        """Features of the context."""
+        return len(self.scale.mean)
+
+    def lengths(self, units: Units) -> npt.NDArray[np.int64]:
+        """[N] positions of each unit: its events, and its end where that is predicted."""
+        return units.lengths + (units.closed if self.ends else 0)

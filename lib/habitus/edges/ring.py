@@ -1,0 +1,223 @@
+"""Training in one process, or in a ring of processes on Spark executors. Imports Horovod alone."""
+
+import importlib
+import io
+import json
+import os
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import tensorflow as tf
+from pyspark.sql import SparkSession
+
+from habitus import errors
+from habitus.domain.models.training import Ring
+from habitus.errors import TrainingError
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+Report = Callable[[str], None]
+Work = Callable[Concatenate[Ring, Report, Arguments], Result]
+
+_SAID, _FAILED = "habitus says ", "habitus failed "
+_ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+class LocalRing:
+    """A ring of one: this process."""
+
+    rank = 0
+    size = 1
+
+    def gradients(self, tape: tf.GradientTape, loss: tf.Tensor, variables: list[Any]) -> list[Any]:
+        """Gradients of the loss."""
+        gradients: list[Any] = tape.gradient(loss, variables)
+        return gradients
+
+    def sum(self, values: tf.Tensor) -> tf.Tensor:
+        """The values themselves."""
+        return values
+
+    def broadcast(self, variables: list[Any]) -> None:
+        """Nobody to tell."""
+
+
+class HorovodRing:
+    """This process's place in a ring that Horovod has started."""
+
+    def __init__(self) -> None:
+        import horovod.tensorflow as hvd
+
+        self._hvd = hvd
+        hvd.init()
+        self.rank: int = hvd.rank()
+        self.size: int = hvd.size()
+        self.local_rank: int = hvd.local_rank()
+
+    def gradients(self, tape: tf.GradientTape, loss: tf.Tensor, variables: list[Any]) -> list[Any]:
+        """Gradients of the loss summed over the ring."""
+        tape = self._hvd.DistributedGradientTape(tape, op=self._hvd.Sum, sparse_as_dense=True)
+        gradients: list[Any] = tape.gradient(loss, variables)
+        return gradients
+
+    def sum(self, values: tf.Tensor) -> tf.Tensor:
+        """The tensor summed over the ring."""
+        return self._hvd.allreduce(values, op=self._hvd.Sum)
+
+    def broadcast(self, variables: list[Any]) -> None:
+        """Give every process the first one's values."""
+        self._hvd.broadcast_variables([variable.value for variable in variables], root_rank=0)
+
+
+def launch(
+    work: Callable[Concatenate[Ring, Report, Arguments], Result],
+    workers: int,
+    start_timeout: timedelta,
+    spark: SparkSession,
+    report: Report,
+    *args: Arguments.args,
+    **kwargs: Arguments.kwargs,
+) -> Result:
+    """Run the work on a ring of so many processes and return what the first one returns.
+
+    One worker runs here. More are one Spark task each; the work, its arguments and its result
+    must be picklable, and the work importable on the executors.
+
+    Args:
+        work: Called as work(ring, report, *args, **kwargs) in every process.
+        workers: How many processes.
+        start_timeout: How long they may take to start.
+        spark: The session whose executors run them.
+        report: Receives each line that the first process reports.
+        *args: Arguments of the work.
+        **kwargs: Further arguments.
+
+    Raises:
+        TrainingError: There are fewer slots than workers, or they did not start in time, or one
+            of them failed.
+        HabitusError: Whatever the work raised.
+    """
+    if workers == 1:
+        _use_gpu(None)
+        return work(LocalRing(), report, *args, **kwargs)
+    _check_slots(workers, slots(spark))
+    import horovod.spark
+
+    lines = _Lines(report)
+    try:
+        results = horovod.spark.run(
+            _run,
+            args=(work, args, kwargs),
+            num_proc=workers,
+            start_timeout=int(start_timeout.total_seconds()),
+            use_gloo=True,
+            env=_ENVIRONMENT,
+            stdout=lines,
+            stderr=lines,
+            verbose=0,
+            # The executors' Python, which --archives may have put somewhere else than here.
+            executable=spark.sparkContext.pythonExec,
+        )
+    except Exception as error:
+        lines.raise_failure(error)
+        seconds = f"{start_timeout.total_seconds():g} s"
+        late = "timed out" in str(error).lower()
+        raise TrainingError(
+            f"train.workers={workers}",
+            f"the workers did not start within {seconds}" if late else f"{lines.last or error}",
+            "Free the cluster's slots or raise train.start_timeout."
+            if late
+            else "See --verbose for the workers' own words, or set train.workers=1.",
+        ) from error
+    result: Result = results[0]
+    return result
+
+
+def slots(spark: SparkSession) -> int | None:
+    """Spark tasks that can run at once; none where executors come as they are needed."""
+    context = spark.sparkContext
+    configuration = context.getConf()
+    per_task = int(configuration.get("spark.task.cpus", "1") or 1)
+    local = re.fullmatch(r"local(?:\[(\d+|\*).*\])?", str(context.master))
+    if local:
+        cores = local[1] or "1"
+        return (os.cpu_count() or 1 if cores == "*" else int(cores)) // per_task
+    per_executor = int(configuration.get("spark.executor.cores", "1") or 1) // per_task
+    if configuration.get("spark.dynamicAllocation.enabled", "false") == "true":
+        most = configuration.get("spark.dynamicAllocation.maxExecutors", None)
+        return int(most) * per_executor if most else None
+    if configuration.get("spark.executor.cores", None):
+        status = context._jsc.sc().statusTracker()
+        return (len(status.getExecutorInfos()) - 1) * per_executor  # the driver is one of them
+    return int(context._jsc.sc().schedulerBackend().defaultParallelism()) // per_task
+
+
+def _check_slots(workers: int, found: int | None) -> None:
+    if found is not None and workers > found:
+        raise TrainingError(
+            f"train.workers={workers}",
+            f"Spark can run {found} task{'' if found == 1 else 's'} at once, "
+            "and each worker needs one",
+            f"Set train.workers to at most {found}, or give Spark more executors or cores.",
+        )
+
+
+def _run(work: Any, args: Any, kwargs: Any) -> Any:
+    """What each Spark task runs: the work in its place of the ring."""
+    ring = HorovodRing()
+    _use_gpu(ring.local_rank)
+
+    def report(line: str) -> None:
+        if ring.rank == 0:
+            print(f"{_SAID}{line}", flush=True)
+
+    try:
+        result = work(ring, report, *args, **kwargs)
+    except errors.HabitusError as error:
+        words = [type(error).__name__, error.place, error.problem, error.mend]
+        print(f"{_FAILED}{json.dumps(words)}", flush=True)
+        raise
+    return result if ring.rank == 0 else None
+
+
+def _use_gpu(local_rank: int | None) -> None:
+    """Give this process one GPU where there is any: Spark's choice, else by local rank."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return
+    given: list[str] = []
+    if local_rank is not None:
+        given = importlib.import_module("horovod.spark.task").get_available_devices()
+    index = int(given[0]) if given else (local_rank or 0)
+    gpu = gpus[index % len(gpus)]
+    tf.config.set_visible_devices(gpu, "GPU")
+    tf.config.experimental.set_memory_growth(gpu, True)
+
+
+class _Lines(io.TextIOBase):
+    """What the workers print: reports are passed on, failures and the last words kept."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._failure: list[str] | None = None
+        self.last = ""
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            # Horovod puts the rank and the stream's name before each line.
+            line = re.sub(r"^\[\d+\]<std(out|err)>:", "", line).strip()
+            if line.startswith(_SAID):
+                self._report(line.removeprefix(_SAID))
+            elif line.startswith(_FAILED):
+                self._failure = self._failure or json.loads(line.removeprefix(_FAILED))
+            elif line:
+                self.last = line
+        return len(text)
+
+    def raise_failure(self, cause: BaseException) -> None:
+        """Raise what the work raised, if it said so."""
+        if self._failure is not None:
+            name, place, problem, mend = self._failure
+            raise getattr(errors, name)(place, problem, mend) from cause

@@ -1,0 +1,126 @@
+"""What a training process does: units from the feed, through the loop, to the detector's files.
+
+After every epoch the first process writes a checkpoint into the lake. A run that was killed goes
+on from the last one and comes to the weights it would have come to.
+"""
+
+import json
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from habitus.domain.detectors.behaviour import BehaviourDetector
+from habitus.domain.models import behaviour, onnx_export
+from habitus.domain.models.batches import Batch, batch_of, by_length, joined, shuffled
+from habitus.domain.models.shape import BehaviourShape
+from habitus.domain.models.training import Plan, Ring, State, fit
+from habitus.domain.units import Units
+from habitus.domain.vocabulary import Vocabulary
+from habitus.edges.artefacts import ArtefactStore
+from habitus.edges.feed import Source, read, read_endlessly
+from habitus.edges.ring import Report
+from habitus.errors import ArtefactError
+
+_BUFFERED = 64  # batches that are shuffled together
+_HELD_OUT = 20_000  # units that tell what is normal
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a training process must know.
+
+    Args:
+        model_id: Names the checkpoint.
+        root: Root of the lake.
+        vocabulary: What the tokens mean.
+        shape: The model's.
+        plan: How long and how fast.
+        batch_size: Units per step.
+        training: Units to train on.
+        validation: Units that decide when to stop.
+    """
+
+    model_id: str
+    root: str
+    vocabulary: Vocabulary
+    shape: BehaviourShape
+    plan: Plan
+    batch_size: int
+    training: Source
+    validation: Source
+
+    @property
+    def checkpoint(self) -> str:
+        """Folder of the checkpoint within the lake."""
+        return f"checkpoints/{self.model_id}"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training came to: the detector's files, and one epoch after the other."""
+
+    files: dict[str, bytes]
+    history: list[dict[str, float]]
+
+
+def train_behaviour(ring: Ring, report: Report, task: Task) -> Trained | None:
+    """Train in one place of the ring; the first process returns the outcome.
+
+    Reports each epoch as a line of JSON. The checkpoint stays until the caller has stored the
+    outcome.
+    """
+    # The same seed gives the same weights on the same machine, at a few percent of speed.
+    tf.config.experimental.enable_op_determinism()
+    tf.keras.utils.set_random_seed(task.plan.seed)
+    store = ArtefactStore(task.root)
+    share = max(task.batch_size, task.training.units // ring.size)
+    buffer = min(_BUFFERED * task.batch_size, share)
+
+    def batches(epoch: int) -> Generator[Batch]:
+        seed = (task.plan.seed, epoch)
+        with closing(read_endlessly(task.training, ring.rank, ring.size, seed)) as parts:
+            yield from shuffled(parts, task.batch_size, buffer, task.shape, (*seed, ring.rank))
+
+    def validation() -> Iterator[Batch]:
+        for part in read(task.validation, ring.rank, ring.size):
+            yield from (batch for _, batch in by_length(part, task.batch_size, task.shape))
+
+    def on_epoch(state: State) -> None:
+        if ring.rank == 0:
+            store.write_file(f"{task.checkpoint}/state.npz", state.to_bytes())
+            report(json.dumps(vars(state.history[-1])))
+
+    model = behaviour.build(task.shape, task.plan.seed)
+    resume = _checkpoint(store, task)
+    if resume is not None:
+        report(json.dumps({"resumed_after": len(resume.history)}))
+    state = fit(model, task.plan, batches, validation, ring, resume, on_epoch)
+    if ring.rank > 0:
+        return None
+    held_out = _some(read(task.validation), _HELD_OUT)
+    first = batch_of(held_out.take(np.arange(min(len(held_out), task.batch_size))), task.shape)
+    content = onnx_export.export(model, task.shape, first)
+    weights = behaviour.weights_of(model)
+    detector = BehaviourDetector(task.vocabulary, task.shape, content, weights)
+    detector.fit_rarity(held_out)
+    return Trained(detector.to_files(), [vars(epoch) for epoch in state.history])
+
+
+def _checkpoint(store: ArtefactStore, task: Task) -> State | None:
+    try:
+        return State.from_bytes(store.read_file(f"{task.checkpoint}/state.npz"))
+    except ArtefactError:
+        return None
+
+
+def _some(parts: Iterator[Units], most: int) -> Units:
+    held: list[Units] = []
+    for part in parts:
+        held.append(part)
+        if sum(len(units) for units in held) >= most:
+            break
+    units = joined(held)
+    return units.take(np.arange(min(len(units), most)))

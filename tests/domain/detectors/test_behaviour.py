@@ -1,0 +1,163 @@
+"""The behaviour model ranks what does not fit above what does, and says what does not fit."""
+
+from dataclasses import replace
+from functools import cache
+
+import builders
+import numpy as np
+import pytest
+
+from habitus.config import BehaviourSettings, UnitKind
+from habitus.domain.detectors.behaviour import THE_END, BehaviourDetector
+from habitus.domain.models import behaviour, onnx_export
+from habitus.domain.models.batches import batch_of, by_length, shuffled
+from habitus.domain.models.shape import BehaviourShape, ContextScale
+from habitus.domain.models.training import Plan, fit
+from habitus.domain.units import Units
+from habitus.domain.vocabulary import FIRST_VALUE
+from habitus.edges.ring import LocalRing
+from habitus.errors import ArtefactError
+
+pytestmark = pytest.mark.train
+
+
+@cache
+def detector(kind: UnitKind = "session") -> BehaviourDetector:
+    words = builders.vocabulary(kind)
+    units, held_out = builders.units(2000, 1, words), builders.units(500, 2, words)
+    settings = BehaviourSettings(embedding=8, hidden=24, dropout=0.1)
+    shape = BehaviourShape.of(words, ContextScale.fit(units.context), settings)
+    model = behaviour.build(shape, 7)
+    fit(
+        model,
+        Plan(seed=7, epochs=8, steps=31, patience=3, learning_rate=0.015),
+        lambda epoch: shuffled(iter([units] * 3), 64, 2000, shape, (epoch,)),
+        lambda: (batch for _, batch in by_length(held_out, 64, shape)),
+        LocalRing(),
+    )
+    content = onnx_export.export(model, shape, batch_of(held_out, shape))
+    found = BehaviourDetector(words, shape, content, behaviour.weights_of(model))
+    found.fit_rarity(held_out)
+    return found
+
+
+def with_tokens(units: Units, field: str, events: np.ndarray, token: int) -> Units:
+    tokens = dict(units.tokens)
+    tokens[field] = tokens[field].copy()
+    tokens[field][events] = token
+    return replace(units, tokens=tokens)
+
+
+def share_below(odd: Units, kind: UnitKind = "session") -> float:
+    """The mean share of normal units that score below the odd ones: the AUC."""
+    normal = np.sort(detector(kind).score(builders.units(1000, 3, builders.vocabulary(kind))))
+    return float(np.searchsorted(normal, detector(kind).score(odd)).mean() / len(normal))
+
+
+def test_card_tests_score_above_normal_sessions() -> None:
+    assert share_below(builders.oddities(50, 4, builders.vocabulary())) > 0.99
+
+
+def test_one_impossible_event_in_a_long_session_comes_out() -> None:
+    units = builders.units(800, 5, builders.vocabulary())
+    long = units.take(np.flatnonzero(units.lengths >= 15)[:50])
+    odd = with_tokens(long, "action", long.offsets[:-1] + 7, builders.LOGIN + FIRST_VALUE)
+    assert share_below(odd) > 0.95
+    assert share_below(odd) > share_below(long) + 0.3
+
+
+def test_mild_oddness_all_along_a_session_comes_out() -> None:
+    units = builders.units(800, 5, builders.vocabulary())
+    long = units.take(np.flatnonzero(units.lengths >= 15)[:50])
+    odd = with_tokens(long, "gap", np.flatnonzero(long.position % 2 == 1), FIRST_VALUE + 4)
+    assert share_below(odd) > 0.95
+
+
+def test_a_session_that_breaks_off_is_judged_by_its_missing_end() -> None:
+    units = builders.units(300, 6, builders.vocabulary())
+    start = units.take(np.flatnonzero(units.lengths >= 6))
+    inside = start.position < 3
+    cut = replace(
+        start,
+        offsets=np.arange(len(start) + 1) * 3,
+        tokens={name: values[inside] for name, values in start.tokens.items()},
+        amounts=start.amounts[inside],
+        gaps=start.gaps[inside],
+    )
+    opened = replace(cut, closed=np.zeros(len(cut), dtype=bool))
+    found = detector()
+    assert (found.score(cut) > found.score(opened)).mean() > 0.95
+    first = found.explain(cut, 1)[0][0]
+    assert (first.event_index, first.field, first.observed) == (None, "action", THE_END)
+
+
+def test_event_units_are_judged_by_their_last_event() -> None:
+    words = builders.vocabulary("event")
+    units = builders.units(400, 7, words)
+    last = units.offsets[1:] - 1
+    odd = with_tokens(units, "new_device", last, FIRST_VALUE + 1)
+    assert share_below(odd, "event") > 0.95
+    reasons = detector("event").explain(odd, 3)
+    for unit in range(len(odd)):
+        assert {reason.event_index for reason in reasons[unit]} == {odd.lengths[unit] - 1}
+    assert all("new_device" in [reason.field for reason in found] for found in reasons)
+
+
+def test_a_score_does_not_depend_on_the_other_units() -> None:
+    units = builders.units(300, 8, builders.vocabulary())
+    found = detector()
+    whole = found.score(units)
+    order = np.random.default_rng(1).permutation(300)
+    np.testing.assert_allclose(found.score(units.take(order)), whole[order], atol=1e-4)
+    one = units.take(np.array([17]))
+    np.testing.assert_allclose(found.score(one), whole[17:18], atol=1e-4)
+    assert found.score(units.take(np.zeros(0, dtype=np.int64))).shape == (0,)
+
+
+def test_long_sessions_are_not_stranger_for_being_long() -> None:
+    units = builders.units(3000, 9, builders.vocabulary())
+    score = detector().score(units)
+    strangest = units.lengths[np.argsort(-score)[:150]]
+    assert 0.5 < strangest.mean() / units.lengths.mean() < 2
+
+
+def test_reasons_name_what_was_seen_and_what_was_likelier() -> None:
+    words = builders.vocabulary()
+    units = builders.units(50, 10, words)
+    login = units.offsets[:-1]  # every session starts with a login
+    odd = with_tokens(units, "new_device", login, FIRST_VALUE + 1)
+    for reasons in detector().explain(odd, 3):
+        device = next(reason for reason in reasons if reason.field == "new_device")
+        assert device.event_index == 0
+        assert device.observed == "yes"
+        assert device.expected[0][0] == "no"
+        assert 0.9 < device.expected[0][1] <= 1
+        assert 2 < device.surprise < 30
+        assert 0 < sum(reason.share for reason in reasons) <= 1 + 1e-6
+
+
+def test_files_bring_back_the_same_detector() -> None:
+    words = builders.vocabulary()
+    again = BehaviourDetector.from_files(detector().to_files(), words)
+    units = builders.units(30, 11, words)
+    np.testing.assert_array_equal(again.score(units), detector().score(units))
+    assert again.explain(units, 3) == detector().explain(units, 3)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "behaviour.json", "weights.npz"])
+@pytest.mark.parametrize("content", [None, b"not what it should be"])
+def test_a_missing_or_damaged_file_is_named(name: str, content: bytes | None) -> None:
+    files = dict(detector().to_files())
+    if content is None:
+        del files[name]
+    else:
+        files[name] = content
+    with pytest.raises(ArtefactError, match=name):
+        BehaviourDetector.from_files(files, builders.vocabulary())
+
+
+def test_files_of_another_vocabulary_are_refused() -> None:
+    words = builders.vocabulary()
+    other = words.model_copy(update={"context": ("user_count_1_day",)})
+    with pytest.raises(ArtefactError, match=r"2 features, not for .* 1 features"):
+        BehaviourDetector.from_files(detector().to_files(), other)

@@ -1,0 +1,54 @@
+"""Evidence becomes comparable: rarities are those of an exponential whatever the unit's length."""
+
+import numpy as np
+import pytest
+
+from habitus.domain.detectors.rarity import PIECES, Rarity, Surprises
+
+pytestmark = pytest.mark.plain
+
+
+def surprises(count: int, seed: int, scale: float = 1.0) -> Surprises:
+    """Units of differing length whose fields are off by a bias and more spread than expected."""
+    random = np.random.default_rng(seed)
+    judged = np.repeat(random.integers(1, 40, (count, 1)), 3, axis=1).astype(float)
+    variance = judged * [0.5, 1.0, 2.0]
+    excess = random.normal(judged * [0.1, 0.0, -0.2], np.sqrt(variance * 1.7) * scale)
+    return Surprises(excess, variance, judged, random.gumbel(5, 1, count) * scale)
+
+
+def test_held_out_units_have_the_rarities_of_their_ranks() -> None:
+    rarity = Rarity.fit(surprises(20_000, 1))
+    assert rarity.total_spread == pytest.approx(1.7, rel=0.1)
+    np.testing.assert_allclose(rarity.bias, [0.1, 0.0, -0.2], atol=0.02)
+    scores = rarity.score(surprises(20_000, 2))
+    # The largest of three rarities exceeds t with a probability between exp(-t) and 3 exp(-t).
+    for level in (2, 4, 6):
+        share = (scores > level).mean()
+        assert 0.9 * np.exp(-level) < share < 3.3 * np.exp(-level)
+
+
+def test_a_score_grows_with_each_piece_of_evidence() -> None:
+    rarity = Rarity.fit(surprises(2000, 1))
+    usual = Surprises(np.zeros((1, 3)), np.ones((1, 3)), np.ones((1, 3)), np.full(1, 5.0))
+    base = rarity.score(usual)[0]
+    odd_field = Surprises(np.array([[9.0, 0, 0]]), usual.variance, usual.judged, usual.strongest)
+    odd_event = Surprises(usual.excess, usual.variance, usual.judged, np.full(1, 30.0))
+    assert rarity.score(odd_field)[0] > base + 3
+    assert rarity.score(odd_event)[0] > base + 3
+    assert len(PIECES) == rarity.pieces(usual).shape[1]
+
+
+def test_a_few_anomalies_among_the_held_out_units_change_little() -> None:
+    clean, odd = surprises(5000, 1), surprises(100, 3, scale=20)
+    mixed = Surprises(
+        *(np.concatenate([getattr(clean, name), getattr(odd, name)]) for name in vars(clean))
+    )
+    test = surprises(500, 4)
+    difference = Rarity.fit(mixed).score(test) - Rarity.fit(clean).score(test)
+    assert abs(np.median(difference)) < 0.2
+
+
+def test_a_single_unit_is_enough_to_fit() -> None:
+    one = surprises(1, 1)
+    assert np.isfinite(Rarity.fit(one).score(surprises(10, 2))).all()

@@ -1,0 +1,110 @@
+"""Batches hold every event once, in its place, and little padding."""
+
+from itertools import chain
+
+import builders
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from habitus.config import BehaviourSettings
+from habitus.domain.models import batches
+from habitus.domain.models.batches import batch_of, by_length, joined, shuffled
+from habitus.domain.models.shape import BehaviourShape, ContextScale
+from habitus.domain.vocabulary import Vocabulary
+
+pytestmark = pytest.mark.plain
+
+SETTINGS = BehaviourSettings(embedding=4, hidden=8, dropout=0.0)
+
+
+def shape_for(words: Vocabulary) -> BehaviourShape:
+    return BehaviourShape.of(words, ContextScale(mean=(0, 0), deviation=(1, 1)), SETTINGS)
+
+
+SESSIONS = builders.vocabulary()
+SHAPE = shape_for(SESSIONS)
+
+
+def test_a_batch_holds_the_tokens_of_each_event_then_the_end_then_padding() -> None:
+    units = builders.units(5, 1, SESSIONS)
+    batch = batch_of(units, SHAPE)
+    assert batch.tokens.shape == (5, units.lengths.max() + 1, 6)
+    for unit in range(5):
+        start, length = units.offsets[unit], units.lengths[unit]
+        for index, field in enumerate(SHAPE.fields):
+            expected = units.tokens[field][start : start + length]
+            np.testing.assert_array_equal(batch.tokens[unit, :length, index], expected)
+        assert batch.tokens[unit, length, 0] == SHAPE.end
+        assert not batch.tokens[unit, length, 1:].any()
+        assert not batch.tokens[unit, length + 1 :].any()
+        assert batch.judged[unit].sum() == length + 1
+
+
+def test_an_open_unit_has_no_end() -> None:
+    units = builders.units(4, 1, SESSIONS)
+    opened = type(units)(**{**vars(units), "closed": np.zeros(4, dtype=bool)})
+    batch = batch_of(opened, SHAPE)
+    assert (batch.tokens != SHAPE.end).all()
+    assert batch.tokens.shape[1] == units.lengths.max()
+
+
+def test_only_the_last_event_of_an_event_unit_is_judged() -> None:
+    words = builders.vocabulary("event")
+    units = builders.units(20, 2, words)
+    batch = batch_of(units, shape_for(words))
+    assert (batch.judged.sum(axis=1) == 1).all()
+    np.testing.assert_array_equal(batch.judged.argmax(axis=1), units.lengths - 1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(count=st.integers(1, 60), size=st.integers(1, 20), seed=st.integers(0, 100))
+def test_every_unit_is_in_one_batch_whatever_their_size(count: int, size: int, seed: int) -> None:
+    units = builders.units(count, seed, SESSIONS)
+    seen: list[int] = []
+    for chosen, batch in by_length(units, size, SHAPE):
+        assert len(chosen) <= size
+        np.testing.assert_array_equal(batch.tokens, batch_of(units.take(chosen), SHAPE).tokens)
+        seen += chosen.tolist()
+    assert sorted(seen) == list(range(count))
+
+
+def test_long_units_come_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "MOST_POSITIONS", 50)
+    units = builders.units(40, 3, SESSIONS)
+    for chosen, batch in by_length(units, 16, SHAPE):
+        assert batch.tokens.shape[1] * len(chosen) <= 50 or len(chosen) == 1
+
+
+def test_joined_units_are_those_that_were_taken_apart() -> None:
+    units = builders.units(9, 4, SESSIONS)
+    parts = [units.take(np.arange(start, start + 3)) for start in (0, 3, 6)]
+    again = joined(parts)
+    np.testing.assert_array_equal(again.offsets, units.offsets)
+    for field in units.tokens:
+        np.testing.assert_array_equal(again.tokens[field], units.tokens[field])
+
+
+def test_shuffled_batches_are_full_and_cover_each_pass_before_the_next() -> None:
+    units = builders.units(64, 5, SESSIONS)
+    marked = type(units)(
+        **{**vars(units), "context": np.arange(128, dtype=np.float32).reshape(-1, 2)}
+    )
+
+    def batches_of(seed: int) -> list[list[float]]:
+        parts = iter([marked, marked])
+        return [batch.context[:, 0].tolist() for batch in shuffled(parts, 16, 64, SHAPE, (seed,))]
+
+    found = batches_of(1)
+    assert [len(batch) for batch in found] == [16] * 8
+    for start in (0, 4):
+        assert sorted(chain(*found[start : start + 4])) == list(range(0, 128, 2))
+    assert found == batches_of(1)
+    assert found != batches_of(2)
+
+
+def test_shuffled_batches_carry_over_what_does_not_fill_one() -> None:
+    units = builders.units(10, 5, SESSIONS)
+    found = list(shuffled(iter([units] * 8), 16, 1, SHAPE, (1,)))
+    assert sum(len(batch.context) for batch in found) == 80

@@ -1,0 +1,204 @@
+"""The behaviour model learns, stops, goes on after a break, and says when it cannot."""
+
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from functools import cache
+
+import builders
+import numpy as np
+import onnxruntime
+import pytest
+
+from habitus.config import BehaviourSettings
+from habitus.domain.models import behaviour, onnx_export
+from habitus.domain.models.batches import Batch, batch_of, by_length, shuffled
+from habitus.domain.models.shape import BehaviourShape, ContextScale
+from habitus.domain.models.training import Plan, State, Trainer, fit
+from habitus.domain.units import Units
+from habitus.edges.ring import LocalRing
+from habitus.errors import ArtefactError, TrainingError
+
+pytestmark = pytest.mark.train
+
+WORDS = builders.vocabulary()
+PLAN = Plan(seed=7, epochs=3, steps=4, patience=2, learning_rate=0.01)
+
+
+@cache
+def some_units() -> Units:
+    return builders.units(256, 1, WORDS)
+
+
+def shape_for(units: Units, kind: str = "session", dropout: float = 0.2) -> BehaviourShape:
+    settings = BehaviourSettings(embedding=4, hidden=12, dropout=dropout)
+    words = WORDS if kind == "session" else builders.vocabulary("event")
+    return BehaviourShape.of(words, ContextScale.fit(units.context), settings)
+
+
+def batches(epoch: int) -> Generator[Batch]:
+    units = some_units()
+
+    def parts() -> Iterator[Units]:
+        while True:
+            yield units
+
+    yield from shuffled(parts(), 64, 256, shape_for(units), (7, epoch))
+
+
+def validation() -> Iterator[Batch]:
+    units = builders.units(100, 2, WORDS)
+    return (batch for _, batch in by_length(units, 64, shape_for(units)))
+
+
+def trained(plan: Plan, resume: State | None = None) -> tuple[State, list[State]]:
+    states: list[State] = []
+    model = behaviour.build(shape_for(some_units()), 7)
+    final = fit(model, plan, batches, validation, LocalRing(), resume, states.append)
+    return final, states
+
+
+def test_a_few_steps_lower_the_loss() -> None:
+    final, _ = trained(replace(PLAN, epochs=4, steps=12))
+    losses = [epoch.validation_loss for epoch in final.history]
+    assert losses[-1] < 0.8 * losses[0]
+    assert final.history[-1].loss < final.history[0].loss
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    for one, other in zip(trained(PLAN)[0].best, trained(PLAN)[0].best, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_training_goes_on_from_a_stored_state_as_if_nothing_had_happened() -> None:
+    whole, states = trained(PLAN)
+    resumed, later = trained(PLAN, State.from_bytes(states[0].to_bytes()))
+    assert [epoch.epoch for epoch in later[-1].history] == [1, 2, 3]
+    assert resumed.history == whole.history
+    for one, other in zip(whole.weights, resumed.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_training_stops_without_progress_and_keeps_the_best_weights() -> None:
+    final, states = trained(replace(PLAN, epochs=30, steps=8, patience=1, learning_rate=0.5))
+    assert len(final.history) < 30
+    assert len(final.history) == final.best_epoch + 1
+    best = states[final.best_epoch - 1].weights
+    for one, other in zip(final.best, best, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_loss_that_is_no_number_stops_training_and_names_the_batch() -> None:
+    model = behaviour.build(shape_for(some_units()), 7)
+    plan = replace(PLAN, learning_rate=1e38)
+    with pytest.raises(
+        TrainingError, match=r"epoch 1, batch . of 4 \(64 units .*nan.*below 1e\+38"
+    ):
+        fit(model, plan, batches, validation, LocalRing())
+
+
+def test_history_is_read_but_not_judged() -> None:
+    """What a unit's history holds counts only through what it makes of the judged event."""
+    words = builders.vocabulary("event")
+    units = builders.units(50, 3, words)
+    shape = shape_for(units, "event", dropout=0.0)
+    batch = batch_of(units, shape)
+    trainer = Trainer(behaviour.build(shape, 1), PLAN, LocalRing())
+    nats, count = trainer._judge(batch.tokens, batch.context, batch.judged).numpy()
+    assert count == 50
+    by_hand = 0.0
+    outputs = trainer.model([batch.tokens, batch.context])
+    for index, logits in enumerate(outputs):
+        logs = np.asarray(logits) - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        for unit, last in enumerate(units.lengths - 1):
+            by_hand -= logs[unit, last, batch.tokens[unit, last, index]]
+    assert nats == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_no_event_sees_itself_or_the_future() -> None:
+    units = some_units().take(np.arange(8))
+    shape = shape_for(units, dropout=0.0)
+    model = behaviour.build(shape, 3)
+    batch = batch_of(units, shape)
+    changed = batch.tokens.copy()
+    changed[:, 2:, :] = np.maximum(changed[:, 2:, :] - 1, 1)
+    before = model([batch.tokens, batch.context])
+    after = model([changed, batch.context])
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_allclose(one[:, :2], other[:, :2], atol=1e-6)
+    np.testing.assert_allclose(before[0][:, 2], after[0][:, 2], atol=1e-6)
+    assert not np.allclose(before[1][:, 2], after[1][:, 2])  # judged given the event's own action
+
+
+def test_strange_features_do_not_break_the_model() -> None:
+    units = some_units().take(np.arange(4))
+    shape = shape_for(units)
+    batch = batch_of(units, shape)
+    context = np.array([[np.nan, np.nan], [np.inf, -np.inf], [1e38, -1e38], [0, 0]], np.float32)
+    for logits in behaviour.build(shape, 3)([batch.tokens, context]):
+        assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("kind", ["session", "event"])
+def test_onnx_says_what_keras_says(kind: str) -> None:
+    units = builders.units(40, 5, builders.vocabulary(kind))  # type: ignore[arg-type]
+    units.context[:3] = [[np.nan, 1], [np.inf, -5], [1e30, np.nan]]
+    shape = shape_for(units, kind)
+    model = behaviour.build(shape, 5)
+    batch = batch_of(units, shape)
+    content = onnx_export.export(model, shape, batch)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    found = dict(
+        zip(
+            names,
+            session.run(None, {"tokens": batch.tokens, "context": batch.context}),
+            strict=True,
+        )
+    )
+    for index, logits in enumerate(model([batch.tokens, batch.context])):
+        logits = np.asarray(logits, dtype=np.float64)
+        logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        shares = np.exp(logs)
+        observed = np.take_along_axis(logs, batch.tokens[:, :, index, None], axis=-1)
+        there = batch.tokens[:, :, index] > 0
+        entropy = -(shares * logs).sum(axis=-1)
+        rarer = np.where(logs <= observed + 1e-9, shares, 0).sum(axis=-1)
+        expected = {
+            "surprise": -observed[..., 0],
+            "entropy": entropy,
+            "variance": (shares * logs**2).sum(axis=-1) - entropy**2,
+            "tail": -np.log(rarer),
+        }
+        for name, values in expected.items():
+            np.testing.assert_allclose(
+                found[name][:, :, index], np.where(there, values, 0), atol=1e-4, err_msg=name
+            )
+        np.testing.assert_allclose(found[f"log_probability_{shape.fields[index]}"], logs, atol=1e-4)
+
+
+def test_an_export_that_says_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    units = some_units().take(np.arange(4))
+    shape = shape_for(units)
+    model = behaviour.build(shape, 5)
+    monkeypatch.setattr(
+        onnx_export,
+        "weights_of",
+        lambda model: {name: value * 1.01 for name, value in behaviour.weights_of(model).items()},
+    )
+    with pytest.raises(TrainingError, match=r"model.onnx: differs .* nats"):
+        onnx_export.export(model, shape, batch_of(units, shape))
+
+
+def test_weights_come_back_into_a_fresh_model_and_others_are_refused() -> None:
+    shape = shape_for(some_units())
+    one, other = behaviour.build(shape, 1), behaviour.build(shape, 2)
+    behaviour.set_weights(other, behaviour.weights_of(one))
+    for name, value in behaviour.weights_of(one).items():
+        np.testing.assert_array_equal(value, behaviour.weights_of(other)[name])
+    weights = behaviour.weights_of(one)
+    weights["lstm/kernel"] = weights["lstm/kernel"][:-1]
+    with pytest.raises(ArtefactError, match="lstm/kernel has the shape"):
+        behaviour.set_weights(other, weights)
+    del weights["lstm/kernel"]
+    with pytest.raises(ArtefactError, match="lstm/kernel is missing"):
+        behaviour.set_weights(other, weights)
