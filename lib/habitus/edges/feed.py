@@ -5,16 +5,18 @@ row group is flattened, as it is read, into one row whose lists are the units en
 """
 
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import count
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from petastorm import TransformSpec, make_batch_reader
+from petastorm.etl.dataset_metadata import load_row_groups
 
 from habitus.domain.units import Units
 from habitus.errors import TrainingError
@@ -63,59 +65,64 @@ class Source:
         return mine, 1
 
 
-def read(source: Source, rank: int = 0, size: int = 1, seed: int | None = None) -> Generator[Units]:
-    """One rank's units once, a row group at a time; shuffled row groups with a seed.
+def read(source: Source, rank: int = 0, size: int = 1) -> Generator[Units]:
+    """One rank's units once, a row group at a time, in the order of the files."""
+    with closing(_passes(source, rank, size, None)) as passes:
+        yield from next(passes)
 
-    The order depends on the files and the seed alone. Row groups without a unit are passed over.
+
+def read_endlessly(source: Source, rank: int, size: int, seed: int) -> Generator[Units]:
+    """One rank's units over and over, in an order of row groups that the seed decides.
+
+    Raises:
+        TrainingError: There are none.
     """
+    with closing(_passes(source, rank, size, seed)) as passes:
+        for units_of_pass in passes:
+            found = 0
+            for units in units_of_pass:
+                found += len(units)
+                yield units
+            if not found:
+                raise TrainingError(
+                    f"training process {rank} of {size}",
+                    f"its {len(source.share(rank, size)[0])} files hold no unit to train on",
+                    "Set train.workers lower, or move split.train_until.",
+                )
+
+
+def _passes(source: Source, rank: int, size: int, seed: int | None) -> Generator[Iterator[Units]]:
+    """Passes over one rank's files, each to be used up before the next is asked for."""
     files, one_in = source.share(rank, size)
     # Petastorm's calls into pyarrow's old interface warn dozens of times per reader.
     warnings.filterwarnings("ignore", module="petastorm")
     warnings.filterwarnings("ignore", message="DatetimeTZBlock")
-    flatten = _Flatten(source, rank if one_in > 1 else 0, one_in)
     reader = make_batch_reader(
         [_uri(file) for file in sorted(files)],
         schema_fields=[*source.fields, "context", *_COUNTS, "ended_at"],
-        transform_spec=flatten.spec(),
+        transform_spec=_Flatten(source, rank if one_in > 1 else 0, one_in).spec(),
         # One thread keeps the order of row groups, and reads faster than the model learns.
         workers_count=1,
         results_queue_size=1,
         shuffle_row_groups=seed is not None,
         seed=seed,
-        num_epochs=1,
+        # Petastorm may take a finite reader for finished before it has started, and lose all its
+        # rows; so the reader is endless, and the row groups of a pass are counted here.
+        num_epochs=None,
     )
+    row_groups = len(load_row_groups(reader.dataset))
     try:
-        for row in reader:
-            units = _units(row, source.fields)
-            if len(units):
-                yield units
+        while True:
+            parts = (_units(row, source.fields) for row in islice(reader, row_groups))
+            yield (units for units in parts if len(units))
     finally:
         reader.stop()
         reader.join()
 
 
-def read_endlessly(source: Source, rank: int, size: int, seed: tuple[int, ...]) -> Generator[Units]:
-    """One rank's units over and over, in another order each time.
-
-    Raises:
-        TrainingError: There are none.
-    """
-    for turn in count():
-        order = np.random.default_rng([*seed, turn]).integers(1, 2**31)
-        found = 0
-        for units in read(source, rank, size, int(order)):
-            found += len(units)
-            yield units
-        if not found:
-            raise TrainingError(
-                f"training process {rank} of {size}",
-                f"its {len(source.share(rank, size)[0])} files hold no unit to train on",
-                "Set train.workers lower, or move split.train_until.",
-            )
-
-
 def _uri(file: str) -> str:
-    return file if "://" in file else Path(file).absolute().as_uri()
+    # Petastorm takes the path as it stands, so nothing in it may be quoted.
+    return file if "://" in file else f"file://{Path(file).absolute()}"
 
 
 @dataclass(frozen=True)

@@ -80,9 +80,10 @@ def train_behaviour(ring: Ring, report: Report, task: Task) -> Trained | None:
     buffer = min(_BUFFERED * task.batch_size, share)
 
     def batches(epoch: int) -> Generator[Batch]:
-        seed = (task.plan.seed, epoch)
-        with closing(read_endlessly(task.training, ring.rank, ring.size, seed)) as parts:
-            yield from shuffled(parts, task.batch_size, buffer, task.shape, (*seed, ring.rank))
+        seed = (task.plan.seed, epoch, ring.rank)
+        order = int(np.random.default_rng(seed).integers(1, 2**31))
+        with closing(read_endlessly(task.training, ring.rank, ring.size, order)) as parts:
+            yield from shuffled(parts, task.batch_size, buffer, task.shape, seed)
 
     def validation() -> Iterator[Batch]:
         for part in read(task.validation, ring.rank, ring.size):
