@@ -241,7 +241,9 @@ class Settings(Frozen):
     spark: SparkSettings
     simulate: SimulateSettings
     sessions: SessionSettings
-    features: tuple[FeatureSettings, ...]
+    features: tuple[FeatureSettings, ...] = Field(
+        description="Histories that features are made of; what each says stands below."
+    )
     sequences: SequenceSettings
     split: SplitSettings
     train: TrainSettings

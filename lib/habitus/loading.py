@@ -50,7 +50,9 @@ def parse(model: type[Model], values: Mapping[str, Any], place: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        fault = error.errors()[0]
+        # A misspelt key is also a missing one; the spelling is what to mend.
+        faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+        fault = faults[0]
         key = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             known = _known_names(model, fault["loc"][:-1])

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import deltalake
-from delta.tables import DeltaTable, DeltaTableBuilder
+from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
@@ -85,7 +85,7 @@ class Lake:
             InputError: A table of this name has another schema.
         """
         if not self.exists(table):
-            self._build(table, DeltaTable.create(self._spark))
+            self._build(table, "CREATE TABLE")
         else:
             self._refuse_faults(table, self._spark.read.table(self.name(table)))
         constrained = self._detail(table)["properties"] if table.checks else {}
@@ -106,7 +106,7 @@ class Lake:
             and table.faults(self._spark.read.table(self.name(table)).schema)
             and self._detail(table)["properties"].get(_OWNER) == table.name
         ):
-            self._build(table, DeltaTable.replace(self._spark))
+            self._build(table, "REPLACE TABLE")
         self.create(table)
         writer = self._checked(table, frame).write.format("delta").mode("overwrite")
         if self._settings.schema_name is None:
@@ -176,20 +176,20 @@ class Lake:
         assert commit is not None, "a Delta table has a history"
         return commit
 
-    def _build(self, table: Table, builder: DeltaTableBuilder) -> None:
-        builder = builder.comment(table.comment).property(_OWNER, table.name)
-        # Readers of plain Parquet files (training) would not see the deletions.
-        builder = builder.property("delta.enableDeletionVectors", "false")
-        for column, field in zip(table.columns, table.schema().fields, strict=True):
-            builder = builder.addColumn(
-                column.name, field.dataType, nullable=field.nullable, comment=column.comment
-            )
-        if table.cluster_by:
-            builder = builder.clusterBy(*table.cluster_by)
-        if self._settings.schema_name is None:
-            builder.location(f"{self.root}/{table.name}").execute()
-        else:
-            builder.tableName(self.name(table)).execute()
+    def _build(self, table: Table, statement: str) -> None:
+        columns = ", ".join(
+            f"`{column.name}` {column.type}{' NOT NULL' if column.required else ''} "
+            f"COMMENT {_quoted(column.comment)}"
+            for column in table.columns
+        )
+        cluster = f"CLUSTER BY ({', '.join(table.cluster_by)})" if table.cluster_by else ""
+        # Readers of plain Parquet files (training) would not see deletion vectors.
+        properties = {_OWNER: table.name, "delta.enableDeletionVectors": "false"}
+        pairs = ", ".join(f"{_quoted(key)} = {_quoted(value)}" for key, value in properties.items())
+        self._spark.sql(
+            f"{statement} {self.name(table)} ({columns}) USING delta {cluster} "
+            f"COMMENT {_quoted(table.comment)} TBLPROPERTIES ({pairs})"
+        )
 
     def _checked(self, table: Table, frame: DataFrame) -> DataFrame:
         self._refuse_faults(table, frame)
@@ -207,3 +207,7 @@ class Lake:
         commit = self._commit(table)
         rows = sum(int(commit["operationMetrics"].get(name, 0)) for name in metrics)
         return Written(rows=rows, version=int(commit["version"]))
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

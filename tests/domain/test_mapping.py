@@ -1,0 +1,53 @@
+"""Source mappings: those shipped load, and wrong ones are refused by name."""
+
+from pathlib import Path
+
+import pytest
+
+from habitus.domain.mapping import load_mapping
+from habitus.errors import SettingsError
+from habitus.loading import configuration_folder
+
+pytestmark = pytest.mark.plain
+
+GOOD = "name: x\nformat: csv\ncolumns: {user_id: u, event_time: t, action: a}\n"
+
+
+def test_every_shipped_mapping_loads_under_its_own_name() -> None:
+    paths = list((configuration_folder() / "sources").glob("*.yaml"))
+
+    assert len(paths) >= 5
+    assert [path.stem for path in paths] == [load_mapping(str(path)).name for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (GOOD.replace("user_id", "userid"), ["columns", "'userid'", "'user_id'"]),
+        (GOOD.replace("user_id: u, ", ""), ["columns", "'user_id'", "Add it"]),
+        (GOOD.replace("csv", "xls"), ["'format'", "'xls'", "'csv'"]),
+        (GOOD + "valied: {}\n", ["'valied'", "'valid'"]),
+        (
+            GOOD + "label_file: {path: l, format: csv, columns: {unit: x}}\n",
+            ["label_file.columns", "'unit'", "'unit_id'"],
+        ),
+        (GOOD + "label: {unit_kind: event, value: f}\n", ["'label.known_after'", "missing"]),
+    ],
+)
+def test_a_wrong_mapping_is_refused_by_name(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = tmp_path / "source.yaml"
+    path.write_text(text)
+
+    with pytest.raises(SettingsError) as caught:
+        load_mapping(str(path))
+
+    assert caught.value.place.startswith(str(path))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_missing_mapping_names_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text(GOOD)
+
+    with pytest.raises(SettingsError, match=r"no such file\. Did you mean 'shop'\?"):
+        load_mapping(str(tmp_path / "shopp.yaml"))

@@ -1,0 +1,152 @@
+"""Real Delta tables, by path and in a metastore."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from habitus.config import LakeSettings
+from habitus.edges.lake import Lake
+from habitus.errors import InputError
+from habitus.table import Column, Table
+
+pytestmark = pytest.mark.lake
+
+TABLE = Table(
+    name="things",
+    comment="A thing.",
+    columns=(
+        Column("id", "string", "Its id.", required=True),
+        Column("size", "int", "Its size."),
+        Column("seen", "string", "By whom it was seen."),
+    ),
+    key=("id",),
+    checks={"size_is_positive": "size > 0"},
+    cluster_by=("id",),
+)
+
+
+@pytest.fixture
+def lake(spark: SparkSession, tmp_path: Path) -> Lake:
+    return Lake(spark, LakeSettings(root=str(tmp_path / "lake"), catalog=None, schema=None))
+
+
+def things(spark: SparkSession, *rows: tuple[Any, ...]) -> DataFrame:
+    return spark.createDataFrame(list(rows), TABLE.schema())
+
+
+def content(lake: Lake) -> list[tuple[Any, ...]]:
+    return sorted(tuple(row) for row in lake.read(TABLE).collect())
+
+
+def test_a_table_is_created_as_declared(spark: SparkSession, lake: Lake) -> None:
+    lake.create(TABLE)
+
+    schema = lake.read(TABLE).schema
+    detail = spark.sql(f"DESCRIBE DETAIL {lake.name(TABLE)}").first()
+    assert schema["size"].metadata["comment"] == "Its size."
+    assert not schema["id"].nullable
+    assert detail is not None
+    assert detail["clusteringColumns"] == ["id"]
+    assert detail["description"] == "A thing."
+
+
+def test_a_row_that_breaks_a_check_is_refused_and_nothing_is_written(
+    spark: SparkSession, lake: Lake
+) -> None:
+    lake.overwrite(TABLE, things(spark, ("a", 1, "x")))
+
+    with pytest.raises(Exception, match="size_is_positive"):
+        lake.overwrite(TABLE, things(spark, ("b", 2, "x"), ("c", -1, "x")))
+
+    assert content(lake) == [("a", 1, "x")]
+
+
+def test_merging_twice_is_merging_once(spark: SparkSession, lake: Lake) -> None:
+    rows = things(spark, ("a", 1, "x"), ("b", 2, "x"))
+
+    assert lake.merge(TABLE, rows, update=["size"]).rows == 2
+    assert lake.merge(TABLE, rows, update=["size"]).rows == 0
+    assert content(lake) == [("a", 1, "x"), ("b", 2, "x")]
+
+
+def test_only_rows_that_differ_are_updated_and_stamped(spark: SparkSession, lake: Lake) -> None:
+    lake.merge(TABLE, things(spark, ("a", 1, "x"), ("b", 5, "x")))
+
+    written = lake.merge(
+        TABLE, things(spark, ("a", 1, "y"), ("b", 2, "y"), ("c", 3, "y")), ["size"], ["seen"]
+    )
+
+    assert written.rows == 2
+    assert content(lake) == [("a", 1, "x"), ("b", 2, "y"), ("c", 3, "y")]
+
+
+def test_a_merge_without_updates_leaves_rows_as_they_are(spark: SparkSession, lake: Lake) -> None:
+    lake.merge(TABLE, things(spark, ("a", 1, "x")))
+
+    assert lake.merge(TABLE, things(spark, ("a", 2, "y"), ("b", 2, "y"))).rows == 1
+    assert content(lake) == [("a", 1, "x"), ("b", 2, "y")]
+
+
+def test_an_older_version_can_be_read_and_its_files_listed(spark: SparkSession, lake: Lake) -> None:
+    first = lake.overwrite(TABLE, things(spark, ("a", 1, "x"))).version
+    lake.overwrite(TABLE, things(spark, ("b", 1, "x")))
+
+    files = lake.files(TABLE, first)
+    assert [row["id"] for row in lake.read(TABLE, first).collect()] == ["a"]
+    assert [row["id"] for row in spark.read.parquet(*files).collect()] == ["a"]
+
+
+def test_a_missing_table_is_named(lake: Lake) -> None:
+    with pytest.raises(InputError, match=r"lake/things`: no such table\. Run the job"):
+        lake.read(TABLE)
+
+
+def test_a_foreign_table_of_the_same_name_is_left_alone(spark: SparkSession, lake: Lake) -> None:
+    spark.range(3).write.format("delta").save(f"{lake.root}/things")
+
+    for act in (lake.read, lake.create):
+        with pytest.raises(InputError, match="column 'size' is missing"):
+            act(TABLE)
+    with pytest.raises(InputError, match="Move a table that is not habitus's away"):
+        lake.overwrite(TABLE, things(spark, ("a", 1, "x")))
+    assert spark.read.format("delta").load(f"{lake.root}/things").count() == 3
+
+
+def test_a_table_of_ours_takes_new_columns_when_it_is_rebuilt(
+    spark: SparkSession, lake: Lake
+) -> None:
+    lake.overwrite(TABLE, things(spark, ("a", 1, "x")))
+    wider = Table(TABLE.name, TABLE.comment, (*TABLE.columns, Column("colour", "string", "Hue.")))
+
+    lake.overwrite(wider, spark.createDataFrame([("b", 1, "x", "red")], wider.schema()))
+
+    assert [tuple(row) for row in lake.read(wider).collect()] == [("b", 1, "x", "red")]
+
+
+def test_a_frame_of_another_shape_is_refused_before_anything_is_written(
+    spark: SparkSession, lake: Lake
+) -> None:
+    with pytest.raises(InputError, match="column 'size' is bigint, not int"):
+        lake.overwrite(TABLE, things(spark, ("a", 1, "x")).withColumn("size", _big()))
+
+
+def _big() -> Any:
+    from pyspark.sql import functions as F
+
+    return F.lit(1).cast("bigint")
+
+
+def test_a_metastore_lake_names_its_tables(spark: SparkSession, tmp_path: Path) -> None:
+    spark.sql("CREATE SCHEMA IF NOT EXISTS shop")
+    settings = LakeSettings(root=str(tmp_path), catalog="spark_catalog", schema="shop")
+    lake = Lake(spark, settings)
+
+    written = lake.overwrite(TABLE, things(spark, ("a", 1, "x")))
+    lake.merge(TABLE, things(spark, ("b", 1, "x")))
+
+    assert spark.table("shop.things").count() == 2
+    assert [row["id"] for row in lake.read(TABLE, written.version).collect()] == ["a"]
+    assert len(lake.files(TABLE, written.version)) >= 1
+    spark.sql("DROP SCHEMA shop CASCADE")

@@ -1,0 +1,96 @@
+"""Settings: layers, types, and errors that name the place, the value and the mend."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from habitus.errors import SettingsError
+from habitus.loading import configuration_folder, describe, load_settings
+
+pytestmark = pytest.mark.plain
+
+
+def test_overrides_stand_above_the_environment_and_the_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = (configuration_folder() / "base.yaml").read_text()
+    (tmp_path / "base.yaml").write_text(base)
+    (tmp_path / "site.yaml").write_text("seed: 8\nsessions: {gap: 45 minutes, max_events: 9}\n")
+    monkeypatch.setenv("HABITUS_CONF", str(tmp_path))
+
+    settings = load_settings("site", ["sessions.max_events=10", "lake.schema=shop"])
+
+    assert settings.seed == 8
+    assert settings.sessions.gap == timedelta(minutes=45)
+    assert settings.sessions.max_events == 10
+    assert settings.lake.schema_name == "shop"
+    assert settings.sessions.by == load_settings().sessions.by
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        load_settings().seed = 1  # type: ignore[misc]
+
+
+def test_a_time_of_the_split_is_a_time_or_a_share() -> None:
+    assert load_settings(overrides=["split.train_until=0.25"]).split.train_until == 0.25
+    time = load_settings(overrides=["split.train_until=2026-01-31"]).split.train_until
+    assert time == datetime(2026, 1, 31, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("session.gap=1 hour", ["'session'", "'sessions'"]),
+        ("sessions.gapp=1 hour", ["'sessions.gapp'", "'gap'"]),
+        ("sessions.gap=soon", ["'sessions.gap'", "'soon'"]),
+        ("sessions.gap=-1 hour", ["'sessions.gap'", "longer than nothing"]),
+        ("seed=many", ["'seed'", "'many'", "integer"]),
+        ("split.train_until=7", ["split.train_until", "7"]),
+        ("detectors=[behavior]", ["'detectors.0'", "'behavior'", "'behaviour'"]),
+        ("features=[{entity: user, measures: [count]}]", ["features.0.windows", "missing"]),
+        ("features=[{entity: user, windos: [1 day]}]", ["windos"]),
+        ("seed", ["'seed'", "key=value"]),
+        ("seed={", ["'{'"]),
+    ],
+)
+def test_a_wrong_override_is_refused_by_name(override: str, words: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(overrides=[override])
+
+    assert "--set" in caught.value.place
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_an_unknown_environment_is_refused_with_the_nearest() -> None:
+    with pytest.raises(SettingsError, match=r"demoo\.yaml: no such file\. Did you mean 'demo'\?"):
+        load_settings("demoo")
+
+
+def test_a_file_that_is_no_yaml_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "base.yaml").write_text("seed: [1\n")
+    monkeypatch.setenv("HABITUS_CONF", str(tmp_path))
+
+    with pytest.raises(SettingsError, match="not readable as YAML"):
+        load_settings()
+
+
+def test_every_setting_says_what_it_means() -> None:
+    listed = list(describe(load_settings()))
+
+    assert (
+        "sessions.gap",
+        "30 minutes",
+        "A longer pause than this starts a new session.",
+    ) in listed
+    assert [key for key, _, meaning in listed if not meaning] == []
+
+
+def test_every_environment_file_loads() -> None:
+    names = {path.stem for path in configuration_folder().glob("*.yaml")} - {"base"}
+
+    for name in names:
+        assert load_settings(name).seed >= 0
