@@ -30,6 +30,7 @@ from habitus.domain.simulation.shoppers import (
     CHANNELS,
     COUNTRIES,
     DAY_MS,
+    JOINING,
     NETWORK_SPACE,
     Shoppers,
     make_shoppers,
@@ -76,7 +77,8 @@ def simulate_block(settings: SimulateSettings, seed: int, block: int) -> tuple[p
     start = int(settings.start.timestamp() * 1000)
     honest = min(BLOCK, settings.users - block * BLOCK)
     hours = rhythm(settings).sum(axis=1).mean()
-    expected = honest * settings.sessions_per_user_per_day * hours / 24
+    # Those who join during the period are there for half of it.
+    expected = honest * settings.sessions_per_user_per_day * hours / 24 * (1 - JOINING / 2)
     campaigns = plan_campaigns(generator, settings, catalogue, expected, start, block)
     owners, opened = openings(generator, campaigns, settings.stealth)
     shoppers = make_shoppers(generator, catalogue, honest, opened, start, settings.days)

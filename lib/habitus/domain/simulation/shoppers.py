@@ -20,6 +20,8 @@ HOME, MOBILE, WORK = 0, 1, 2
 DEVICE_SPACE = 2**40
 # A network is the first three bytes of a public address.
 NETWORK_SPACE = 223 * 2**16
+# Share of the honest who join during the period; the others were customers long before.
+JOINING = 0.25
 # Networks below this are the carriers'.
 _FIRST_PRIVATE_NETWORK = 4096
 
@@ -102,8 +104,7 @@ def make_shoppers(
     # An attacker's account shops honestly only now and then.
     rate[honest:] *= 0.5
     country = generator.choice(len(COUNTRIES), count, p=COUNTRY_SHARES)
-    # A quarter of the honest join during the period, the others long before.
-    joins = generator.random(count) < 0.25
+    joins = generator.random(count) < JOINING
     joined = start + np.where(joins, generator.integers(0, days * DAY_MS, count), -DAY_MS)
     joined[honest:] = attackers_joined
     devices, networks = _equipment(generator, country)
