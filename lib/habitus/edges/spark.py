@@ -1,6 +1,7 @@
 """The Spark session."""
 
 import os
+import sys
 import time
 
 from pyspark.sql import SparkSession
@@ -48,6 +49,8 @@ def start_spark(settings: SparkSettings, name: str) -> SparkSession:
     time.tzset()
     options = dict(_ALWAYS)
     if not submitted():
+        # Python workers are this environment's, whatever python3 the path would find.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         options |= _LOCAL | {
             "spark.master": settings.master,
             "spark.driver.memory": settings.driver_memory,
