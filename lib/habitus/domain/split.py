@@ -1,0 +1,61 @@
+"""The time split: which units train, validate, calibrate and test."""
+
+from datetime import UTC, datetime, timedelta
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from habitus.config import SplitSettings, UnitKind
+from habitus.domain.vocabulary import Split
+from habitus.errors import InputError, SettingsError
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def unit_span(sessions: DataFrame, unit_kind: UnitKind) -> tuple[datetime, datetime]:
+    """When the first and the last unit end, UTC.
+
+    Raises:
+        InputError: There are no sessions.
+    """
+    # An event is a unit that ends when it happens, so the first one ends as its session starts.
+    first = "ended_at" if unit_kind == "session" else "started_at"
+    # As numbers: collected timestamps would come in the driver's own time zone.
+    row = sessions.agg(F.unix_micros(F.min(first)), F.unix_micros(F.max("ended_at"))).head()
+    if row is None or row[0] is None:
+        raise InputError("table sessions", "there are no rows", "Run ingest and sessionize first.")
+    return _EPOCH + timedelta(microseconds=row[0]), _EPOCH + timedelta(microseconds=row[1])
+
+
+def resolve_split(settings: SplitSettings, first: datetime, last: datetime) -> Split:
+    """Turn the settings into times.
+
+    A share s means first + s (last - first). Calibration takes the end of the validation span.
+
+    Args:
+        settings: Times, or shares of the span.
+        first: When the first unit ends.
+        last: When the last unit ends.
+
+    Raises:
+        SettingsError: Training would not end before validation does.
+    """
+
+    def resolve(value: datetime | float) -> datetime:
+        return value if isinstance(value, datetime) else first + value * (last - first)
+
+    train_until = resolve(settings.train_until)
+    validation_until = resolve(settings.validation_until)
+    if train_until >= validation_until:
+        raise SettingsError(
+            "split.validation_until",
+            f"{settings.validation_until} is {validation_until.isoformat()}, not after "
+            f"split.train_until, which is {train_until.isoformat()}",
+            "Set it to a later time or a larger share.",
+        )
+    calibration = settings.calibration_share * (validation_until - train_until)
+    return Split(
+        train_until=train_until,
+        calibrate_from=validation_until - calibration,
+        validation_until=validation_until,
+    )

@@ -1,0 +1,279 @@
+"""Features are point-in-time exact."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from event_streams import START, event, frame, sessions_of, streams
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import DataFrame, SparkSession
+
+from habitus import tables
+from habitus.config import FeatureSettings, UnitKind
+from habitus.domain.features import compute_features, feature_names
+from habitus.errors import SettingsError
+
+pytestmark = pytest.mark.spark
+
+Row = dict[str, Any]
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+ALL_MEASURES = ("count", "failures", "sum", "mean", "max", "users", "risk")
+FEATURES = (
+    FeatureSettings(entity="user", windows=(HOUR, DAY), measures=ALL_MEASURES),
+    FeatureSettings(entity="counterparty", windows=(HOUR, DAY), measures=ALL_MEASURES),
+    FeatureSettings(entity="device", windows=(HOUR,), measures=("count", "users")),
+    FeatureSettings(entity="network", windows=(DAY,), measures=("users", "max")),
+)
+OF_COUNTERPARTY = FEATURES[1:2]
+COLUMN_OF = {
+    "user": "user_id",
+    "counterparty": "counterparty_id",
+    "device": "device_id",
+    "network": "network",
+}
+# A Spark job per example: few examples, each with many independent streams in it.
+few = settings(
+    max_examples=3,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def label(event_id: str, anomalous: bool, seconds: float, unit_kind: str = "event") -> Row:
+    return {
+        "unit_kind": unit_kind,
+        "unit_id": event_id,
+        "label": anomalous,
+        "known_at": START + timedelta(seconds=seconds),
+        "source": "test",
+    }
+
+
+@st.composite
+def labelled_streams(draw: st.DrawFn) -> tuple[list[Row], list[Row]]:
+    events = draw(streams())
+    labels = []
+    for row in events:
+        for delay in draw(st.sets(st.sampled_from([0, 600, 3600, 7200]), max_size=2)):
+            seconds = (row["event_time"] - START).total_seconds() + delay
+            labels.append(label(row["event_id"], draw(st.booleans()), seconds))
+    return events, labels
+
+
+def computed(
+    spark: SparkSession,
+    events: Sequence[Row],
+    labels: Sequence[Row] = (),
+    unit_kind: UnitKind = "event",
+    features: Sequence[FeatureSettings] = FEATURES,
+) -> dict[str, Row]:
+    """What the code under test makes of the events, by unit."""
+    found = compute_features(
+        frame(spark, tables.SESSIONS, sessions_of(events)),
+        frame(spark, tables.LABELS, labels),
+        features,
+        unit_kind,
+    )
+    rows = found.collect()
+    assert len({row["unit_id"] for row in rows}) == len(rows)
+    return {row["unit_id"]: row.asDict() for row in rows}
+
+
+def expected_value(
+    measure: str, window: timedelta, time: Any, history: list[Row], labels: list[Row]
+) -> float | None:
+    """One feature by plain loops over the entity's events."""
+    inside = [row for row in history if time - window <= row["event_time"] < time]
+    amounts = [row["amount"] for row in inside if row["amount"] is not None]
+    ids = {row["event_id"] for row in history}
+    known = [
+        row["label"]
+        for row in labels
+        if row["unit_id"] in ids and time - window <= row["known_at"] < time
+    ]
+    match measure:
+        case "count":
+            return len(inside)
+        case "failures":
+            return sum(row["outcome"] == "failure" for row in inside)
+        case "sum":
+            return sum(amounts)
+        case "mean":
+            return sum(amounts) / len(amounts) if amounts else None
+        case "max":
+            return max(amounts, default=None)
+        case "users":
+            return len({row["user_id"] for row in inside})
+        case _:
+            return sum(known) / len(known) if known else None
+
+
+def expected(events: list[Row], labels: list[Row], unit_kind: UnitKind) -> dict[str, Row]:
+    """The features of all units, slow and obvious."""
+    units = []
+    for session in sessions_of(events):
+        inside = [row | {"user_id": session["user_id"]} for row in session["events"]]
+        if unit_kind == "session":
+            entities = {name: [inside[0][name]] for name in COLUMN_OF.values()}
+            entities["counterparty_id"] = [row["counterparty_id"] for row in inside]
+            units.append((session["session_id"], session["started_at"], entities))
+        else:
+            for row in inside:
+                entities = {name: [row[name]] for name in COLUMN_OF.values()}
+                units.append((row["event_id"], row["event_time"], entities))
+    result: dict[str, Row] = {}
+    for unit_id, time, entities in units:
+        values: list[float | None] = []
+        for declared in FEATURES:
+            column = COLUMN_OF[declared.entity]
+            for window in declared.windows:
+                for measure in declared.measures:
+                    over = [
+                        expected_value(
+                            measure, window, time, [e for e in events if e[column] == one], labels
+                        )
+                        for one in entities[column]
+                        if one is not None
+                    ]
+                    values.append(max((v for v in over if v is not None), default=None))
+        result[unit_id] = dict(zip(feature_names(FEATURES), values, strict=True))
+    return result
+
+
+@pytest.mark.parametrize("unit_kind", ["event", "session"])
+@few
+@given(data=labelled_streams())
+def test_features_equal_a_slow_reference(
+    spark: SparkSession, unit_kind: UnitKind, data: tuple[list[Row], list[Row]]
+) -> None:
+    found, wanted = computed(spark, *data, unit_kind=unit_kind), expected(*data, unit_kind)
+    assert found.keys() == wanted.keys()
+    for unit_id, values in wanted.items():
+        for name, value in values.items():
+            near = value if value is None else pytest.approx(value, rel=1e-12, abs=1e-9)
+            assert found[unit_id][name] == near, (unit_id, name)
+
+
+@few
+@given(data=labelled_streams(), cut=st.integers(0, 90_000), shift=st.integers(1, 10_000))
+def test_shifting_the_future_changes_nothing(
+    spark: SparkSession, data: tuple[list[Row], list[Row]], cut: int, shift: int
+) -> None:
+    events, labels = data
+    time, later = START + timedelta(seconds=cut), timedelta(seconds=shift)
+
+    def shifted(rows: list[Row], column: str) -> list[Row]:
+        return [r | {column: r[column] + later} if r[column] >= time else r for r in rows]
+
+    moved = shifted(events, "event_time"), shifted(labels, "known_at")
+    before = computed(spark, events, labels, features=OF_COUNTERPARTY)
+    after = computed(spark, *moved, features=OF_COUNTERPARTY)
+    for row in events:
+        if row["event_time"] < time:
+            assert after[row["event_id"]] == before[row["event_id"]]
+
+
+@few
+@given(data=labelled_streams(), random=st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(
+    spark: SparkSession, data: tuple[list[Row], list[Row]], random: Any
+) -> None:
+    events, labels = data
+    shuffled = random.sample(events, len(events))
+    found = computed(spark, shuffled, labels[::-1], features=OF_COUNTERPARTY)
+    assert found == computed(spark, events, labels, features=OF_COUNTERPARTY)
+
+
+def test_an_example_by_hand(spark: SparkSession) -> None:
+    events = [
+        event("ann", 0, "e1", counterparty_id="shop", amount=10.0, outcome="failure"),
+        event("bob", 60, "e2", counterparty_id="shop", amount=20.0),
+        event("ann", 3600, "e3", counterparty_id="shop", device_id="phone"),
+        event("ann", 7200, "e4"),
+    ]
+    labels = [
+        label("e1", True, 100),
+        label("e2", False, 3600),
+        label("e3", True, 3599),
+        label("e1", True, 0, unit_kind="session"),
+    ]
+    found = computed(spark, events, labels)
+    e3, e4 = found["e3"], found["e4"]
+    assert (e3["unit_kind"], e3["user_id"]) == ("event", "ann")
+    # e1 is exactly one hour before e3, and the window includes its start.
+    assert [e3[f"user_{name}_1h"] for name in ("count", "failures", "amount_sum")] == [1, 1, 10]
+    assert [e3[f"counterparty_{name}_1h"] for name in ("count", "users")] == [2, 2]
+    assert [e3[f"counterparty_amount_{name}_1h"] for name in ("sum", "mean", "max")] == [30, 15, 20]
+    # Known before e3: that e1 is anomalous. e2 is told at the time of e3, and e3 itself too early.
+    assert e3["counterparty_risk_1h"] == 1
+    assert found["e1"]["counterparty_risk_1h"] is None
+    assert [e3[f"device_{name}_1h"] for name in ("count", "users")] == [0, 0]
+    # The one event of the last hour has no amount; no device and no counterparty means no feature.
+    assert (e4["user_count_1h"], e4["user_amount_sum_1h"]) == (1, 0)
+    assert e4["user_amount_mean_1h"] is None
+    assert e4["user_amount_max_1h"] is None
+    assert e4["device_count_1h"] is None
+    assert e4["counterparty_users_1d"] is None
+
+
+def test_a_session_is_asked_about_when_it_starts(spark: SparkSession) -> None:
+    events = [
+        event("bob", 0, "e1", counterparty_id="stall"),
+        event("bob", 1, "e2", counterparty_id="stall"),
+        event("cyd", 2, "e3", counterparty_id="shop"),
+        event("ann", 10, "e4", counterparty_id="shop", device_id="phone"),
+        event("ann", 20, "e5", counterparty_id="stall", device_id="desk"),
+        event("ann", 30, "e6"),
+    ]
+    session = computed(spark, events, unit_kind="session")["s-e4"]
+    assert session["user_count_1h"] == 0
+    assert session["device_count_1h"] == 0
+    assert session["counterparty_count_1h"] == 2
+
+
+def test_the_frame_is_as_the_table_declares(spark: SparkSession) -> None:
+    sessions = frame(spark, tables.SESSIONS, [])
+    labels = frame(spark, tables.LABELS, [])
+    for features in (FEATURES, ()):
+        found = compute_features(sessions, labels, features, "session")
+        assert tables.features(feature_names(features)).faults(found.schema) == []
+
+
+def exchanges(found: DataFrame) -> list[str]:
+    plan = found._jdf.queryExecution().executedPlan().toString()
+    return [line.strip() for line in plan.splitlines() if "Exchange " in line]
+
+
+def test_there_is_one_shuffle_per_entity_and_one_by_unit(spark: SparkSession) -> None:
+    features = [
+        FeatureSettings(
+            entity=entity, windows=(HOUR, DAY), measures=("count", "sum", "mean", "max", "users")
+        )
+        for entity in ("user", "counterparty", "device", "network")
+    ]
+    sessions = frame(spark, tables.SESSIONS, [])
+    found = exchanges(
+        compute_features(sessions, frame(spark, tables.LABELS, []), features, "session")
+    )
+    assert len([line for line in found if "(entity#" in line]) == 4
+    assert len([line for line in found if "(unit_id#" in line]) == 1
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize(
+    ("window", "name"),
+    [("7 days", "7d"), ("90 minutes", "90min"), ("24 hours", "1d"), ("90s", "90s")],
+)
+def test_a_name_says_entity_measure_and_window(window: str, name: str) -> None:
+    declared = FeatureSettings.model_validate(
+        {"entity": "user", "windows": [window], "measures": ["count", "mean"]}
+    )
+    assert feature_names([declared]) == [f"user_count_{name}", f"user_amount_mean_{name}"]
+
+
+def test_a_feature_declared_twice_is_refused() -> None:
+    with pytest.raises(SettingsError, match="'user_amount_mean_1d' is declared twice"):
+        feature_names([FEATURES[0], FEATURES[0].model_copy(update={"measures": ("mean",)})])
