@@ -94,7 +94,8 @@ class Curve(BaseModel):
             if self.shape
             else (excess / self.scale)
         )
-        return np.maximum(ranks * np.exp(-tail), LEAST_P_VALUE)
+        p_values: Reals = np.maximum(ranks * np.exp(-tail), LEAST_P_VALUE)
+        return p_values
 
 
 class Calibration(BaseModel):
@@ -176,7 +177,7 @@ def _fit_tail(excesses: Reals) -> tuple[float, float]:
         return float(np.log1p(np.exp(log_theta) * relative).mean())
 
     def cost(log_theta: float) -> float:
-        return np.log(shape_at(log_theta)) - log_theta + shape_at(log_theta)
+        return float(np.log(shape_at(log_theta))) - log_theta + shape_at(log_theta)
 
     found = optimize.minimize_scalar(cost, bounds=(-10, 5), method="bounded")
     if found.fun >= 0:  # the cost of the exponential distribution, shape 0 and scale 1

@@ -124,6 +124,8 @@ def _phrase(group: _Group) -> str:
 
 def _observed(reason: Reason) -> str:
     field, value = reason.field.replace("_", " "), reason.observed
+    if (reason.field, value) == _THE_END:
+        return "it ends"
     if reason.field in _NEW and value in ("yes", "no"):
         return f"{'from' if field != 'new counterparty' else 'with'} a " + (
             field if value == "yes" else f"known {_NEW[reason.field]}"

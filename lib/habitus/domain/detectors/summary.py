@@ -1,0 +1,163 @@
+"""A unit as one row of numbers, for detectors that look at features rather than sequences.
+
+A session is summed up by its counts, times and amounts; an event by its own values, and by how
+they compare with the same user's history. Both carry the unit's features. Heavy-tailed numbers
+are on a logarithmic scale, log(1 + x), with the sign of x.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from habitus.domain.units import Floats, Units
+from habitus.domain.vocabulary import FIRST_VALUE, MISSING, RARE, FieldVocabulary, Vocabulary
+
+Numbers = npt.NDArray[np.float64]
+_FEW = 8  # a field with at most this many values is summed up by the share of each of them
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A column of the summary.
+
+    Args:
+        name: What it is, readable; the features table's own name for what comes from there.
+        scale: How its numbers are stored: log(1 + x) with the sign of x, a share of 1, or plain.
+        unit: Of the number in words.
+    """
+
+    name: str
+    scale: Literal["log", "share", "plain"] = "log"
+    unit: str = ""
+
+    def in_words(self, value: float) -> str:
+        """A stored number, readable."""
+        if self.scale == "share":
+            return f"{value:.0%}"
+        if self.scale == "log":
+            value = float(np.sign(value) * np.expm1(abs(value)))
+        text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+        return f"{text} {self.unit}".rstrip()
+
+
+def summarise(units: Units, vocabulary: Vocabulary) -> tuple[Floats, tuple[Feature, ...]]:
+    """Sum up N units.
+
+    Args:
+        units: The units; of sessions all events are summed up, of event units the last event.
+        vocabulary: What the tokens mean.
+
+    Returns:
+        [N, D] float32, NaN where a feature of the unit is not known, and the D columns' meaning.
+    """
+    of_kind = _session if vocabulary.unit_kind == "session" else _event
+    columns = [*of_kind(units, vocabulary), *_context(units, vocabulary)]
+    features = tuple(feature for feature, _ in columns)
+    matrix = np.empty((len(units), len(columns)), dtype=np.float32)
+    for index, (feature, values) in enumerate(columns):
+        matrix[:, index] = _log(values) if feature.scale == "log" else values
+    return matrix, features
+
+
+def _session(units: Units, vocabulary: Vocabulary) -> Iterator[tuple[Feature, Numbers]]:
+    number = units.lengths.astype(np.float64)
+    yield Feature("number of events"), number
+    first = units.position == 0
+    gaps = np.where(first, 0, units.gaps).astype(np.float64)
+    duration = _total(units, gaps)
+    mean = duration / (number - 1).clip(min=1)
+    squares = _total(units, np.where(first, 0, (gaps - mean[units.unit_of_event]) ** 2))
+    yield Feature("duration", unit="s"), duration
+    yield Feature("mean gap", unit="s"), mean
+    yield Feature("spread of gaps", unit="s"), np.sqrt(squares / (number - 1).clip(min=1))
+    if "amount" in vocabulary.field_names:
+        total, paid = _total(units, units.amounts), _total(units, units.amounts != 0)
+        largest = np.zeros(len(units))
+        np.maximum.at(largest, units.unit_of_event, units.amounts)
+        yield Feature("sum of amounts"), total
+        yield Feature("mean amount"), total / paid.clip(min=1)
+        yield Feature("largest amount"), largest
+    for field in vocabulary.fields:
+        if field.kind != "values":
+            continue
+        counts = _counts(units, field)
+        if field.name == "action" or len(field.values) > _FEW:
+            different = (counts > 0).sum(axis=1).astype(np.float64)
+            yield Feature(f"different values of {field.name}"), different
+        if field.name == "action" or len(field.values) <= _FEW:
+            known = [RARE, *range(FIRST_VALUE, field.size)]
+            for token in known:
+                name = field.describe(token)
+                if field.name == "action":
+                    yield Feature(f"number of {name}"), counts[:, token].astype(np.float64)
+                else:
+                    name = f"{field.name} {name}"
+                yield Feature(f"share of {name}", "share"), counts[:, token] / number.clip(min=1)
+
+
+def _event(units: Units, vocabulary: Vocabulary) -> Iterator[tuple[Feature, Numbers]]:
+    last = units.offsets[1:] - 1
+    earlier = np.ones(len(units.amounts), dtype=bool)
+    earlier[last] = False
+    history = (units.lengths - 1).astype(np.float64)
+    yield Feature("earlier events known"), history
+    for name, unit, values in (("amount", "", units.amounts), ("gap", "s", units.gaps)):
+        own = values[last].astype(np.float64)
+        logs = _log(values.astype(np.float64))
+        counted = earlier & (values != 0)
+        times = _total(units, counted)
+        usual = _total(units, np.where(counted, logs, 0)) / times.clip(min=1)
+        yield Feature(name, unit=unit), own
+        times_usual = np.where(times > 0, np.exp(_log(own) - usual), 1.0)
+        yield Feature(f"{name} as a multiple of the usual one"), times_usual
+    for field in vocabulary.fields:
+        if field.kind != "values":
+            continue
+        tokens = units.tokens[field.name]
+        own_token = tokens[last]
+        same = earlier & (tokens == own_token[units.unit_of_event])
+        yield Feature(f"rank of {field.name}", "plain"), _rank(own_token, field)
+        share = _total(units, same) / history.clip(min=1)
+        yield (
+            Feature(f"share of earlier events with the same {field.name}", "share"),
+            np.where(history > 0, share, np.nan),
+        )
+
+
+def _context(units: Units, vocabulary: Vocabulary) -> Iterator[tuple[Feature, Numbers]]:
+    for index, name in enumerate(vocabulary.context):
+        yield Feature(name), units.context[:, index].astype(np.float64)
+    if vocabulary.context:
+        missing = np.isnan(units.context).sum(axis=1).astype(np.float64)
+        yield Feature("features without a value", "plain"), missing
+
+
+def _rank(tokens: npt.NDArray[np.int32], field: FieldVocabulary) -> Numbers:
+    """[N] place of each value among the field's, the most frequent first; 0 for no value."""
+    ranks = np.arange(field.size) - FIRST_VALUE + 1.0
+    ranks[:FIRST_VALUE] = 0
+    ranks[RARE] = len(field.values) + 1
+    of_tokens: Numbers = ranks[tokens]
+    return of_tokens
+
+
+def _counts(units: Units, field: FieldVocabulary) -> npt.NDArray[np.int64]:
+    """[N, size] how often each value happens in each unit; missing ones are not counted."""
+    cell = units.unit_of_event * field.size + units.tokens[field.name]
+    counts = np.bincount(cell, minlength=len(units) * field.size).reshape(-1, field.size)
+    counts[:, : MISSING + 1] = 0
+    return counts
+
+
+def _total(units: Units, values: npt.NDArray[np.generic]) -> Numbers:
+    """[N] sums of a flat [M] array over each unit."""
+    # Without any event numpy returns whole numbers, whatever the weights are.
+    return np.bincount(units.unit_of_event, values, len(units)).astype(np.float64)
+
+
+def _log(values: Numbers) -> Numbers:
+    logs: Numbers = np.sign(values) * np.log1p(np.abs(values))
+    return logs
