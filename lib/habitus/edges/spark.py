@@ -47,6 +47,8 @@ def start_spark(settings: SparkSettings, name: str) -> SparkSession:
     # PySpark hands over times in the process's zone; in UTC they are what the tables say.
     os.environ["TZ"] = "UTC"
     time.tzset()
+    # Workers run the driver's own Python unless spark-submit names another for them.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     options = dict(_ALWAYS)
     if not submitted():
         # Python workers are this environment's, whatever python3 the path would find.
