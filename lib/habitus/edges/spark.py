@@ -51,8 +51,6 @@ def start_spark(settings: SparkSettings, name: str) -> SparkSession:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     options = dict(_ALWAYS)
     if not submitted():
-        # Python workers are this environment's, whatever python3 the path would find.
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         options |= _LOCAL | {
             "spark.master": settings.master,
             "spark.driver.memory": settings.driver_memory,
