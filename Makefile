@@ -72,6 +72,21 @@ format: setup ## Format the code and sort its imports
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+package: setup ## Build the wheel and a relocatable archive of the environment into dist/
+	rm -rf dist
+	$(UV) build --quiet --wheel --no-build-isolation --python $(PYTHON) --out-dir dist .
+	@# Links to the environment's files, with the wheel in place of the checkout.
+	cp -al .venv dist/environment
+	$(UV) pip install --quiet --python dist/environment/bin/python --no-deps --reinstall dist/*.whl
+	@# Executors have the cluster's own Spark jars, and nothing is compiled against TensorFlow there.
+	tar --create --directory dist/environment --exclude '*/pyspark/jars' --exclude '*/tensorflow/include' . \
+	  | gzip -1 > dist/environment.tar.gz
+	rm -rf dist/environment
+	@ls -sh dist
+
+cluster-demo: package ## Run the jobs on a real two-worker Spark cluster on this machine
+	conf/cluster/demo.sh
+
 clean: ## Remove what runs made; the environment and the jars stay
 	rm -rf .demo .bench .cluster dist .spark-warehouse .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

@@ -1,0 +1,12 @@
+"""Do everything from ingest to report in one go.
+
+spark-submit jobs/run.py --source FILE.yaml --input PATH
+    [--env NAME] [--set KEY=VALUE ...] [--dry-run] [--verbose]
+"""
+
+import sys
+
+from habitus.cli.main import main
+
+if __name__ == "__main__":
+    main(["run", *sys.argv[1:]])
