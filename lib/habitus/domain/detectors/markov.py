@@ -37,7 +37,8 @@ _ORDER = 5  # actions looked back on: on HDFS better than 3, and 8 is no better 
 _BITS_OF_A_KEY = 62
 _PRIOR = 20.0  # an action seen this often weighs as much as all actions together
 _LEAST_VARIANCE = 0.01  # bits squared; what is certain in training must not divide by zero
-_LIKELIER = 3
+_LIKELIER = 3  # likelier values that are named, each at least this likely:
+_LIKELY = 0.01
 _COUNTS, _ABOUT = "counts.npz", "markov.json"
 
 
@@ -230,7 +231,7 @@ class MarkovDetector:
         return tuple(
             (self._in_words(name, int(other)), float(probabilities[other]))
             for other in order
-            if probabilities[other] > probabilities[value]
+            if probabilities[other] > max(probabilities[value], _LIKELY)
         )
 
     def _in_words(self, name: str, value: int) -> str:
