@@ -66,6 +66,12 @@ FieldName = Literal[
 DetectorName = Literal["behaviour", "markov", "isolation_forest"]
 
 
+def _with_action(value: tuple[str, ...]) -> tuple[str, ...]:
+    if "action" not in value or len(set(value)) < len(value):
+        raise ValueError("`action` must be among the fields, and no field twice")
+    return value
+
+
 class Frozen(BaseModel):
     """A settings section: immutable, and closed to unknown keys."""
 
@@ -147,8 +153,8 @@ class FeatureSettings(Frozen):
 class SequenceSettings(Frozen):
     """How events become tokens."""
 
-    fields: tuple[FieldName, ...] = Field(
-        min_length=1, description="What is encoded of each event; `action` must be among them."
+    fields: Annotated[tuple[FieldName, ...], AfterValidator(_with_action)] = Field(
+        description="What is encoded of each event; `action` must be among them."
     )
     vocabulary_size: int = Field(
         ge=4, description="Values kept per field, the most frequent first."

@@ -89,15 +89,23 @@ def fit_vocabulary(
 
 
 def encode(
-    sessions: DataFrame, features: DataFrame, vocabulary: Vocabulary, settings: SequenceSettings
+    sessions: DataFrame,
+    features: DataFrame,
+    vocabulary: Vocabulary,
+    settings: SequenceSettings,
+    partitions: int,
 ) -> DataFrame:
     """All units as arrays; columns as in `tables.sequences(vocabulary.field_names)`.
+
+    Units come in the order of a hash, so that neighbours in a file are of different users and
+    times, as training wants them.
 
     Args:
         sessions: As in `tables.SESSIONS`.
         features: As in `tables.features(vocabulary.context)`, of the same sessions.
         vocabulary: What the tokens mean.
         settings: How long the history of an event unit is.
+        partitions: Into how many parts the units are spread.
     """
     if vocabulary.unit_kind == "session":
         units = _session_units(sessions, vocabulary)
@@ -105,8 +113,12 @@ def encode(
         units = _event_units(sessions, vocabulary, settings.history)
     unknown = F.lit(float("nan")).cast("float")
     context = F.array(*(F.coalesce(F.col(n).cast("float"), unknown) for n in vocabulary.context))
-    joined = units.join(
-        features.select("unit_id", context.cast("array<float>").alias("context")), "unit_id", "left"
+    known = features.select("unit_id", context.cast("array<float>").alias("context"))
+    # One shuffle of the units serves the join and the spreading.
+    joined = (
+        units.repartition(partitions, "unit_id")
+        .join(known, "unit_id", "left")
+        .sortWithinPartitions(F.xxhash64("unit_id"))
     )
     return joined.select(
         "unit_id",

@@ -1,0 +1,35 @@
+"""From `sessions` to `features`, and with a vocabulary to `sequences`."""
+
+import math
+
+from habitus.domain.features import compute_features, feature_names
+from habitus.domain.sequences import encode, fit_vocabulary
+from habitus.domain.split import resolve_split, unit_span
+from habitus.jobs.frame import JobContext
+from habitus.tables import LABELS, SESSIONS, features, sequences
+
+# Row groups that training can share out evenly, and shuffle among.
+_FILES_PER_WORKER = 4
+# About a hundred megabytes of sessions of a few dozen events: one row group.
+_UNITS_PER_FILE = 100_000
+
+
+def run(context: JobContext) -> None:
+    """Compute the features, learn the vocabulary from the training units, and encode all units."""
+    settings = context.settings
+    names = feature_names(settings.features)
+    sessions = context.read(SESSIONS)
+    context.rows_in[SESSIONS.name] = sessions.count()
+    split = resolve_split(settings.split, *unit_span(sessions, settings.unit))
+    with context.reporter.step("learn the vocabulary"):
+        vocabulary = fit_vocabulary(sessions, settings.sequences, settings.unit, names, split)
+        context.artefacts.write_vocabulary(vocabulary)
+    with context.reporter.step("compute features"):
+        labels = context.read_or_empty(LABELS)
+        computed = compute_features(sessions, labels, settings.features, settings.unit)
+        units = context.overwrite(features(names), computed)
+    with context.reporter.step("encode sequences"):
+        written = context.lake.read(features(names), context.outputs["features"])
+        files = max(_FILES_PER_WORKER * settings.train.workers, math.ceil(units / _UNITS_PER_FILE))
+        encoded = encode(sessions, written, vocabulary, settings.sequences, files)
+        context.overwrite(sequences(vocabulary.field_names), encoded)
