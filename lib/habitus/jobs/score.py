@@ -1,6 +1,7 @@
 """From `sequences` to `scores`, and from the strangest of them to `anomalies`."""
 
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 import pyarrow as pa
 from pyspark.errors import AnalysisException
@@ -159,7 +160,7 @@ def _flag(context: JobContext, units: DataFrame, model_id: str) -> None:
 
 def _explain(context: JobContext, flagged: DataFrame, model_id: str) -> DataFrame:
     root, count = context.artefacts.root, context.settings.alerts.reasons
-    schema = to_arrow_schema(StructType.fromDDL(_EXPLAINED))
+    schema = to_arrow_schema(cast(StructType, StructType.fromDDL(_EXPLAINED)))
 
     def explained(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         model = load_model(root, model_id)
