@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from builders import CART, LOGIN, PAY, SEARCH, VIEW, oddities, units, vocabulary
+from builders import LOGIN, VIEW, oddities, units, vocabulary
 from scipy import stats
 
 from habitus.config import UnitKind
@@ -147,13 +147,3 @@ def test_nothing_to_count_is_said() -> None:
     words = vocabulary()
     with pytest.raises(TrainingError, match="no training unit"):
         MarkovDetector.fit(units(3, 1, words).take(np.array([], dtype=np.int64)), words, 7)
-
-
-def test_payments_are_stranger_the_more_there_are() -> None:
-    odd = oddities(1, 3, vocabulary())
-    before = (LOGIN, SEARCH, VIEW, CART)
-    scores = [
-        fitted("session").score(with_actions(odd, *before, *[PAY] * times))[0]
-        for times in (2, 5, 10)
-    ]
-    assert scores == sorted(scores)

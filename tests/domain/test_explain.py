@@ -1,0 +1,109 @@
+"""Reasons in words."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from habitus.domain.detectors.base import Reason
+from habitus.domain.explain import reason_rows, summary
+from habitus.tables import REASON
+
+pytestmark = pytest.mark.plain
+
+
+def reason(
+    index: int | None, field: str, observed: str, *expected: str, surprise: float = 5.0
+) -> Reason:
+    likely = tuple((value, 0.6 - 0.2 * rank) for rank, value in enumerate(expected))
+    return Reason(index, field, observed, likely, surprise, 0.1)
+
+
+def test_a_card_test_in_one_sentence() -> None:
+    reasons = [
+        *(reason(i, "action", "payment", "logout", "view") for i in range(3, 15)),
+        reason(2, "amount", "512 or more", "5 to 40", surprise=12),
+        reason(2, "new_device", "yes", "no", surprise=9),
+        reason(1, "hour", "03:00", "19:00", surprise=1),
+    ]
+    assert summary(reasons, "session", 1 / 20_000) == (
+        "An amount of 512 or more (usually 5 to 40), from a new device, then payment 12 times in "
+        "a row where logout or view was expected; 1 in 20,000 sessions is this strange."
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "text"),
+    [
+        (reason(1, "action", "refund", "view"), "Refund where view was expected"),
+        (reason(1, "action", "a rare or new value", "view"), "A rare or new action where view was"),
+        (reason(None, "action", "the end", "pay"), "It ends where pay was expected"),
+        (reason(1, "new_network", "no", "yes"), "From a known network;"),
+        (reason(1, "new_counterparty", "yes", "no"), "With a new counterparty;"),
+        (reason(1, "outcome", "none", "success"), "No outcome (usually success)"),
+        (reason(1, "gap", "below 1 s"), "A gap of below 1 s;"),
+        (reason(1, "hour", "03:00", "19:00", "20:00"), "At 03:00 (usually 19:00 or 20:00)"),
+        (reason(1, "category", "toys", "books"), "Category toys (usually books)"),
+        (reason(None, "user_count_1d", "90", "0 to 3"), "User count 1d 90 (usually 0 to 3)"),
+    ],
+)
+def test_each_field_reads_well(one: Reason, text: str) -> None:
+    assert summary([one], "session", 0.01).startswith(text)
+
+
+def test_what_is_unlikely_itself_is_not_named_as_expected() -> None:
+    one = Reason(0, "action", "pay", (("logout", 0.97), ("view", 0.02)), 6.0, 1.0)
+    assert summary([one], "event", 0.01).startswith("Pay where logout was expected;")
+
+
+def test_repetitions_are_counted_and_said_to_be_in_a_row_only_if_they_are() -> None:
+    apart = [reason(i, "outcome", "failure", "success") for i in (1, 3, 5)]
+    assert summary(apart, "session", 0.01).startswith("Outcome failure 3 times (usually success);")
+
+
+def test_the_story_is_told_in_the_order_of_events_with_the_end_last() -> None:
+    reasons = [
+        reason(None, "action", "the end", "pay"),
+        reason(7, "action", "refund"),
+        reason(2, "action", "login"),
+    ]
+    assert summary(reasons, "session", 0.01).startswith("Login, then refund, then it ends")
+
+
+def test_a_unit_without_a_reason_still_has_a_sentence() -> None:
+    assert summary([], "event", 0.01) == (
+        "The event as a whole is unusual; 1 in 100 events is this strange."
+    )
+
+
+@pytest.mark.parametrize(
+    ("p_value", "text"),
+    [
+        (0.4, "40% of sessions are this strange."),
+        (0.0123, "1 in 81 sessions is this strange."),
+        (1 / 12_345, "1 in 12,000 sessions is this strange."),
+        (1e-9, "fewer than 1 in 1,000,000 sessions are this strange."),
+    ],
+)
+def test_a_p_value_in_words(p_value: float, text: str) -> None:
+    assert summary([], "session", p_value).endswith("; " + text)
+
+
+def test_reasons_become_rows_with_ranks_ids_and_times() -> None:
+    times = [datetime(2026, 1, 1, hour, tzinfo=UTC) for hour in (1, 2)]
+    rows = reason_rows(
+        [reason(1, "action", "pay", "view"), reason(None, "duration", "9 s")], ["a", "b"], times
+    )
+    assert rows[0] == {
+        "rank": 1,
+        "event_index": 1,
+        "event_id": "b",
+        "event_time": times[1],
+        "field": "action",
+        "observed": "pay",
+        "expected": [{"value": "view", "probability": 0.6}],
+        "surprise": 5.0,
+        "share": 0.1,
+    }
+    assert (rows[1]["rank"], rows[1]["event_id"], rows[1]["event_time"]) == (2, None, None)
+    named = [part.split(":")[0].strip() for part in REASON.split(", ") if "probability" not in part]
+    assert list(rows[0]) == named
