@@ -58,19 +58,11 @@ class Task:
         return f"checkpoints/{self.model_id}"
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What training came to: the detector's files, and one epoch after the other."""
+def train_behaviour(ring: Ring, report: Report, task: Task) -> dict[str, bytes]:
+    """Train in one place of the ring; the first process returns the detector's files.
 
-    files: dict[str, bytes]
-    history: list[dict[str, float]]
-
-
-def train_behaviour(ring: Ring, report: Report, task: Task) -> Trained | None:
-    """Train in one place of the ring; the first process returns the outcome.
-
-    Reports each epoch as a line of JSON. The checkpoint stays until the caller has stored the
-    outcome.
+    Reports each epoch as a line of JSON, those before a break again. The checkpoint stays until
+    the caller has stored the files.
     """
     # The same seed gives the same weights on the same machine, at a few percent of speed.
     tf.config.experimental.enable_op_determinism()
@@ -96,18 +88,18 @@ def train_behaviour(ring: Ring, report: Report, task: Task) -> Trained | None:
 
     model = behaviour.build(task.shape, task.plan.seed)
     resume = _checkpoint(store, task)
-    if resume is not None:
-        report(json.dumps({"resumed_after": len(resume.history)}))
-    state = fit(model, task.plan, batches, validation, ring, resume, on_epoch)
+    for epoch in resume.history if resume else []:
+        report(json.dumps(vars(epoch)))
+    fit(model, task.plan, batches, validation, ring, resume, on_epoch)
     if ring.rank > 0:
-        return None
+        return {}
     held_out = _some(read(task.validation), _HELD_OUT)
     first = batch_of(held_out.take(np.arange(min(len(held_out), task.batch_size))), task.shape)
     content = onnx_export.export(model, task.shape, first)
     weights = behaviour.weights_of(model)
     detector = BehaviourDetector(task.vocabulary, task.shape, content, weights)
     detector.fit_rarity(held_out)
-    return Trained(detector.to_files(), [vars(epoch) for epoch in state.history])
+    return detector.to_files()
 
 
 def _checkpoint(store: ArtefactStore, task: Task) -> State | None:

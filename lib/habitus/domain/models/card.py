@@ -1,0 +1,97 @@
+"""The model card: what a model is, what it learned from, and how far to trust it.
+
+After Mitchell et al. (2019), "Model cards for model reporting".
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+_WHAT = {
+    "behaviour": "An LSTM language model over several fields per event. It predicts each field of "
+    "the next event from the events before and the user's own history; a unit scores by how rare "
+    "its surprise is.",
+    "markov": "A back-off Markov model over several fields per event; a unit scores by its "
+    "surprise.",
+    "isolation_forest": "An isolation forest on counts and statistics of the unit and on the "
+    "user's own history.",
+}
+
+
+class Card(BaseModel):
+    """What a reader should know before relying on a model.
+
+    Args:
+        model_id: Detector and fingerprint of settings and data.
+        detector: Name of the detector.
+        unit_kind: What is judged: session or event.
+        table: Table that it learned from.
+        version: Version of that table.
+        fingerprint: Hash of the rows that it learned from, whatever their order and version.
+        vocabulary_id: Vocabulary of the tokens.
+        units: Units of each part of the time split.
+        split: Where each part ends.
+        settings: Settings that decide what is learned.
+        epochs: Losses of each epoch; empty for models without epochs.
+        calibration: Units calibrated on, and the median and 99th percentile of their scores.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    model_id: str
+    detector: str
+    unit_kind: str
+    table: str
+    version: int
+    fingerprint: str
+    vocabulary_id: str
+    units: Mapping[str, int]
+    split: Mapping[str, str]
+    settings: Mapping[str, Any]
+    epochs: Sequence[Mapping[str, float]]
+    calibration: Mapping[str, float]
+
+    def to_markdown(self) -> str:
+        """The card as a page for people."""
+        learned = [
+            f"- Table `{self.table}`, version {self.version}, content `{self.fingerprint}`.",
+            f"- {self.units['training']:,} {self.unit_kind}s that ended before "
+            f"{self.split['train_until']} to learn from.",
+            f"- {self.units['validation']:,} more before {self.split['calibrate_from']} to decide "
+            "when to stop.",
+            f"- {self.units['calibration']:,} more before {self.split['validation_until']}, "
+            f"{self.calibration['units']:,.0f} of them used, to turn scores into p-values.",
+            "- No labels.",
+        ]
+        parts = [
+            f"# {self.model_id}",
+            _WHAT[self.detector],
+            "## What it learned from",
+            "\n".join(learned),
+            "## How well it foresees behaviour" if self.epochs else "",
+            _table(self.epochs) if self.epochs else "",
+            "## Scores",
+            f"Half of the calibration units score above {self.calibration['median']:.3g}, one in "
+            f"a hundred above {self.calibration['percentile_99']:.3g}. A p-value says how many "
+            "units like those it was calibrated on score at least as high; where behaviour "
+            "drifts away from them, p-values shrink and the model should be trained again.",
+            "## What it is not for",
+            "It says that behaviour is unusual, not that it is wrong: a person should look before "
+            "anything is held against anyone. It knows nothing of users, items or kinds of "
+            "behaviour that did not occur in its training period.",
+            "## Settings",
+            "\n".join(f"- `{name}`: {value}" for name, value in self.settings.items()),
+        ]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _table(epochs: Sequence[Mapping[str, float]]) -> str:
+    best = min(epoch["validation_loss"] for epoch in epochs)
+    rows = [
+        f"| {epoch['epoch']:.0f} | {epoch['loss']:.4f} | {epoch['validation_loss']:.4f} |"
+        + (" best" if epoch["validation_loss"] == best else "")
+        for epoch in epochs
+    ]
+    head = "| epoch | training loss | validation loss |\n| --- | --- | --- |\n"
+    return "Losses in nats per event.\n\n" + head + "\n".join(rows)

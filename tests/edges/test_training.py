@@ -1,0 +1,80 @@
+"""A training process that was killed goes on as if nothing had happened."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import builders
+import numpy as np
+import pytest
+from sequence_files import FIELDS, START, WORDS, source
+
+from habitus.config import BehaviourSettings
+from habitus.domain.detectors.behaviour import BehaviourDetector
+from habitus.domain.models.shape import BehaviourShape, ContextScale
+from habitus.domain.models.training import Plan
+from habitus.edges.feed import Source
+from habitus.edges.ring import LocalRing
+from habitus.edges.training import Task, train_behaviour
+
+pytestmark = pytest.mark.train
+
+
+def task_in(folder: Path) -> Task:
+    """400 training and 100 validation units, in 8 files of several row groups."""
+    folder.mkdir(exist_ok=True)
+    whole = source(folder, 8, each=64)
+    until = START.replace(day=17)
+    return Task(
+        model_id="behaviour-trial",
+        root=str(folder),
+        vocabulary=WORDS,
+        shape=BehaviourShape.of(
+            WORDS,
+            ContextScale(mean=(0, 0), deviation=(1, 1)),
+            BehaviourSettings(embedding=4, hidden=8, dropout=0.2),
+        ),
+        plan=Plan(seed=7, epochs=4, steps=13, patience=4, learning_rate=0.01),
+        batch_size=32,
+        training=Source(whole.files, FIELDS, None, until),
+        validation=Source(whole.files, FIELDS, until, START.replace(day=21)),
+    )
+
+
+def train_and_die(folder: str, epoch: int) -> None:
+    """Train, and be killed right after this epoch; run in a process of its own."""
+    import os
+
+    def report(line: str) -> None:
+        if json.loads(line)["epoch"] == epoch:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train_behaviour(LocalRing(), report, task_in(Path(folder)))
+
+
+def test_a_run_killed_after_an_epoch_comes_to_the_same_model(tmp_path: Path) -> None:
+    here = Path(__file__)
+    code = (
+        "import sys\n"
+        f"sys.path[:0] = [{str(here.parent)!r}, {str(here.parents[1])!r}]\n"
+        "from test_training import train_and_die\n"
+        f"train_and_die({str(tmp_path / 'killed')!r}, 2)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    epochs: list[int] = []
+    resumed = train_behaviour(
+        LocalRing(),
+        lambda line: epochs.append(json.loads(line)["epoch"]),
+        task_in(tmp_path / "killed"),
+    )
+    assert epochs == [1, 2, 3, 4]
+    whole = train_behaviour(LocalRing(), lambda line: None, task_in(tmp_path / "whole"))
+    assert resumed.keys() == whole.keys()
+    assert resumed["weights.npz"] == whole["weights.npz"]
+    assert resumed["behaviour.json"] == whole["behaviour.json"]
+    units = builders.units(20, 1, WORDS)
+    scores = [BehaviourDetector.from_files(f, WORDS).score(units) for f in (resumed, whole)]
+    np.testing.assert_array_equal(*scores)
