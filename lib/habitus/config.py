@@ -11,6 +11,8 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    ValidationInfo,
+    field_validator,
 )
 
 
@@ -115,12 +117,21 @@ class SimulateSettings(Frozen):
     promotion_day: int | None = Field(
         description="Day, counted from 0, with a promotion; none for no promotion."
     )
-    promotion_traffic: float = Field(ge=1, description="Traffic of the promotion's peak hours.")
-    attack_share: Share = Field(description="Sessions of attackers, as a share of all sessions.")
+    promotion_traffic: float = Field(
+        ge=1, description="Traffic of the promotion's peak hours, as a multiple of the usual."
+    )
+    attack_share: float = Field(ge=0, le=0.5, description="Share of sessions that hold attacks.")
     stealth: Share = Field(description="How far attackers imitate shoppers: 0 not, 1 fully.")
     mess: Share = Field(
         description="Share of rows that are duplicated, late, incomplete, malformed or skewed."
     )
+
+    @field_validator("promotion_day")
+    @classmethod
+    def _within_the_period(cls, value: int | None, others: ValidationInfo) -> int | None:
+        if value is not None and not 0 <= value < others.data.get("days", value + 1):
+            raise ValueError("the promotion must fall on one of the days, counted from 0")
+        return value
 
 
 class SessionSettings(Frozen):

@@ -37,9 +37,9 @@ class Folder:
         """Move it to where nothing is yet; at once, where the file system can do that.
 
         Raises:
-            OSError: The file system refused.
+            OSError: There is no such folder, or the file system refused.
         """
-        if not self._files.rename(self._hadoop, self._hadoop_path(path)):
+        if not self.exists() or not self._files.rename(self._hadoop, self._hadoop_path(path)):
             raise OSError(f"cannot move {self.path} to {path}")
 
     def replace_by(self, other: "Folder") -> None:

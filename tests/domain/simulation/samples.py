@@ -14,7 +14,7 @@ _SMALL = {
     "output": "unused",
     "start": START,
     "days": 28,
-    "users": 1500,
+    "users": 2500,
     "items": 3000,
     "sellers": 150,
     "sessions_per_user_per_day": 0.3,

@@ -85,7 +85,7 @@ def plan_campaigns(
     Each kind's campaigns are spread evenly over the whole period, within a block and from block
     to block. Shoppers are not known yet, so accounts count from 0 within each campaign.
     """
-    share = min(settings.attack_share, 0.9)
+    share = settings.attack_share
     wanted = honest_visits * share / (1 - share) / len(KINDS)
     campaigns = []
     for kind, how in enumerate(KINDS.values()):

@@ -135,18 +135,19 @@ def _look_back(
     shopper: Ints,
     item: Ints,
 ) -> Ints:
-    """Reviews, ratings and returns are about what the shopper bought before."""
+    """Reviews, ratings, returns and questions about them concern what was bought before."""
     ordinary = ~steps.attack
     back = _in(steps, *_PAST) & ordinary
     before = np.concatenate([[-1], steps.state[:-1]])
     goes_on = np.concatenate([[False], back[:-1] & (steps.visit[1:] == steps.visit[:-1])])
+    asks = _in(steps, "message") & ordinary & goes_on
     # A review right after a rating is about the same item; a second review is not.
     anchor = back & (~goes_on | (before == steps.state))
     paid = _latest(_in(steps, "pay_ok") & ordinary, _starts(shopper))
     recent = (paid >= 0) & (generator.random(len(item)) < 0.6)
     earlier = shoppers.favourites[shopper, generator.integers(0, 8, len(item))]
     past = np.where(recent, item[paid], earlier)
-    return np.where(back, past[_latest(anchor, _starts(steps.visit))], item)
+    return np.where(back | asks, past[_latest(anchor, _starts(steps.visit))], item)
 
 
 def _amounts(
