@@ -1,5 +1,7 @@
 """From source files to `events`, `events_rejected` and `labels`."""
 
+from datetime import datetime
+
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -96,9 +98,17 @@ def _bad_expression(
                 f"{text!r} does not work on this source: {_first_line(cause)}",
                 f"Mend the expression; the source has the columns {names}.",
             )
-    return SettingsError(
-        f"{source}: valid", f"a condition does not work: {_first_line(error)}", "Mend it."
-    )
+    for name, condition in mapping.valid.items():
+        alone = mapping.model_copy(update={"valid": {name: condition}})
+        try:
+            judge(rows, alone, datetime.min)
+        except PySparkException as cause:
+            return SettingsError(
+                f"{source}: valid.{name}",
+                f"{condition!r} does not work on events: {_first_line(cause)}",
+                "Mend the condition; it may use the columns of events.",
+            )
+    return SettingsError(source, f"does not fit the source: {_first_line(error)}", "Mend it.")
 
 
 def _count_useful(judged: DataFrame, source: str, path: str) -> int:

@@ -1,0 +1,92 @@
+"""One small lake, made by the whole chain once, that tests of jobs share and must not change."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from rich.console import Console, RenderableType
+
+from habitus.config import Settings
+from habitus.jobs.catalogue import CHAIN, JOBS
+from habitus.jobs.frame import Arguments, JobContext, run_job
+from habitus.loading import configuration_folder, load_settings
+
+SMALL = (
+    "simulate.users=150",
+    "simulate.days=14",
+    "simulate.promotion_day=11",
+    "simulate.attack_share=0.08",
+    "sequences.rare_below=2",
+    "train.epochs=2",
+    "train.batch_size=32",
+    "train.behaviour.hidden=16",
+    "train.behaviour.embedding=4",
+    "alerts.budget_per_day=5",
+    "alerts.false_positive_rate=0.1",
+)
+SHOP = str(configuration_folder() / "sources" / "shop.yaml")
+
+
+@dataclass
+class Lines:
+    """A reporter that keeps what it is told."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def step(self, text: str) -> AbstractContextManager[None]:
+        self.lines.append(text)
+        return nullcontext()
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def show(self, renderable: RenderableType) -> None:
+        console = Console(width=200)
+        with console.capture() as capture:
+            console.print(renderable)
+        self.lines.append(capture.get())
+
+
+def small_settings(folder: Path, *overrides: str) -> Settings:
+    """Settings of a small shop and a small model, in this folder."""
+    places = (f"lake.root={folder}/lake", f"simulate.output={folder}/raw")
+    return load_settings(overrides=[*SMALL, *places, *overrides])
+
+
+def run(spark: SparkSession, job: str, settings: Settings, **arguments: str) -> JobContext:
+    """Run one job in this process and return its context."""
+    context = JobContext(job, settings, spark, Lines(), Arguments(**arguments))
+    run_job(JOBS[job], context)
+    return context
+
+
+def run_chain(spark: SparkSession, settings: Settings, raw: str) -> dict[str, JobContext]:
+    """Run every job from ingest to report."""
+    given = {"source": SHOP, "input": raw}
+    return {job: run(spark, job, settings, **given) for job in CHAIN}
+
+
+@dataclass(frozen=True)
+class SmallLake:
+    """A lake, where its raw files are, and what each job reported."""
+
+    settings: Settings
+    raw: str
+    contexts: dict[str, JobContext]
+
+
+@pytest.fixture(scope="session")
+def chain(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> SmallLake:
+    folder = tmp_path_factory.mktemp("small")
+    settings = small_settings(folder)
+    run(spark, "simulate", settings)
+    raw = settings.simulate.output
+    return SmallLake(settings, raw, run_chain(spark, settings, raw))
+
+
+@pytest.fixture(scope="session")
+def small_lake(chain: SmallLake) -> Path:
+    """The root of the lake."""
+    return Path(chain.settings.lake.root)

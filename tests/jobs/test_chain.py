@@ -1,0 +1,116 @@
+"""The whole chain on a small simulated shop: what adds up, and what a second run changes."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from delta.tables import DeltaTable
+from jobs.conftest import SmallLake, run, run_chain, small_settings
+from jobs.tables import contents, runs
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+pytestmark = pytest.mark.jobs
+
+
+def test_no_row_is_lost(chain: SmallLake) -> None:
+    ingest = chain.contexts["ingest"]
+
+    read = ingest.rows_in["source"]
+    assert read == sum(
+        ingest.rows_out[name] for name in ("events", "events_rejected", "duplicates")
+    )
+    assert min(ingest.rows_out.values()) > 0
+    sessions = pl.read_delta(f"{chain.settings.lake.root}/sessions")
+    assert sessions["n_events"].sum() == ingest.rows_out["events"]
+
+
+def test_every_job_leaves_its_run(chain: SmallLake) -> None:
+    rows = {row["job"]: row for row in runs(chain.settings.lake.root)}
+
+    for job, context in chain.contexts.items():
+        assert rows[job]["status"] == "done"
+        assert rows[job]["ended_at"] > rows[job]["started_at"]
+        assert dict(rows[job]["inputs"]) == context.inputs
+        assert dict(rows[job]["rows_out"]) == context.rows_out
+
+
+def test_every_unit_of_the_test_period_is_scored_by_every_detector(chain: SmallLake) -> None:
+    root = chain.settings.lake.root
+    scores, units = pl.read_delta(f"{root}/scores"), pl.read_delta(f"{root}/sequences")
+
+    models = chain.contexts["score"].artefacts.current()
+    vocabulary = chain.contexts["score"].artefacts.read_vocabulary(units["vocabulary_id"][0])
+    tested = units.filter(pl.col("ended_at") >= vocabulary.split.validation_until)
+    assert set(models) == set(chain.settings.detectors)
+    for model_id in models.values():
+        scored = scores.filter(pl.col("model_id") == model_id)
+        assert sorted(scored["unit_id"]) == sorted(tested["unit_id"])
+
+
+def test_flags_keep_to_the_budget_and_say_why(chain: SmallLake) -> None:
+    flags = pl.read_delta(f"{chain.settings.lake.root}/anomalies")
+
+    alerts = chain.settings.alerts
+    assert flags.height > 0
+    assert flags.group_by("event_date").len()["len"].max() <= alerts.budget_per_day
+    assert flags["p_value"].max() <= alerts.false_positive_rate
+    for flag in flags.iter_rows(named=True):
+        assert flag["summary"].endswith(".")
+        assert [reason["rank"] for reason in flag["reasons"]] == list(
+            range(1, len(flag["reasons"]) + 1)
+        )
+        assert flag["reasons"][0]["event_id"] is not None
+        assert flag["status"] == "open"
+
+
+def test_a_second_run_changes_nothing(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = small_settings(tmp_path)
+    first = run_chain(spark, settings, chain.raw)
+    before = contents(settings.lake.root)
+
+    second = run_chain(spark, settings, chain.raw)
+
+    assert contents(settings.lake.root) == before == contents(chain.settings.lake.root)
+    assert second["ingest"].rows_out == {
+        "events": 0,
+        "events_rejected": 0,
+        "labels": 0,
+        "duplicates": first["ingest"].rows_in["source"],
+    }
+    assert second["score"].rows_out["scores"] == 0
+    assert second["score"].rows_out["anomalies"] == 0
+
+
+def test_what_an_analyst_made_of_a_flag_stays(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = small_settings(tmp_path)
+    run_chain(spark, settings, chain.raw)
+    anomalies = DeltaTable.forPath(spark, f"{settings.lake.root}/anomalies")
+    anomalies.update(set={"status": F.lit("confirmed"), "score": F.col("score") + 1})
+
+    run(spark, "score", settings)
+
+    flags = pl.read_delta(f"{settings.lake.root}/anomalies")
+    known = pl.read_delta(f"{chain.settings.lake.root}/anomalies")
+    assert set(flags["status"]) == {"confirmed"}
+    assert sorted(flags["score"]) == sorted(known["score"])
+
+
+def test_event_units_go_the_whole_way(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = small_settings(tmp_path, "unit=event", "sequences.history=8", "train.epochs=1")
+
+    run_chain(spark, settings, chain.raw)
+
+    scores = pl.read_delta(f"{settings.lake.root}/scores")
+    events = pl.read_delta(f"{settings.lake.root}/events")
+    assert set(scores["unit_kind"]) == {"event"}
+    assert set(scores["unit_id"]) <= set(events["event_id"])
+    span = events["event_time"].max() - scores["event_time"].min()
+    assert span > timedelta(days=1)

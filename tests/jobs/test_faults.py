@@ -1,0 +1,250 @@
+"""Bad input, as a user meets it: one message with the place, the value and the mend."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from jobs.conftest import SHOP, SMALL, SmallLake
+from jobs.tables import runs
+from pyspark.sql import SparkSession
+
+from habitus.cli.main import main
+
+pytestmark = pytest.mark.jobs
+
+HEADER = "id,ts,customer,event,price\n"
+ROW = "1,2026-01-01 10:00:00,u1,view,3.5\n"
+MAPPING = """
+name: mine
+format: csv
+options: {header: "true"}
+columns: {event_id: id, event_time: to_timestamp(ts), user_id: customer, action: event}
+"""
+
+Command = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def habitus(spark: SparkSession, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run the command line on a lake of its own; returns exit status and standard error."""
+
+    def run(*arguments: str, lake: Path | None = None) -> tuple[int, str]:
+        settings = [
+            f"--set={setting}" for setting in (*SMALL, f"lake.root={lake or tmp_path / 'lake'}")
+        ]
+        with pytest.raises(SystemExit) as caught:
+            main([arguments[0], *settings, *arguments[1:]])
+        return int(caught.value.code or 0), capfd.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "mine.yaml").write_text(MAPPING)
+    (tmp_path / "events.csv").write_text(HEADER + ROW)
+    return tmp_path
+
+
+def ingest(habitus: Command, files: Path, **changes: str) -> tuple[int, str]:
+    source = changes.get("source", str(files / "mine.yaml"))
+    path = changes.get("input", str(files / "events.csv"))
+    return habitus("ingest", "--source", source, "--input", path)
+
+
+def assert_clear(error: str, *words: str) -> None:
+    assert error.count("\n") == 1, error
+    for word in words:
+        assert word in error
+    for noise in ("Traceback", "java.", "org.apache", "JVM stacktrace"):
+        assert noise not in error
+
+
+def test_a_missing_file(habitus: Command, files: Path) -> None:
+    status, error = ingest(habitus, files, input=str(files / "none.csv"))
+
+    assert status == 1
+    assert_clear(error, "none.csv", "no such file", "Give the path")
+
+
+def test_a_missing_mapping(habitus: Command, files: Path) -> None:
+    status, error = ingest(habitus, files, source=str(files / "min.yaml"))
+
+    assert status == 2
+    assert_clear(error, "min.yaml", "no such file", "'mine'")
+
+
+def test_an_unreadable_file(habitus: Command, files: Path) -> None:
+    (files / "mine.yaml").write_text(MAPPING.replace("csv", "parquet"))
+
+    status, error = ingest(habitus, files)
+
+    assert status == 1
+    assert_clear(error, "events.csv", "not readable", "Give files of the format")
+
+
+def test_a_wrong_column_in_a_mapping(habitus: Command, files: Path) -> None:
+    (files / "mine.yaml").write_text(MAPPING.replace("user_id: customer", "user_id: client"))
+
+    status, error = ingest(habitus, files)
+
+    assert status == 2
+    assert_clear(error, "mine.yaml: columns.user_id", "'client'", "id, ts, customer, event, price")
+
+
+def test_a_bad_expression_in_a_mapping(habitus: Command, files: Path) -> None:
+    (files / "mine.yaml").write_text(MAPPING.replace("to_timestamp(ts)", "to_timestamp(ts"))
+
+    status, error = ingest(habitus, files)
+
+    assert status == 2
+    assert_clear(error, "mine.yaml: columns.event_time", "'to_timestamp(ts'", "Mend the expression")
+
+
+def test_a_bad_condition_in_a_mapping(habitus: Command, files: Path) -> None:
+    (files / "mine.yaml").write_text(MAPPING + "valid: {fair: prize >= 0}\n")
+
+    status, error = ingest(habitus, files)
+
+    assert status == 2
+    assert_clear(error, "mine.yaml: valid.fair", "'prize >= 0'")
+
+
+def test_a_mapping_that_yields_no_valid_row(habitus: Command, files: Path) -> None:
+    (files / "mine.yaml").write_text(MAPPING.replace("to_timestamp(ts)", "to_timestamp(event)"))
+
+    status, error = ingest(habitus, files)
+
+    assert status == 1
+    assert_clear(
+        error, "none of 1 rows", "event_time_missing_or_malformed (1)", "Nothing was written"
+    )
+    assert not (files / "lake" / "events").exists()
+
+
+@pytest.mark.parametrize("text", ["", HEADER])
+def test_an_empty_input(habitus: Command, files: Path, text: str) -> None:
+    (files / "events.csv").write_text(text)
+
+    status, error = ingest(habitus, files)
+
+    assert status == 1
+    assert_clear(error, "events.csv", "empty")
+    assert not (files / "lake" / "events").exists()
+
+
+def test_an_unknown_setting(habitus: Command) -> None:
+    status, error = habitus("sessionize", "--set", "sessions.gapp=1 hour")
+
+    assert status == 2
+    assert_clear(error, "sessions.gapp", "'gap'")
+
+
+def test_a_setting_of_the_wrong_type(habitus: Command) -> None:
+    status, error = habitus("sessionize", "--set", "sessions.max_events=lots")
+
+    assert status == 2
+    assert_clear(error, "sessions.max_events", "'lots'")
+
+
+def test_a_table_that_is_not_there(habitus: Command, tmp_path: Path) -> None:
+    status, error = habitus("sessionize")
+
+    assert status == 1
+    assert_clear(error, "lake/events", "no such table", "Run the job that writes events")
+
+
+def test_a_failed_run_leaves_its_error(habitus: Command, tmp_path: Path) -> None:
+    habitus("sessionize")
+
+    (row,) = runs(tmp_path / "lake")
+    assert (row["job"], row["status"]) == ("sessionize", "failed")
+    assert "no such table" in row["error"]
+
+
+def test_a_table_with_another_schema(habitus: Command, tmp_path: Path) -> None:
+    pl.DataFrame({"who": ["u"]}).write_delta(str(tmp_path / "lake" / "events"))
+
+    status, error = habitus("sessionize")
+
+    assert status == 1
+    assert_clear(error, "lake/events", "column 'event_id' is missing")
+
+
+def test_an_ingest_into_a_foreign_table(habitus: Command, files: Path) -> None:
+    pl.DataFrame({"who": ["u"]}).write_delta(str(files / "lake" / "events"))
+
+    status, error = ingest(habitus, files)
+
+    assert status == 1
+    assert_clear(error, "lake/events", "another lake.root")
+    assert pl.read_delta(str(files / "lake" / "events")).height == 1
+
+
+def test_a_model_that_is_not_there(habitus: Command, tmp_path: Path, chain: SmallLake) -> None:
+    shutil.copytree(f"{chain.settings.lake.root}/sequences", tmp_path / "lake" / "sequences")
+
+    status, error = habitus("score")
+
+    assert status == 1
+    assert_clear(error, "lake/models", "no model of behaviour", "habitus train")
+
+
+def test_a_damaged_model(habitus: Command, tmp_path: Path, chain: SmallLake) -> None:
+    for name in ("sequences", "models"):
+        shutil.copytree(f"{chain.settings.lake.root}/{name}", tmp_path / "lake" / name)
+    model = chain.contexts["score"].artefacts.current()["markov"]
+    path = tmp_path / "lake" / "models" / model / "calibration.json"
+    path.write_text(path.read_text() + " ")
+
+    status, error = habitus("score")
+
+    assert status == 1
+    assert_clear(error, f"{model}/calibration.json", "not what training wrote", "train again")
+
+
+def test_more_workers_than_slots(habitus: Command, tmp_path: Path, chain: SmallLake) -> None:
+    for name in ("sequences", "vocabularies"):
+        shutil.copytree(f"{chain.settings.lake.root}/{name}", tmp_path / "lake" / name)
+
+    status, error = habitus("train", "--set", "train.workers=3")
+
+    assert status == 1
+    assert_clear(error, "train.workers", "3", "2")
+
+
+def test_too_few_rows_to_train_on(habitus: Command, tmp_path: Path, chain: SmallLake) -> None:
+    for name in ("sequences", "vocabularies"):
+        shutil.copytree(f"{chain.settings.lake.root}/{name}", tmp_path / "lake" / name)
+
+    status, error = habitus("train", "--set", "train.minimum_units=1000000")
+
+    assert status == 1
+    assert_clear(error, "1,000,000", "train.minimum_units")
+    assert not (tmp_path / "lake" / "models").exists()
+
+
+def test_a_dry_run_shows_settings_inputs_and_outputs_and_does_nothing(
+    habitus: Command, files: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "run",
+                "--dry-run",
+                f"--set=lake.root={files / 'lake'}",
+                "--source",
+                SHOP,
+                "--input",
+                "x",
+            ]
+        )
+
+    shown = capfd.readouterr().out
+    assert "max_events: 500" in shown
+    assert "reads csv files in x as shop" in shown
+    assert f"reads delta.`{files / 'lake'}/events`, not there yet" in shown
+    assert f"writes delta.`{files / 'lake'}/anomalies`" in shown
+    assert not (files / "lake").exists()

@@ -1,0 +1,227 @@
+"""Training leaves one artefact per detector, settings and data, and refuses what it cannot use."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import builders
+import numpy as np
+import pyarrow as pa
+import pytest
+from jobs.conftest import Lines
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from sequence_files import START, table_of
+
+from habitus.config import Settings
+from habitus.edges.models import load_model
+from habitus.errors import ArtefactError, InputError, SettingsError, TrainingError
+from habitus.jobs import train
+from habitus.jobs.frame import JobContext
+from habitus.loading import load_settings
+from habitus.tables import sequences
+
+pytestmark = pytest.mark.jobs
+
+WORDS = builders.vocabulary()
+TABLE = sequences(WORDS.field_names)
+SMALL = (
+    f"sequences.fields={json.dumps(list(WORDS.field_names))}",
+    "train.epochs=2",
+    "train.batch_size=64",
+    "train.behaviour={embedding: 4, hidden: 12, dropout: 0.1}",
+)
+
+
+def settings_in(folder: Path, *overrides: str) -> Settings:
+    return load_settings(overrides=[*SMALL, f"lake.root={folder}", *overrides])
+
+
+def rows(spark: SparkSession, count: int) -> DataFrame:
+    """Units of a chain, evenly spread over the first eight days of 2026."""
+    units = builders.units(count, 1, WORDS)
+    found = table_of(units, 0).drop_columns(["event_ids", "ended_at"])
+    ended = [START + timedelta(days=8) * (k / count) for k in range(count)]
+    found = found.append_column("ended_at", pa.array(ended, pa.timestamp("us", tz="UTC")))
+    number = F.substring("unit_id", 2, 9).cast("int")
+    return (
+        spark.createDataFrame(found)
+        .withColumn("unit_kind", F.lit("session"))
+        .withColumn("user_id", F.concat(F.lit("user"), number % 50))
+        .withColumn("started_at", F.col("ended_at"))
+        .withColumn("amounts", F.array_repeat(F.lit(0.0).cast("float"), F.col("n_events")))
+        .withColumn("gaps", F.col("amounts"))
+        .withColumn("event_ids", F.array_repeat(F.lit("e"), F.col("n_events")))
+        .withColumn("event_times", F.array_repeat(F.col("ended_at"), F.col("n_events")))
+        .withColumn("event_date", F.to_date("started_at"))
+        .withColumn("vocabulary_id", F.lit(WORDS.vocabulary_id))
+        .select(*(F.col(c.name).cast(c.type).alias(c.name) for c in TABLE.columns))
+    )
+
+
+def context_of(spark: SparkSession, settings: Settings) -> JobContext:
+    return JobContext("train", settings, spark, Lines())
+
+
+def lake_of(spark: SparkSession, folder: Path, count: int, *overrides: str) -> JobContext:
+    """A context on a lake that holds the units and their vocabulary."""
+    context = context_of(spark, settings_in(folder, *overrides))
+    context.artefacts.write_vocabulary(WORDS)
+    context.lake.overwrite(TABLE, rows(spark, count).repartition(3, "unit_id"))
+    return context
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> JobContext:
+    context = lake_of(spark, tmp_path_factory.mktemp("lake"), 800)
+    train.run(context)
+    return context
+
+
+def test_each_detector_has_a_current_model_that_finds_oddities(trained: JobContext) -> None:
+    current = trained.artefacts.current()
+    assert set(current) == {"behaviour", "markov", "isolation_forest"}
+    usual, odd = builders.units(300, 8, WORDS), builders.oddities(30, 9, WORDS)
+    for model_id in current.values():
+        model = load_model(trained.artefacts.root, model_id)
+        nobody = np.full(300, None, dtype=object)
+        p_values, _ = model.calibration.p_values(model.detector.score(usual), nobody)
+        p_odd, _ = model.calibration.p_values(model.detector.score(odd), nobody[:30])
+        assert 0.35 < np.median(p_values) < 0.65
+        assert np.median(p_odd) < 0.05
+
+
+def test_the_artefact_says_what_it_learned_from(trained: JobContext) -> None:
+    model_id = trained.artefacts.current()["behaviour"]
+    files = trained.artefacts.read(model_id)
+    card = json.loads(files["card.json"])
+    assert card["units"] == {"training": 400, "validation": 100, "calibration": 100}
+    assert card["version"] == trained.inputs["sequences"]
+    assert [epoch["epoch"] for epoch in card["epochs"]] == [1, 2]
+    text = files["card.md"].decode()
+    assert f"# {model_id}" in text
+    assert "400 sessions that ended before 2026-01-05" in text
+    assert "| best" in text
+    assert json.loads(files["settings.json"])["train"]["epochs"] == 2
+    assert trained.rows_in["training units"] == 400
+
+
+def test_training_leaves_curves_and_runs_and_no_checkpoint(trained: JobContext) -> None:
+    root = Path(trained.lake.root)
+    model_id = trained.artefacts.current()["behaviour"]
+    assert list((root / "tensorboard" / model_id).glob("events.out.tfevents.*"))
+    assert len(list(root.glob("mlruns/*/*/tags/model_id"))) == 3
+    assert not list(root.glob("checkpoints/*"))
+    lines = trained.reporter.lines  # type: ignore[attr-defined]
+    assert any(line.startswith("epoch 2 of 2:") for line in lines)
+
+
+def test_a_second_run_changes_nothing_even_after_the_table_was_written_anew(
+    spark: SparkSession, trained: JobContext
+) -> None:
+    before = contents(Path(trained.lake.root) / "models")
+    again = context_of(spark, trained.settings)
+    again.lake.overwrite(TABLE, rows(spark, 800).repartition(7, "user_id"))
+    train.run(again)
+    assert contents(Path(trained.lake.root) / "models") == before
+    lines = again.reporter.lines  # type: ignore[attr-defined]
+    assert sum("is there already" in line for line in lines) == 3
+
+
+def test_later_units_leave_the_models_as_they_are_and_other_settings_do_not(
+    spark: SparkSession, trained: JobContext
+) -> None:
+    def ids(settings: Settings, change: Callable[[DataFrame], DataFrame]) -> dict[str, str]:
+        context = context_of(spark, settings)
+        context.lake.overwrite(TABLE, change(rows(spark, 800)))
+        data = train.TrainingData(context)
+        return {
+            name: train._model_id(name, train._settings_of(name, context), data)
+            for name in context.settings.detectors
+        }
+
+    def without_test_units(frame: DataFrame) -> DataFrame:
+        return frame.where(F.col("ended_at") < F.lit(WORDS.split.validation_until))
+
+    def without_one_training_unit(frame: DataFrame) -> DataFrame:
+        return frame.where("unit_id != 'u3'")
+
+    now = trained.artefacts.current()
+    assert ids(trained.settings, without_test_units) == now
+    assert not set(ids(trained.settings, without_one_training_unit).values()) & set(now.values())
+    faster = settings_in(
+        Path(trained.lake.root), "train.learning_rate=0.1", "train.start_timeout=9 s"
+    )
+    changed = ids(faster, without_test_units)
+    assert changed["behaviour"] != now["behaviour"]
+    assert changed["markov"] == now["markov"]
+
+
+Mend = Callable[[DataFrame], DataFrame]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "change", "error", "words"),
+    [
+        (("train.minimum_units=41",), lambda f: f, TrainingError, r"40 training units, fewer than"),
+        (
+            ("train.minimum_units=1",),
+            lambda f: f.where("ended_at < '2026-01-05'"),
+            TrainingError,
+            r"no unit is left for validation \(40 training, 0 validation, 0 calibration\)",
+        ),
+        ((), lambda f: f.limit(0), InputError, r"no row\. Run `habitus features`"),
+        (
+            ("train.minimum_units=1", "segment=nonsense("),
+            lambda f: f,
+            SettingsError,
+            r"segment: 'nonsense\(' is no expression",
+        ),
+        (
+            (),
+            lambda f: f.withColumn("vocabulary_id", F.lit("gone")),
+            ArtefactError,
+            r"vocabularies/gone.json: no such file",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused_before_training(
+    spark: SparkSession,
+    tmp_path: Path,
+    overrides: tuple[str, ...],
+    change: Mend,
+    error: type[Exception],
+    words: str,
+) -> None:
+    context = context_of(spark, settings_in(tmp_path, *overrides))
+    context.artefacts.write_vocabulary(WORDS)
+    context.lake.overwrite(TABLE, change(rows(spark, 80)))
+    with pytest.raises(error, match=words):
+        train.run(context)
+    assert not contents(tmp_path / "models")
+
+
+def test_more_workers_than_slots_are_refused_in_words(spark: SparkSession, tmp_path: Path) -> None:
+    context = lake_of(spark, tmp_path, 400, "train.workers=3", "detectors=[behaviour]")
+    with pytest.raises(TrainingError, match=r"train\.workers=3: Spark can run 2 tasks at once"):
+        train.run(context)
+    assert not context.artefacts.current()
+
+
+def test_two_workers_train_one_model(spark: SparkSession, tmp_path: Path) -> None:
+    context = lake_of(spark, tmp_path, 800, "train.workers=2", "detectors=[behaviour]")
+    train.run(context)
+    lines: Any = context.reporter.lines  # type: ignore[attr-defined]
+    assert any(line.startswith("epoch 2 of 2:") for line in lines)
+    model = load_model(context.artefacts.root, context.artefacts.current()["behaviour"])
+    assert len(model.detector.score(builders.units(10, 3, WORDS))) == 10
