@@ -25,16 +25,17 @@ def packed(data: list[Row]) -> tuple[list[Keys], Keys]:
 
 def naive(data: list[Row], farther: int, nearer: int, value: int) -> float:
     """P(value | nearer, farther) by the recursion, counting from scratch at each step."""
-    likely = 1 / (SIZE - 1)
+    likely, before = 1 / (SIZE - 1), -1
     for fits in (
         lambda row: True,
         lambda row: row[1] == nearer,
         lambda row: row[1] == nearer and row[0] == farther,
     ):
         seen = [row[2] for row in data if fits(row)]
-        if seen:
+        if seen and len(seen) != before:
             kinds = len(set(seen))
             likely = (seen.count(value) + kinds * likely) / (len(seen) + kinds)
+        before = len(seen)
     return likely
 
 
@@ -63,6 +64,13 @@ def test_probabilities_of_all_values_add_up_to_one(known: list[Row], asked: list
     np.testing.assert_allclose(
         likely[np.arange(len(values)), values], model.probabilities(contexts, values)
     )
+
+
+def test_a_longer_context_of_the_same_events_makes_nothing_less_likely() -> None:
+    model = BackOff.fit(*packed([(1, 1, 2)] * 9 + [(1, 2, 1)]), SIZE)
+    contexts, values = packed([(1, 1, 3), (3, 1, 3)])
+    known, unknown = model.probabilities(contexts, values)
+    assert known == unknown
 
 
 def test_one_context_by_hand() -> None:

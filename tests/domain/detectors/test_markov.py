@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from builders import LOGIN, VIEW, oddities, units, vocabulary
+from builders import LOGIN, SEARCH, oddities, units, vocabulary
 from scipy import stats
 
 from habitus.config import UnitKind
@@ -92,14 +92,14 @@ def test_surprise_is_in_bits_of_the_probability_and_expected_values_are_likelier
 
 
 def test_a_session_that_stops_too_early_has_its_end_as_the_reason() -> None:
-    early = with_actions(units(1, 1, vocabulary()), LOGIN, VIEW)
+    early = with_actions(units(1, 1, vocabulary()), LOGIN, SEARCH)
     first = fitted("session").explain(early, 1)[0][0]
     assert (first.event_index, first.field, first.observed) == (None, "action", "the end")
     assert "view" in [value for value, _ in first.expected]
 
 
 def test_an_unclosed_session_is_not_judged_by_where_it_stops() -> None:
-    early = with_actions(units(1, 1, vocabulary()), LOGIN, VIEW)
+    early = with_actions(units(1, 1, vocabulary()), LOGIN, SEARCH)
     still_open = Units(**{**early.__dict__, "closed": np.array([False])})
     detector = fitted("session")
     assert detector.score(still_open) < detector.score(early)

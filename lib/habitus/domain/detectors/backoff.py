@@ -6,7 +6,9 @@ Goodman (1999), "An empirical study of smoothing techniques for language modelin
     P(w | h) = (c(h, w) + t(h) P(w | h')) / (c(h) + t(h))
 
 where c counts, t(h) is the number of distinct values seen after the context h, h' is the next
-shorter context, and below the shortest one all values are equally likely.
+shorter context, and below the shortest one all values are equally likely. A context that was seen
+exactly as often as the next shorter one tells nothing more and is passed over: it would count the
+same events as evidence again, and make what never followed less likely with every length.
 
 Contexts are packed into one integer each, tables are sorted arrays, and a look-up is a binary
 search, so that millions of events are looked up without a Python loop.
@@ -89,6 +91,7 @@ class BackOff:
         """
         out = int(leave_out)
         probabilities = np.full(len(values), 1 / (self.size - 1))
+        shorter = np.full(len(values), -1)
         for level, context in zip(self.levels, contexts, strict=True):
             place, found = _find(level.contexts, context)
             totals = np.where(found, level.totals[place] - out, 0)
@@ -96,10 +99,10 @@ class BackOff:
             place, found = _find(level.pairs, context * self.size + values)
             counts = np.where(found, level.counts[place] - out, 0)
             kinds -= found & (counts == 0)
-            mass = totals + kinds
-            probabilities = np.where(
-                mass > 0, (counts + kinds * probabilities) / np.maximum(mass, 1), probabilities
-            )
+            tells = (totals > 0) & (totals != shorter)
+            interpolated = (counts + kinds * probabilities) / np.maximum(totals + kinds, 1)
+            probabilities = np.where(tells, interpolated, probabilities)
+            shorter = totals
         return probabilities
 
     def distributions(self, contexts: Sequence[Keys]) -> Reals:

@@ -33,7 +33,7 @@ from habitus.domain.vocabulary import PADDING, Vocabulary
 from habitus.errors import ArtefactError, TrainingError
 
 _THE_END = "the end"
-_ORDER = 5  # actions looked back on: on HDFS better than 3, and 8 is no better than 5
+_ORDER = 5  # actions looked back on: better than 3 on HDFS, and 8 is no better than 5
 _BITS_OF_A_KEY = 62
 _PRIOR = 20.0  # an action seen this often weighs as much as all actions together
 _LEAST_VARIANCE = 0.01  # bits squared; what is certain in training must not divide by zero
