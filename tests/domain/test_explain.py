@@ -35,6 +35,7 @@ def test_a_card_test_in_one_sentence() -> None:
     ("one", "text"),
     [
         (reason(1, "action", "refund", "view"), "Refund where view was expected"),
+        (reason(1, "action", "add_to_cart", "log_out"), "Add to cart where log out was expected"),
         (reason(1, "action", "a rare or new value", "view"), "A rare or new action where view was"),
         (reason(None, "action", "the end", "pay"), "It ends where pay was expected"),
         (reason(1, "new_network", "no", "yes"), "From a known network;"),

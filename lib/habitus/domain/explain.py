@@ -118,7 +118,7 @@ def _phrase(group: _Group) -> str:
     if not usual or reason.field in _NEW:
         return text
     if reason.field == "action":
-        return f"{text} where {' or '.join(usual)} was expected"
+        return f"{text} where {' or '.join(usual).replace('_', ' ')} was expected"
     return f"{text} (usually {' or '.join(usual)})"
 
 
@@ -130,6 +130,8 @@ def _observed(reason: Reason) -> str:
         return f"{'from' if field != 'new counterparty' else 'with'} a " + (
             field if value == "yes" else f"known {_NEW[reason.field]}"
         )
+    if reason.field == "action":
+        value = value.replace("_", " ")
     if value == "none":
         return f"no {field}"
     if value == "a rare or new value":
