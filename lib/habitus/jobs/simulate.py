@@ -15,7 +15,7 @@ from habitus.jobs.frame import JobContext
 
 # A simulation is known by this file, which Spark leaves when all others are complete.
 COMPLETE = "_SUCCESS"
-BLOCKS_PER_TASK = 8
+BLOCKS_PER_TASK = 16
 
 
 def run(context: JobContext) -> None:
