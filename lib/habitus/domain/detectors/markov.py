@@ -19,7 +19,6 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
@@ -28,13 +27,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from habitus.domain.detectors.backoff import BackOff, Keys, Reals
 from habitus.domain.detectors.base import Reason, Scores
+from habitus.domain.detectors.steps import Steps, order_for, steps_of, values_of
 from habitus.domain.units import Units
-from habitus.domain.vocabulary import PADDING, Vocabulary
+from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError, TrainingError
 
 _THE_END = "the end"
-_ORDER = 5  # actions looked back on: better than 3 on HDFS, and 8 is no better than 5
-_BITS_OF_A_KEY = 62
 _PRIOR = 20.0  # an action seen this often weighs as much as all actions together
 _LEAST_VARIANCE = 0.01  # bits squared; what is certain in training must not divide by zero
 _LIKELIER = 3  # likelier values that are named, each at least this likely:
@@ -65,27 +63,6 @@ class _About(BaseModel):
     order: int
     drift: _Standard
     peak: _Standard
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """One field of what is judged: events, and for the action the ends of closed units.
-
-    Args:
-        unit: [K] index of the unit.
-        event: [K] index of the event in the flat arrays; for an end that of the last event.
-        ends: [K] whether it is an end.
-        value: [K] token, or for an end the number of tokens.
-        like: [K] the action whose steps this one is compared with.
-        contexts: [K] packed contexts, the shortest first.
-    """
-
-    unit: Keys
-    event: Keys
-    ends: npt.NDArray[np.bool_]
-    value: Keys
-    like: Keys
-    contexts: Sequence[Keys]
 
 
 class MarkovDetector:
@@ -121,10 +98,10 @@ class MarkovDetector:
         """
         if not units.scored.any():
             raise TrainingError("sequences", "no training unit has an event", "Move the split.")
-        order, models, ordinary, judged = _order(vocabulary), {}, {}, []
+        order, models, ordinary, judged = order_for(vocabulary), {}, {}, []
         for name in vocabulary.field_names:
-            steps = _steps(units, vocabulary, name, order)
-            models[name] = BackOff.fit(steps.contexts, steps.value, _values(vocabulary, name))
+            steps = steps_of(units, vocabulary, name, order)
+            models[name] = BackOff.fit(steps.contexts, steps.value, values_of(vocabulary, name))
             bits = -np.log2(models[name].probabilities(steps.contexts, steps.value, leave_out=True))
             ordinary[name] = _ordinary(bits, steps.like, vocabulary.field("action").size)
             judged.append((steps, bits - ordinary[name][0][steps.like], ordinary[name][1]))
@@ -208,7 +185,7 @@ class MarkovDetector:
         models, ordinary = {}, {}
         for name in vocabulary.field_names:
             depth = about.order + 1 if name == "action" else 3
-            size = _values(vocabulary, name)
+            size = values_of(vocabulary, name)
             models[name] = BackOff.from_arrays(arrays, name, size, depth, _COUNTS)
             found = arrays.get(f"{name}.ordinary")
             if found is None or found.shape != (2, vocabulary.field("action").size):
@@ -217,10 +194,10 @@ class MarkovDetector:
             ordinary[name] = found.astype(np.float64)
         return cls(vocabulary, about.order, models, ordinary, (about.drift, about.peak))
 
-    def _judged(self, units: Units) -> Iterator[tuple[str, _Steps, Reals, Reals]]:
+    def _judged(self, units: Units) -> Iterator[tuple[str, Steps, Reals, Reals]]:
         """Each field's steps with their bits and excesses."""
         for name in self._vocabulary.field_names:
-            steps = _steps(units, self._vocabulary, name, self._order)
+            steps = steps_of(units, self._vocabulary, name, self._order)
             bits = -np.log2(self._models[name].probabilities(steps.contexts, steps.value))
             yield name, steps, bits, bits - self._ordinary[name][0][steps.like]
 
@@ -239,63 +216,6 @@ class MarkovDetector:
         return _THE_END if value == field.size else field.describe(value)
 
 
-def _values(vocabulary: Vocabulary, name: str) -> int:
-    """How many values a step of the field can have, padding included."""
-    return vocabulary.field(name).size + (name == "action")
-
-
-def _order(vocabulary: Vocabulary) -> int:
-    """How many actions to look back on, so that a context and a value fit into one integer."""
-    largest = max(_values(vocabulary, name) for name in vocabulary.field_names)
-    if 3 * np.log2(largest) > _BITS_OF_A_KEY:
-        raise TrainingError(
-            "sequences.vocabulary_size", f"a field has {largest} values", "Keep fewer."
-        )
-    return min(_ORDER, int(_BITS_OF_A_KEY / np.log2(_values(vocabulary, "action"))) - 1)
-
-
-def _steps(units: Units, vocabulary: Vocabulary, name: str, order: int) -> _Steps:
-    action = units.tokens["action"].astype(np.int64)
-    judged = np.flatnonzero(units.scored)
-    none = np.zeros(len(judged), dtype=np.int64)
-    unit = units.unit_of_event[judged]
-    size = _values(vocabulary, name)
-    if name != "action":
-        value = units.tokens[name].astype(np.int64)
-        own = action[judged]
-        return _Steps(
-            unit=unit,
-            event=judged,
-            ends=none.astype(bool),
-            value=value[judged],
-            like=own,
-            contexts=(none, own, own * size + _before(value, units, 1)[judged]),
-        )
-    closed = np.flatnonzero(units.closed & (units.lengths > 0))
-    last = units.offsets[1:][closed] - 1
-    context = np.zeros(len(judged) + len(closed), dtype=np.int64)
-    contexts, like = [context], context
-    for back in range(1, order + 1):
-        earlier = np.concatenate(
-            [_before(action, units, back)[judged], _before(action, units, back - 1)[last]]
-        )
-        like = earlier if back == 1 else like
-        contexts.append(contexts[-1] + earlier * size ** (back - 1))
-    return _Steps(
-        unit=np.concatenate([unit, closed]),
-        event=np.concatenate([judged, last]),
-        ends=np.arange(len(context)) >= len(judged),
-        value=np.concatenate([action[judged], np.full(len(closed), size - 1)]),
-        like=like,
-        contexts=contexts,
-    )
-
-
-def _before(values: Keys, units: Units, back: int) -> Keys:
-    """[M] the value `back` events earlier in the same unit; padding before its beginning."""
-    return np.where(units.position >= back, np.roll(values, back), PADDING)
-
-
 def _ordinary(bits: Reals, like: Keys, actions: int) -> Reals:
     """[2, actions] mean and variance of the bits by action, drawn to those of all where few."""
     times = np.bincount(like, minlength=actions)
@@ -305,7 +225,7 @@ def _ordinary(bits: Reals, like: Keys, actions: int) -> Reals:
     return np.stack([mean, variance.clip(min=_LEAST_VARIANCE)])
 
 
-def _figures(units: Units, judged: Sequence[tuple[_Steps, Reals, Reals]]) -> tuple[Reals, Reals]:
+def _figures(units: Units, judged: Sequence[tuple[Steps, Reals, Reals]]) -> tuple[Reals, Reals]:
     """[N] drift and [N] peak of units, from each field's steps, excesses and variances."""
     count, events = len(units), int(units.offsets[-1])
     drift, variance, steps_of = np.zeros(count), np.zeros(count), np.zeros(events + count)
