@@ -42,17 +42,24 @@ def settings_in(folder: Path, *overrides: str) -> Settings:
 def rows(spark: SparkSession, count: int) -> DataFrame:
     """Units of a chain, evenly spread over the first eight days of 2026."""
     units = builders.units(count, 1, WORDS)
-    found = table_of(units, 0).drop_columns(["event_ids", "ended_at"])
+    found = table_of(units, 0).drop_columns(["event_ids", "ended_at", "context", "closed"])
     ended = [START + timedelta(days=8) * (k / count) for k in range(count)]
-    found = found.append_column("ended_at", pa.array(ended, pa.timestamp("us", tz="UTC")))
+    offsets = pa.array(units.offsets.astype(np.int32))
+    columns = {
+        "ended_at": pa.array(ended, pa.timestamp("us", tz="UTC")),
+        "context": pa.array(list(units.context), pa.list_(pa.float32())),
+        "closed": pa.array(units.closed),
+        "amounts": pa.ListArray.from_arrays(offsets, pa.array(units.amounts)),
+        "gaps": pa.ListArray.from_arrays(offsets, pa.array(units.gaps)),
+    }
+    for name, column in columns.items():
+        found = found.append_column(name, column)
     number = F.substring("unit_id", 2, 9).cast("int")
     return (
         spark.createDataFrame(found)
         .withColumn("unit_kind", F.lit("session"))
         .withColumn("user_id", F.concat(F.lit("user"), number % 50))
         .withColumn("started_at", F.col("ended_at"))
-        .withColumn("amounts", F.array_repeat(F.lit(0.0).cast("float"), F.col("n_events")))
-        .withColumn("gaps", F.col("amounts"))
         .withColumn("event_ids", F.array_repeat(F.lit("e"), F.col("n_events")))
         .withColumn("event_times", F.array_repeat(F.col("ended_at"), F.col("n_events")))
         .withColumn("event_date", F.to_date("started_at"))
