@@ -1,7 +1,5 @@
 """From sequences to scores and flags, one Arrow batch at a time."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
 
@@ -16,6 +14,8 @@ from habitus.domain.vocabulary import Vocabulary
 _DECIMALS = 4
 
 
+# So many reasons that a summary can say "14 times" of what happens again and again.
+_SUMMARISED = 50
 _TRACED = ["unit_id", "p_value", "event_ids", "event_times"]
 _CARRIED = ("unit_kind", "unit_id", "user_id", "started_at", "event_date")
 
@@ -50,19 +50,20 @@ def score_batch(
 
 def explain_batch(
     batch: pa.RecordBatch, detector: Detector, vocabulary: Vocabulary, count: int
-) -> Sequence[dict[str, object]]:
+) -> list[dict[str, object]]:
     """Explain the flagged units of a batch of `sequences` with a column `p_value`.
 
     Returns:
-        For each unit its unit_id, reasons and summary.
+        For each unit its unit_id, its first `count` reasons, and a summary of these and more.
     """
     units = Units.from_arrow(batch, vocabulary.field_names)
     rows = pa.Table.from_batches([batch]).select(_TRACED).to_pylist()
+    explained = detector.explain(units, max(count, _SUMMARISED))
     return [
         {
             "unit_id": row["unit_id"],
-            "reasons": reason_rows(reasons, row["event_ids"], row["event_times"]),
+            "reasons": reason_rows(reasons[:count], row["event_ids"], row["event_times"]),
             "summary": summary(reasons, vocabulary.unit_kind, row["p_value"]),
         }
-        for row, reasons in zip(rows, detector.explain(units, count), strict=True)
+        for row, reasons in zip(rows, explained, strict=True)
     ]

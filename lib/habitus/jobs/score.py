@@ -168,6 +168,6 @@ def _explain(context: JobContext, flagged: DataFrame, model_id: str) -> DataFram
             for start in range(0, len(batch), _AT_ONCE):
                 part = batch.slice(start, _AT_ONCE)
                 rows = explain_batch(part, model.detector, model.vocabulary, count)
-                yield pa.RecordBatch.from_pylist(list(rows), schema=schema)
+                yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
     return flagged.mapInArrow(explained, _EXPLAINED)
