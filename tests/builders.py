@@ -47,6 +47,7 @@ def vocabulary(unit_kind: UnitKind = "session") -> Vocabulary:
         ),
         context=("user_count_1_day", "user_amount_mean_7_days"),
         split=Split(
+            train_from=datetime(2026, 1, 1, tzinfo=UTC),
             train_until=datetime(2026, 1, 5, tzinfo=UTC),
             calibrate_from=datetime(2026, 1, 6, tzinfo=UTC),
             validation_until=datetime(2026, 1, 7, tzinfo=UTC),

@@ -182,6 +182,10 @@ class SequenceSettings(Frozen):
 class SplitSettings(Frozen):
     """Which units train, which validate, which test: by time, never at random."""
 
+    train_from: Time | Share | None = Field(
+        description="A time, or a share of the time span; earlier units are only history. "
+        "None: the first unit."
+    )
     train_until: Time | Share = Field(description="A time, or a share of the time span.")
     validation_until: Time | Share = Field(description="A time, or a share of the time span.")
     calibration_share: Share = Field(

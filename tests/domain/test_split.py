@@ -19,6 +19,7 @@ LAST = datetime(2026, 1, 11, tzinfo=UTC)
 def settings(train_until: object, validation_until: object, share: float = 0.5) -> SplitSettings:
     return SplitSettings.model_validate(
         {
+            "train_from": None,
             "train_until": train_until,
             "validation_until": validation_until,
             "calibration_share": share,
@@ -40,7 +41,7 @@ def test_times_are_taken_as_they_are() -> None:
 
 
 @given(
-    shares=st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True).map(sorted),
+    shares=st.lists(st.floats(0.001, 1), min_size=2, max_size=2, unique=True).map(sorted),
     calibration=st.floats(0, 1),
 )
 def test_the_periods_follow_each_other(shares: list[float], calibration: float) -> None:

@@ -15,10 +15,11 @@ _HASHES = 2**31
 
 
 def with_part(sequences: DataFrame, split: Split) -> DataFrame:
-    """The units that end before `split.validation_until`, with the `part` each belongs to."""
+    """The units that train, validate or calibrate, with the `part` each belongs to."""
     ended = F.col("ended_at")
     part = (
-        F.when(ended < F.lit(split.train_until), PARTS[0])
+        F.when(ended < F.lit(split.train_from), None)
+        .when(ended < F.lit(split.train_until), PARTS[0])
         .when(ended < F.lit(split.calibrate_from), PARTS[1])
         .when(ended < F.lit(split.validation_until), PARTS[2])
     )

@@ -33,7 +33,7 @@ def fit_vocabulary(
     feature_names: Sequence[str],
     split: Split,
 ) -> Vocabulary:
-    """Learn the tokens from the units that end before `split.train_until`.
+    """Learn the tokens from the training units of the split.
 
     Values are the most frequent first, like ones in the order of their text. Numbers are cut at
     their quantiles, rounded to two digits. All counts come from one pass; what is collected is
@@ -44,18 +44,19 @@ def fit_vocabulary(
         settings: Which fields, and how many values each.
         unit_kind: What a unit is.
         feature_names: Names of the context's features, in order.
-        split: Where training ends.
+        split: Where training begins and ends.
 
     Raises:
-        InputError: No unit ends before `split.train_until`.
+        InputError: No unit ends in the training period.
     """
-    train_until = F.lit(split.train_until)
+    def trains(time: str) -> Column:
+        return (F.col(time) >= F.lit(split.train_from)) & (F.col(time) < F.lit(split.train_until))
+
     if unit_kind == "session":
-        events = sessions.where(F.col("ended_at") < train_until).select(
-            F.explode(_with_gaps("events")).alias("event")
-        )
+        chosen = sessions.where(trains("ended_at"))
+        events = chosen.select(F.explode(_with_gaps("events")).alias("event"))
     else:
-        events = _user_events(sessions).where(F.col("event.event_time") < train_until)
+        events = _user_events(sessions).where(trains("event.event_time"))
     counted = [name for name in settings.fields if name != "hour"]
     pairs = F.array(
         *(
@@ -77,7 +78,8 @@ def fit_vocabulary(
     if not rows:
         raise InputError(
             "table sessions",
-            f"no {unit_kind} ends before {split.train_until.isoformat()}, where training ends",
+            f"no {unit_kind} ends from {split.train_from.isoformat()} until "
+            f"{split.train_until.isoformat()}, when training ends",
             "Set split.train_until to a later time or a larger share.",
         )
     return Vocabulary(
@@ -244,7 +246,10 @@ def quantile_bounds(counts: Sequence[tuple[float, int]], bins: int) -> tuple[flo
 def _encoded(event: Column, vocabulary: Vocabulary) -> Column:
     """One event: its tokens, and the raw values that detectors read beside them."""
     return F.struct(
-        *(_token(field, event).alias(field.name) for field in vocabulary.fields),
+        *(
+            _token(field, event, vocabulary.unit_kind).alias(field.name)
+            for field in vocabulary.fields
+        ),
         F.coalesce(event["amount"], F.lit(0.0)).cast("float").alias("amounts"),
         F.coalesce(event["gap"], F.lit(0.0)).cast("float").alias("gaps"),
         event["event_id"].alias("event_id"),
@@ -252,10 +257,13 @@ def _encoded(event: Column, vocabulary: Vocabulary) -> Column:
     )
 
 
-def _token(field: FieldVocabulary, event: Column) -> Column:
+def _token(field: FieldVocabulary, event: Column, unit_kind: UnitKind) -> Column:
     if field.name == "hour":
         hour = F.floor(F.unix_seconds(event["event_time"]) / 3600) % 24
-        return (hour + FIRST_VALUE).cast("int")
+        token = (hour + FIRST_VALUE).cast("int")
+        # Within a session the hour follows from the gaps; only its first event has one.
+        later = F.lit(unit_kind == "session") & event["gap"].isNotNull()
+        return F.when(later, MISSING).otherwise(token)
     if field.kind == "bins":
         number = event[field.name]
         return F.when(number.isNull(), MISSING).otherwise(_bin(field.bounds, number, FIRST_VALUE))

@@ -38,14 +38,22 @@ def resolve_split(settings: SplitSettings, first: datetime, last: datetime) -> S
         last: When the last unit ends.
 
     Raises:
-        SettingsError: Training would not end before validation does.
+        SettingsError: A part would end before it begins.
     """
 
     def resolve(value: datetime | float) -> datetime:
         return value if isinstance(value, datetime) else first + value * (last - first)
 
+    train_from = first if settings.train_from is None else resolve(settings.train_from)
     train_until = resolve(settings.train_until)
     validation_until = resolve(settings.validation_until)
+    if train_from >= train_until:
+        raise SettingsError(
+            "split.train_until",
+            f"{settings.train_until} is {train_until.isoformat()}, not after split.train_from, "
+            f"which is {train_from.isoformat()}",
+            "Set it to a later time or a larger share.",
+        )
     if train_until >= validation_until:
         raise SettingsError(
             "split.validation_until",
@@ -55,6 +63,7 @@ def resolve_split(settings: SplitSettings, first: datetime, last: datetime) -> S
         )
     calibration = settings.calibration_share * (validation_until - train_until)
     return Split(
+        train_from=train_from,
         train_until=train_until,
         calibrate_from=validation_until - calibration,
         validation_until=validation_until,

@@ -17,10 +17,12 @@ PADDING, MISSING, RARE, FIRST_VALUE = 0, 1, 2, 3
 
 
 class Split(BaseModel):
-    """The time split: training, validation, calibration and test follow each other."""
+    """The time split: training, validation, calibration and test follow each other;
+    what is before training is history only."""
 
     model_config = ConfigDict(frozen=True)
 
+    train_from: datetime
     train_until: datetime
     calibrate_from: datetime
     validation_until: datetime

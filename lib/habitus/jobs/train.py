@@ -217,7 +217,7 @@ def _fit_behaviour(
         shape=BehaviourShape.of(data.vocabulary, scale, train.behaviour),
         plan=Plan(seed, train.epochs, steps, train.patience, train.learning_rate),
         batch_size=train.batch_size,
-        training=Source(data.files[TRAINING], fields, None, split.train_until),
+        training=Source(data.files[TRAINING], fields, split.train_from, split.train_until),
         validation=Source(data.files[VALIDATION], fields, split.train_until, split.calibrate_from),
     )
 
