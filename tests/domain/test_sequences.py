@@ -222,7 +222,7 @@ def test_the_context_is_the_features_in_order(spark: SparkSession) -> None:
 
 
 def test_no_unit_before_the_split_is_an_error(spark: SparkSession) -> None:
-    with pytest.raises(InputError, match="no session ends from 2026-01-05T00:00:00.* until 2026-01-05T00:00:00"):
+    with pytest.raises(InputError, match=r"no session ends from 2026-01-05T00:00:00.* until 2026-01-05T00:00:00"):
         fitted(spark, shop_events(), "session", train_seconds=0)
 
 

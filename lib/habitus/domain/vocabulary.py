@@ -17,8 +17,10 @@ PADDING, MISSING, RARE, FIRST_VALUE = 0, 1, 2, 3
 
 
 class Split(BaseModel):
-    """The time split: training, validation, calibration and test follow each other;
-    what is before training is history only."""
+    """The time split: training, validation, calibration and test follow each other.
+
+    What is before training is history only.
+    """
 
     model_config = ConfigDict(frozen=True)
 

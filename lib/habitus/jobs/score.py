@@ -9,7 +9,6 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
-from pyspark.sql.types import _parse_datatype_string
 
 from habitus.domain.alerts import choose, cut_by_budget
 from habitus.domain.scoring import explain_batch, score_batch
