@@ -1,0 +1,69 @@
+"""The command line without Spark: what it lists, and how it refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from habitus.cli.main import habitus
+from habitus.jobs.catalogue import CHAIN, JOBS
+
+pytestmark = pytest.mark.plain
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_job_is_a_command_with_its_summary() -> None:
+    shown = CliRunner().invoke(habitus, ["--help"]).output
+
+    for job in JOBS.values():
+        assert f"{job.name}  " in shown
+        assert job.summary in shown
+    assert set(CHAIN) < set(JOBS)
+
+
+def test_every_job_has_a_file_for_spark_submit_that_is_a_docstring_and_a_call() -> None:
+    files = {path.stem: path.read_text() for path in (ROOT / "jobs").glob("*.py")}
+
+    assert set(files) == {*JOBS, "run"}
+    for name, text in files.items():
+        assert f'main(["{name}", *sys.argv[1:]])' in text
+        assert f"spark-submit jobs/{name}.py" in text
+        assert len(text.splitlines()) <= 20
+
+
+def test_settings_are_listed_with_value_and_meaning() -> None:
+    shown = CliRunner().invoke(habitus, ["settings"], env={"COLUMNS": "300"}).output
+
+    assert "sessions.gap" in shown
+    assert "30 minutes" in shown
+    assert "A longer pause than this starts a new session." in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sessionise"], "No such command 'sessionise'"),
+        (["ingest", "--input", "x"], "Missing option '--source'"),
+        (["sessionize", "--what"], "No such option '--what'"),
+        (["settings", "--env", "nowhere"], "nowhere.yaml: no such file"),
+    ],
+)
+def test_wrong_arguments_end_with_status_2(arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(habitus, arguments)
+
+    assert result.exit_code == 2
+    assert words in result.output
+
+
+def test_a_wrong_setting_is_one_line_on_standard_error_and_status_2() -> None:
+    command = [sys.executable, str(ROOT / "jobs" / "sessionize.py"), "--set", "sessions.gapp=1"]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "unknown setting 'sessions.gapp'. Did you mean 'gap'?" in done.stderr
