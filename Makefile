@@ -87,6 +87,12 @@ package: setup ## Build the wheel and a relocatable archive of the environment i
 cluster-demo: package ## Run the jobs on a real two-worker Spark cluster on this machine
 	conf/cluster/demo.sh
 
+bench: setup ## Print every benchmark's table, at a small size
+	@for path in tests/benchmarks/*.py; do echo "$$(basename $$path .py):"; $(PYTHON) $$path --small; done
+
+bench-%: setup ## Print one benchmark's table and write .bench/NAME.json
+	@$(PYTHON) tests/benchmarks/$*.py
+
 clean: ## Remove what runs made; the environment and the jars stay
 	rm -rf .demo .bench .cluster dist .spark-warehouse .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

@@ -1,4 +1,4 @@
-"""How fast the shop is simulated: python tests/benchmarks/simulate.py [USERS].
+"""How fast the shop is simulated: `make bench-simulate`.
 
 The time is that of the whole job, from the first shopper to the renamed folder of CSV files.
 """
@@ -15,6 +15,7 @@ from habitus.jobs.simulate import simulate
 from habitus.loading import load_settings
 
 CORES = 2
+USERS, SMALL_USERS = 70_000, 7_000
 GOAL = 200_000
 
 
@@ -54,7 +55,7 @@ def _settings(users: int, folder: Path) -> Settings:
 
 
 def main() -> None:
-    users = int(sys.argv[1]) if len(sys.argv) > 1 else 70_000
+    users = SMALL_USERS if sys.argv[1:] == ["--small"] else USERS
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(users, Path(folder))
     for row in rows:
