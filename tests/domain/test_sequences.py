@@ -46,9 +46,7 @@ few = settings(
 def split_at(seconds: float) -> Split:
     time = START + timedelta(seconds=seconds)
     later = time + timedelta(days=1)
-    return Split(
-        train_from=START, train_until=time, calibrate_from=later, validation_until=later
-    )
+    return Split(train_from=START, train_until=time, calibrate_from=later, validation_until=later)
 
 
 def sessions_frame(spark: SparkSession, events: Sequence[Row]) -> DataFrame:
@@ -222,7 +220,9 @@ def test_the_context_is_the_features_in_order(spark: SparkSession) -> None:
 
 
 def test_no_unit_before_the_split_is_an_error(spark: SparkSession) -> None:
-    with pytest.raises(InputError, match=r"no session ends from 2026-01-05T00:00:00.* until 2026-01-05T00:00:00"):
+    with pytest.raises(
+        InputError, match=r"no session ends from 2026-01-05T00:00:00.* until 2026-01-05T00:00:00"
+    ):
         fitted(spark, shop_events(), "session", train_seconds=0)
 
 
@@ -231,6 +231,13 @@ def test_collected_times_do_not_shift_the_split(spark: SparkSession) -> None:
     assert vocabulary.split.train_until == datetime.fromisoformat("2026-01-05T11:06:40Z")
     # Four views happened by then; the first cart is at the split itself.
     assert vocabulary.field("action").values == ("view",)
+
+
+def test_what_comes_before_training_is_not_in_the_vocabulary(spark: SparkSession) -> None:
+    split = split_at(1e7).model_copy(update={"train_from": START + timedelta(seconds=40_000)})
+    sessions = sessions_frame(spark, shop_events())
+    vocabulary = fit_vocabulary(sessions, SETTINGS, "event", CONTEXT, split)
+    assert vocabulary.field("action").values == ("buy", "cart")
 
 
 @pytest.mark.parametrize(

@@ -60,3 +60,10 @@ def test_training_that_does_not_end_first_is_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=r"not after split\.train_until"):
         resolve_split(settings(train_until, validation_until), FIRST, LAST)
+
+
+def test_training_may_begin_late_but_before_it_ends() -> None:
+    late = settings(0.5, 0.7).model_copy(update={"train_from": 0.4})
+    assert resolve_split(late, FIRST, LAST).train_from == datetime(2026, 1, 5, tzinfo=UTC)
+    with pytest.raises(SettingsError, match=r"not after split\.train_from"):
+        resolve_split(late.model_copy(update={"train_from": 0.5}), FIRST, LAST)

@@ -49,6 +49,7 @@ def fit_vocabulary(
     Raises:
         InputError: No unit ends in the training period.
     """
+
     def trains(time: str) -> Column:
         return (F.col(time) >= F.lit(split.train_from)) & (F.col(time) < F.lit(split.train_until))
 
