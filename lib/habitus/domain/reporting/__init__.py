@@ -1,0 +1,1 @@
+"""The report: bounded records in, one HTML page or terminal text out."""

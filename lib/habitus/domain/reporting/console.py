@@ -1,0 +1,74 @@
+"""What a run shows at its end, for a terminal."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from habitus.domain.evaluation import AVERAGE_PRECISION, RECALL_AT_BUDGET, Evaluation
+from habitus.domain.reporting.data import Flag, Step
+from habitus.domain.reporting.page import comparison, figure_text, is_best, odds, words
+
+
+def detectors_table(evaluations: Sequence[Evaluation]) -> Table:
+    """Detectors x kinds of anomaly: recall at the daily budget, and average precision."""
+    detectors = sorted({evaluation.detector for evaluation in evaluations})
+    table = Table(
+        title="Recall at the daily budget / average precision, the best of each in bold",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+    )
+    table.add_column("kind of anomaly")
+    table.add_column("units", justify="right")
+    for detector in detectors:
+        table.add_column(words(detector), justify="right")
+    for kind, rows in comparison(evaluations).items():
+        cells = []
+        for detector in detectors:
+            cell = Text()
+            for measure in (RECALL_AT_BUDGET, AVERAGE_PRECISION):
+                row = rows.get((detector, measure))
+                style = "bold" if is_best(rows, detector, measure) else ""
+                cell.append(" / " if cell else "")
+                cell.append(figure_text(row.figure.value) if row else "-", style)
+            cells.append(cell)
+        anomalous = next(iter(rows.values())).anomalous
+        table.add_row(words(kind), f"{anomalous:,}", *cells)
+    return table
+
+
+def flags_table(flags: Sequence[Flag], unit_kind: str) -> Table:
+    """The strangest units, each with its one-sentence reason."""
+    table = Table(
+        title=f"The {len(flags)} strangest {unit_kind}s", box=box.SIMPLE_HEAD, title_justify="left"
+    )
+    for name in ("when (UTC)", "user", "odds", "known as", "what is strange"):
+        table.add_column(name, overflow="fold")
+    for flag in flags:
+        known = ", ".join(words(kind) for kind in flag.kinds)
+        table.add_row(
+            f"{flag.event_time:%Y-%m-%d %H:%M}",
+            flag.user_id,
+            odds(flag.p_value),
+            known or "-",
+            flag.summary,
+        )
+    return table
+
+
+def steps_table(steps: Sequence[Step]) -> Table:
+    """Rows in and out of each step, and how long it took."""
+    table = Table(title="Rows in and out", box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("step")
+    table.add_column("rows in")
+    table.add_column("rows out")
+    table.add_column("seconds", justify="right")
+    for step in steps:
+        table.add_row(
+            step.job,
+            ", ".join(f"{name} {rows:,}" for name, rows in step.rows_in.items()),
+            ", ".join(f"{name} {rows:,}" for name, rows in step.rows_out.items()),
+            f"{step.seconds:.1f}",
+        )
+    return table

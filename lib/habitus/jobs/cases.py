@@ -1,0 +1,88 @@
+"""Flagged units told event by event."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import Row
+from pyspark.sql import functions as F
+
+from habitus.domain.detectors.base import Reason
+from habitus.domain.reporting.data import CaseEvent
+from habitus.domain.units import Units
+from habitus.edges.models import load_model
+from habitus.jobs.frame import JobContext
+from habitus.tables import EVENTS, sequences
+
+_DETAILS = ("item_id", "category", "counterparty_id", "amount", "outcome", "device_id", "network")
+
+
+@dataclass(frozen=True)
+class Told:
+    """A unit's reasons, the strongest first, and its events."""
+
+    reasons: tuple[Reason, ...]
+    events: tuple[CaseEvent, ...]
+
+
+def told(context: JobContext, model_id: str, unit_ids: Sequence[str]) -> dict[str, Told]:
+    """Tell these few units in full: every event, and what of it surprised the model how much."""
+    model = load_model(context.artefacts.root, model_id)
+    table = context.read(sequences(model.vocabulary.field_names))
+    arrow = table.where(F.col("unit_id").isin(list(unit_ids))).toArrow()
+    units = Units.from_arrow(arrow, model.vocabulary.field_names)
+    most = int(units.lengths.max(initial=0)) * len(model.vocabulary.fields) + 1
+    rows = arrow.select(["unit_id", "event_ids", "event_times", "scored_from"]).to_pylist()
+    happened = _events(context, rows)
+    return {
+        row["unit_id"]: Told(tuple(reasons), _case_events(row, reasons, happened))
+        for row, reasons in zip(rows, model.detector.explain(units, most), strict=True)
+    }
+
+
+def _events(context: JobContext, rows: Sequence[dict[str, Any]]) -> dict[str, Row]:
+    """The units' events by id, read from their days only."""
+    pairs = {
+        (event_id, time.date())
+        for row in rows
+        for event_id, time in zip(row["event_ids"], row["event_times"], strict=True)
+    }
+    days = sorted({day for _, day in pairs})
+    wanted = context.spark.createDataFrame(
+        [(event_id,) for event_id, _ in pairs], "event_id string"
+    )
+    found = (
+        context.read(EVENTS)
+        .where(F.col("event_date").between(days[0], days[-1]))
+        .join(F.broadcast(wanted), "event_id")
+    )
+    return {row["event_id"]: row for row in found.collect()}
+
+
+def _case_events(
+    row: dict[str, Any], reasons: Sequence[Reason], happened: dict[str, Row]
+) -> tuple[CaseEvent, ...]:
+    bits: dict[int, dict[str, float]] = defaultdict(dict)
+    for reason in reasons:
+        if reason.event_index is not None:
+            bits[reason.event_index][reason.field] = reason.surprise
+    return tuple(
+        CaseEvent(
+            time=time,
+            action=happened[event_id]["action"],
+            detail=_detail(happened[event_id]),
+            judged=index >= row["scored_from"],
+            surprise=bits[index],
+        )
+        for index, (event_id, time) in enumerate(
+            zip(row["event_ids"], row["event_times"], strict=True)
+        )
+    )
+
+
+def _detail(event: Row) -> str:
+    values = [event[name] for name in _DETAILS if event[name] is not None]
+    return ", ".join(
+        f"{value:,.2f}" if isinstance(value, float) else str(value) for value in values
+    )

@@ -1,0 +1,280 @@
+"""From the lake's tables to one HTML page, and to what a run shows at its end."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+from rich.text import Text
+
+from habitus.domain.evaluation import (
+    ALL,
+    MEASURES,
+    NORMAL,
+    Evaluation,
+    counts,
+    histograms,
+    kinds_of,
+)
+from habitus.domain.labelling import unit_labels
+from habitus.domain.metrics import Figure, precision_recall
+from habitus.domain.reporting.console import detectors_table, flags_table, steps_table
+from habitus.domain.reporting.data import (
+    Case,
+    Curve,
+    Flag,
+    Model,
+    ReportData,
+    ScoreHistogram,
+    Step,
+    UnitSample,
+)
+from habitus.domain.reporting.page import render
+from habitus.errors import SettingsError
+from habitus.jobs.cases import told
+from habitus.jobs.frame import JobContext
+from habitus.jobs.judging import judged_units, models_in_use
+from habitus.jobs.plan import declared_tables
+from habitus.tables import ANOMALIES, EVALUATIONS, LABELS, RUNS, SCORES, sequences
+
+NAME = "reports/report.html"
+_CASES = 10
+_FLAGS = 1000
+_BINS = 60
+_POINTS = 2000
+_CURVE_POINTS = 400
+
+
+def run(context: JobContext) -> None:
+    """Gather what the report shows, write the page, and show the strangest on screen."""
+    with context.reporter.step("gather and draw the report"):
+        report = _gather(context)
+        place = context.artefacts.write_file(NAME, render(report).encode())
+    _show(context, report, place)
+
+
+def _show(context: JobContext, report: ReportData, place: str) -> None:
+    if report.cases:
+        flags = [case.flag for case in report.cases]
+        context.reporter.show(flags_table(flags, report.unit_kind))
+    if report.evaluations:
+        context.reporter.show(detectors_table(report.evaluations))
+    context.reporter.show(steps_table(report.steps))
+    tracking = context.settings.tracking.uri or f"{context.lake.root}/mlruns"
+    context.reporter.show(
+        Text.assemble(
+            ("Report      ", "bold"),
+            f"{place}\n",
+            ("Tables      ", "bold"),
+            f"{context.lake.root}/anomalies and beside it; `habitus tables` says what is in them\n",
+            ("MLflow runs ", "bold"),
+            f"{tracking}\n",
+            ("Next        ", "bold"),
+            "your own data: write a mapping like conf/sources/shop.yaml, then\n"
+            "            habitus run --source MAPPING.yaml --input FILES --set lake.root=FOLDER",
+        )
+    )
+
+
+def _gather(context: JobContext) -> ReportData:
+    settings, alerts = context.settings, context.settings.alerts
+    models = models_in_use(context)
+    model_id = models.get(alerts.detector)
+    if model_id is None:
+        raise SettingsError(
+            "alerts.detector", f"{alerts.detector!r} has no model", "Run `habitus train` with it."
+        )
+    scores = context.read(SCORES).where(F.col("model_id") == model_id)
+    anomalies = context.read(ANOMALIES).where(F.col("model_id") == model_id)
+    span = scores.agg(
+        F.count(F.lit(1)).alias("units"),
+        F.min("event_date").alias("first"),
+        F.max("event_date").alias("last"),
+    ).first()
+    assert span is not None, "an aggregate without groups has one row"
+    rows = anomalies.orderBy("p_value", F.desc("score"), "unit_id").limit(_FLAGS).collect()
+    flags = _flags(rows, _kinds(context, anomalies))
+    evaluations = _evaluations(context, models)
+    return ReportData(
+        made_at=context.started_at,
+        place=context.lake.root,
+        unit_kind=settings.unit,
+        detector=alerts.detector,
+        budget_per_day=alerts.budget_per_day,
+        false_positive_rate=alerts.false_positive_rate,
+        first_day=span["first"],
+        last_day=span["last"],
+        units=span["units"],
+        cases=_cases(context, model_id, rows[:_CASES], flags),
+        flags=tuple(flags),
+        flags_in_all=anomalies.count(),
+        by_day=_by_day(anomalies),
+        scores=_histogram(scores, anomalies, alerts.false_positive_rate),
+        sample=_sample(context, scores, anomalies, span["units"]),
+        evaluations=evaluations,
+        curves=_curves(context, models) if evaluations else (),
+        models=tuple(_model(context, name, id_) for name, id_ in sorted(models.items())),
+        steps=_steps(context),
+        table_rows={
+            name: context.lake.read(table).count()
+            for name, table in declared_tables(settings).items()
+            if context.lake.exists(table)
+        },
+    )
+
+
+def _kinds(context: JobContext, anomalies: DataFrame) -> Mapping[str, tuple[str, ...]]:
+    """Flagged unit -> the kinds of anomaly that it is known to be."""
+    units = context.read(sequences(context.settings.sequences.fields))
+    flagged = units.join(F.broadcast(anomalies.select("unit_id")), "unit_id", "leftsemi")
+    known = unit_labels(context.read_or_empty(LABELS), flagged)
+    rows = known.groupBy("unit_id").agg(F.sort_array(F.collect_set("kind")).alias("kinds"))
+    return {row["unit_id"]: tuple(row["kinds"]) for row in rows.collect()}
+
+
+def _flags(rows: Sequence[Row], kinds: Mapping[str, tuple[str, ...]]) -> list[Flag]:
+    names = ("user_id", "event_time", "score", "p_value", "severity", "summary", "decision")
+    return [
+        Flag(
+            unit_id=row["unit_id"],
+            status=row["status"],
+            kinds=kinds.get(row["unit_id"], ()),
+            **{name: row[name] for name in names},
+        )
+        for row in rows
+    ]
+
+
+def _cases(
+    context: JobContext, model_id: str, rows: Sequence[Row], flags: Sequence[Flag]
+) -> tuple[Case, ...]:
+    if not rows:
+        return ()
+    units = told(context, model_id, [row["unit_id"] for row in rows])
+    return tuple(
+        Case(
+            flag,
+            units[row["unit_id"]].reasons[: context.settings.alerts.reasons],
+            units[row["unit_id"]].events,
+        )
+        for row, flag in zip(rows, flags, strict=False)
+        if row["unit_id"] in units
+    )
+
+
+def _by_day(anomalies: DataFrame) -> Mapping[date, Mapping[str, int]]:
+    by_day: dict[date, dict[str, int]] = defaultdict(dict)
+    for row in anomalies.groupBy("event_date", "severity").count().collect():
+        by_day[row["event_date"]][row["severity"]] = row["count"]
+    return dict(by_day)
+
+
+def _histogram(
+    scores: DataFrame, anomalies: DataFrame, false_positive_rate: float
+) -> ScoreHistogram | None:
+    strange = F.when(F.col("p_value") <= false_positive_rate, F.col("score"))
+    span = scores.agg(
+        F.min("score").alias("low"), F.max("score").alias("high"), F.min(strange).alias("threshold")
+    ).first()
+    if span is None or span["low"] is None:
+        return None
+    low, high = span["low"], max(span["high"], span["low"] + 1e-9)
+    place = F.least(F.lit(_BINS - 1), F.floor((F.col("score") - low) / (high - low) * _BINS))
+    flagged = F.broadcast(anomalies.select("unit_id", F.lit(1).alias("flagged")))
+    rows = (
+        scores.join(flagged, "unit_id", "left")
+        .groupBy(place.cast("int").alias("bin"))
+        .agg(F.count(F.lit(1)).alias("units"), F.count("flagged").alias("flagged"))
+        .collect()
+    )
+    units, chosen = np.zeros(_BINS), np.zeros(_BINS)
+    for row in rows:
+        units[row["bin"]], chosen[row["bin"]] = row["units"], row["flagged"]
+    return ScoreHistogram(np.linspace(low, high, _BINS + 1), units, chosen, span["threshold"])
+
+
+def _sample(context: JobContext, scores: DataFrame, anomalies: DataFrame, units: int) -> UnitSample:
+    """Units chosen by a hash of their ids, so that the same lake shows the same points."""
+    lengths = context.read(sequences(context.settings.sequences.fields)).select(
+        "unit_id", "n_events"
+    )
+    flagged = F.broadcast(
+        anomalies.orderBy("p_value", F.desc("score"), "unit_id")
+        .limit(_FLAGS)
+        .select("unit_id", F.lit(True).alias("flagged"))
+    )
+    drawn = F.pmod(F.xxhash64("unit_id"), F.lit(1_000_000)) < 1_000_000 * _POINTS / max(units, 1)
+    points = (
+        scores.join(flagged, "unit_id", "left")
+        .where(F.col("flagged").isNotNull() | drawn)
+        .join(lengths, "unit_id")
+        .select("n_events", -F.log10("p_value"), F.col("flagged").isNotNull())
+        .orderBy("unit_id")
+        .collect()
+    )
+    columns = [np.array(column) for column in zip(*points, strict=True)] or [np.zeros(0)] * 3
+    return UnitSample(columns[0].astype(float), columns[1].astype(float), columns[2].astype(bool))
+
+
+def _evaluations(context: JobContext, models: Mapping[str, str]) -> tuple[Evaluation, ...]:
+    if not context.lake.exists(EVALUATIONS):
+        return ()
+    rows = context.read(EVALUATIONS).where(F.col("model_id").isin(list(models.values()))).collect()
+    order = {measure: index for index, measure in enumerate(MEASURES)}
+    rows.sort(key=lambda row: (row["detector"], row["kind"], order[row["measure"]]))
+    names = ("model_id", "detector", "kind", "measure", "units", "anomalous")
+    return tuple(
+        Evaluation(
+            figure=Figure(*(_number(row[name]) for name in ("value", "low", "high"))),
+            **{name: row[name] for name in names},
+        )
+        for row in rows
+    )
+
+
+def _curves(context: JobContext, models: dict[str, str]) -> tuple[Curve, ...]:
+    histogram = histograms(judged_units(context, models)).toPandas()
+    curves = []
+    for detector, model_id in sorted(models.items()):
+        rows = histogram[histogram["model_id"] == model_id]
+        if not kinds_of(rows):
+            continue
+        anomalous, normal = counts(rows, ALL), counts(rows, NORMAL)
+        precision, recall = precision_recall(anomalous, normal)
+        there = np.flatnonzero((anomalous + normal) > 0)
+        kept = there[np.unique(np.linspace(0, len(there) - 1, _CURVE_POINTS).astype(int))]
+        share = anomalous.sum() / (anomalous.sum() + normal.sum())
+        curves.append(Curve(detector, precision[kept], recall[kept], float(share)))
+    return tuple(curves)
+
+
+def _model(context: JobContext, detector: str, model_id: str) -> Model:
+    files = context.artefacts.read(model_id)
+    epochs = json.loads(files["card.json"])["epochs"]
+    names = [name for name in (epochs[0] if epochs else {}) if name.endswith("loss")]
+    history = {name: tuple(epoch[name] for epoch in epochs) for name in names}
+    return Model(model_id, detector, files["card.md"].decode(), history)
+
+
+def _steps(context: JobContext) -> tuple[Step, ...]:
+    """The last finished run of every job."""
+    done = context.read(RUNS).where(F.col("status") == "done")
+    last = done.groupBy("job").agg(F.max_by(F.struct("*"), "started_at").alias("run"))
+    rows = last.select("run.*").orderBy("started_at").collect()
+    return tuple(
+        Step(
+            job=row["job"],
+            seconds=(row["ended_at"] - row["started_at"]).total_seconds(),
+            rows_in=row["rows_in"],
+            rows_out=row["rows_out"],
+        )
+        for row in rows
+    )
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)

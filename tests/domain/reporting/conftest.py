@@ -1,0 +1,166 @@
+"""A report with everything in it, and one with nothing."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from habitus.domain.detectors.base import Reason
+from habitus.domain.evaluation import ALL, MEASURES, Evaluation
+from habitus.domain.metrics import Figure
+from habitus.domain.reporting.data import (
+    SEVERITIES,
+    Case,
+    CaseEvent,
+    Curve,
+    Flag,
+    Model,
+    ReportData,
+    ScoreHistogram,
+    Step,
+    UnitSample,
+)
+
+START = datetime(2026, 1, 24, 2, 41, 7, tzinfo=UTC)
+ACTIONS = ("login", "view", "cart", "payment", "payment", "profile_change", "payment", "view")
+
+
+def flag(index: int) -> Flag:
+    severity = SEVERITIES[min(index // 6, 3)]
+    return Flag(
+        unit_id=f"{index:016x}",
+        user_id=f"u{4711 + 37 * index}",
+        event_time=START + timedelta(hours=7 * index),
+        score=40.0 - index,
+        p_value=1e-6 * 1.6**index,
+        severity=severity,
+        summary=f"8 events in 3 minutes, unlike this user: payment of 1,240 or more at event "
+        f"{index % 5 + 3} where 20 to 45 is usual, from a device not seen before <{index}>",
+        decision="review",
+        status="open",
+        kinds=("card_testing",) if index % 3 == 0 else (),
+    )
+
+
+def case(index: int) -> Case:
+    rng = np.random.default_rng(index)
+    length = (8, 60, 14)[index % 3]
+    events = tuple(
+        CaseEvent(
+            time=START + timedelta(hours=7 * index, seconds=21 * step),
+            action=ACTIONS[step % len(ACTIONS)],
+            detail=f"item i{rng.integers(3000)}, {rng.gamma(2, 30):.2f}, success",
+            judged=step >= 2 or index != 2,
+            surprise={
+                name: float(rng.exponential(1.5 if step % 7 == 3 else 0.3))
+                for name in ("action", "amount", "gap", "new_device", "category")
+            },
+        )
+        for step in range(length)
+    )
+    reasons = (
+        Reason(3, "amount", "1,240 or more", (("20 to 45", 0.31), ("45 to 80", 0.22)), 9.8, 0.24),
+        Reason(3, "new_device", "yes", (("no", 0.97),), 5.1, 0.12),
+        Reason(None, "network_users_1h", "57", (), 4.4, 0.1),
+    )
+    return Case(flag(index), reasons, events)
+
+
+def evaluations() -> tuple[Evaluation, ...]:
+    rng = np.random.default_rng(1)
+    found = []
+    for detector, strength in (("behaviour", 0.7), ("isolation_forest", 0.45), ("markov", 0.6)):
+        for kind in (ALL, "account_takeover", "card_testing", "request_probe", "scraping"):
+            for measure in MEASURES:
+                value = float(np.clip(strength + rng.normal(0, 0.12), 0, 1))
+                figure = Figure(value, max(0.0, value - 0.08), min(1.0, value + 0.07))
+                if kind == "request_probe" and detector == "markov":
+                    figure = Figure(np.nan, np.nan, np.nan)
+                found.append(
+                    Evaluation(f"{detector}-0123", detector, kind, measure, figure, 5000, 31)
+                )
+    return tuple(found)
+
+
+@pytest.fixture(scope="session")
+def full_report() -> ReportData:
+    rng = np.random.default_rng(2)
+    scores = np.concatenate([rng.gamma(6, 1.2, 5000), rng.gamma(20, 1.1, 60)])
+    edges = np.linspace(0, scores.max(), 61)
+    recall = np.linspace(0.01, 1, 200)
+    first = date(2026, 1, 24)
+    return ReportData(
+        made_at=datetime(2026, 2, 3, 8, 0, tzinfo=UTC),
+        place="/data/lake",
+        unit_kind="session",
+        detector="behaviour",
+        budget_per_day=20,
+        false_positive_rate=0.01,
+        first_day=first,
+        last_day=first + timedelta(days=9),
+        units=5312,
+        cases=tuple(case(index) for index in range(10)),
+        flags=tuple(flag(index) for index in range(40)),
+        flags_in_all=112,
+        by_day={
+            first + timedelta(days=day): {
+                name: int(rng.poisson(rate))
+                for name, rate in zip(SEVERITIES, (1, 2, 4, 5), strict=True)
+            }
+            for day in range(10)
+            if day != 4
+        },
+        scores=ScoreHistogram(
+            edges,
+            np.histogram(scores, edges)[0].astype(float),
+            np.histogram(scores[scores > 17], edges)[0].astype(float),
+            15.5,
+        ),
+        sample=UnitSample(
+            np.exp(rng.gamma(4, 0.5, 1500)).round(),
+            -np.log10(rng.uniform(size=1500)),
+            np.arange(1500) < 40,
+        ),
+        evaluations=evaluations(),
+        curves=tuple(
+            Curve(name, 1 / (1 + np.exp((recall - at) * 9)), recall, 0.02)
+            for name, at in (("behaviour", 0.7), ("isolation_forest", 0.3), ("markov", 0.5))
+        ),
+        models=(
+            Model(
+                "behaviour-0123",
+                "behaviour",
+                "# behaviour\n\nLSTM of 64 units.",
+                {"loss": (6.1, 4.2, 3.9, 3.7), "validation_loss": (5.0, 4.3, 4.1, 4.05)},
+            ),
+            Model("markov-0123", "markov", "# markov\n\nBack-off of order 3.", {}),
+        ),
+        steps=(
+            Step("ingest", 12.3, {"source": 155_000}, {"events": 150_120, "duplicates": 3100}),
+            Step("sessionize", 6.8, {"events": 150_120}, {"sessions": 17_201}),
+            Step("train", 124.0, {"sequences": 9000}, {}),
+        ),
+        table_rows={"events": 150_120, "sessions": 17_201, "scores": 15_936},
+    )
+
+
+@pytest.fixture(scope="session")
+def empty_report() -> ReportData:
+    nothing = np.zeros(0)
+    return ReportData(
+        made_at=datetime(2026, 2, 3, 8, 0, tzinfo=UTC),
+        place="/data/lake",
+        unit_kind="event",
+        detector="behaviour",
+        budget_per_day=20,
+        false_positive_rate=0.01,
+        first_day=None,
+        last_day=None,
+        units=0,
+        cases=(),
+        flags=(),
+        flags_in_all=0,
+        by_day={},
+        scores=None,
+        sample=UnitSample(nothing, nothing, nothing.astype(bool)),
+    )
