@@ -11,7 +11,7 @@ import numpy.typing as npt
 from habitus.config import BehaviourSettings
 from habitus.domain.models import behaviour
 from habitus.domain.models.batches import Batch, batch_of, by_length
-from habitus.domain.models.shape import BehaviourShape, ContextScale
+from habitus.domain.models.shape import BehaviourShape
 from habitus.domain.models.training import Plan, Ring, fit
 from habitus.edges.ring import Report
 from habitus.errors import TrainingError
@@ -24,8 +24,8 @@ def train_share(ring: Ring, report: Report, folder: str) -> list[npt.NDArray[np.
     """Train on this rank's share of batches that are the same whatever the ring's size."""
     units = builders.units(STEPS * GLOBAL_BATCH, 1, WORDS)
     # Without dropout, whose noise is each rank's own.
-    settings = BehaviourSettings(embedding=4, hidden=12, dropout=0.0)
-    shape = BehaviourShape.of(WORDS, ContextScale.fit(units.context), settings)
+    settings = BehaviourSettings(embedding=4, hidden=12, dropout=0.0, context=("user_*",))
+    shape = BehaviourShape.of(WORDS, settings, units.context)
 
     def batches(epoch: int) -> Generator[Batch]:
         for step in range(STEPS):

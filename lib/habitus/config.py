@@ -198,6 +198,10 @@ class BehaviourSettings(Frozen):
 
     embedding: int = Field(ge=1, description="Width of the embedding of each field.")
     hidden: int = Field(ge=1, description="Units of the LSTM.")
+    context: tuple[str, ...] = Field(
+        description="Features of the user's habit that predictions depend on: names, or patterns "
+        "like user_*_7d. Not those that an attack itself changes, or it would be foreseen."
+    )
     dropout: float = Field(ge=0, lt=1, description="Dropout before the output heads.")
 
 

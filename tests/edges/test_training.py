@@ -13,7 +13,7 @@ from sequence_files import FIELDS, START, WORDS, source
 
 from habitus.config import BehaviourSettings
 from habitus.domain.detectors.behaviour import BehaviourDetector
-from habitus.domain.models.shape import BehaviourShape, ContextScale
+from habitus.domain.models.shape import BehaviourShape
 from habitus.domain.models.training import Plan
 from habitus.edges.feed import Source
 from habitus.edges.ring import LocalRing
@@ -33,8 +33,8 @@ def task_in(folder: Path) -> Task:
         vocabulary=WORDS,
         shape=BehaviourShape.of(
             WORDS,
-            ContextScale(mean=(0, 0), deviation=(1, 1)),
-            BehaviourSettings(embedding=4, hidden=8, dropout=0.2),
+            BehaviourSettings(embedding=4, hidden=8, dropout=0.2, context=("user_*",)),
+            np.zeros((1, 2), dtype=np.float32),
         ),
         plan=Plan(seed=7, epochs=4, steps=13, patience=4, learning_rate=0.01),
         batch_size=32,

@@ -31,7 +31,7 @@ SMALL = (
     f"sequences.fields={json.dumps(list(WORDS.field_names))}",
     "train.epochs=2",
     "train.batch_size=64",
-    "train.behaviour={embedding: 4, hidden: 12, dropout: 0.1}",
+    "train.behaviour={embedding: 4, hidden: 12, dropout: 0.1, context: [user_*]}",
 )
 
 

@@ -200,7 +200,7 @@ def _fit_behaviour(
     history: list[dict[str, float]],
 ) -> dict[str, bytes]:
     # TensorFlow takes seconds to import, and the other detectors do without.
-    from habitus.domain.models.shape import BehaviourShape, ContextScale
+    from habitus.domain.models.shape import BehaviourShape
     from habitus.domain.models.training import Plan
     from habitus.edges.feed import Source
     from habitus.edges.ring import launch
@@ -208,13 +208,12 @@ def _fit_behaviour(
 
     train, seed = context.settings.train, context.settings.seed
     split, fields = data.vocabulary.split, data.vocabulary.field_names
-    scale = ContextScale.fit(data.training.context)
     steps = math.ceil(data.units[TRAINING] / (train.batch_size * train.workers))
     task = Task(
         model_id=model_id,
         root=context.lake.root,
         vocabulary=data.vocabulary,
-        shape=BehaviourShape.of(data.vocabulary, scale, train.behaviour),
+        shape=BehaviourShape.of(data.vocabulary, train.behaviour, data.training.context),
         plan=Plan(seed, train.epochs, steps, train.patience, train.learning_rate),
         batch_size=train.batch_size,
         training=Source(data.files[TRAINING], fields, split.train_from, split.train_until),

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from habitus.config import BehaviourSettings, UnitKind
-from habitus.domain.detectors.behaviour import THE_END, BehaviourDetector
+from habitus.domain.detectors.behaviour import THE_END, TOO_REGULAR, BehaviourDetector
 from habitus.domain.models import behaviour, onnx_export
 from habitus.domain.models.batches import batch_of, by_length, shuffled
-from habitus.domain.models.shape import BehaviourShape, ContextScale
+from habitus.domain.models.shape import BehaviourShape
 from habitus.domain.models.training import Plan, fit
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import FIRST_VALUE
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.train
 def detector(kind: UnitKind = "session") -> BehaviourDetector:
     words = builders.vocabulary(kind)
     units, held_out = builders.units(2000, 1, words), builders.units(500, 2, words)
-    settings = BehaviourSettings(embedding=8, hidden=24, dropout=0.1)
-    shape = BehaviourShape.of(words, ContextScale.fit(units.context), settings)
+    settings = BehaviourSettings(embedding=8, hidden=24, dropout=0.1, context=("user_*",))
+    shape = BehaviourShape.of(words, settings, units.context)
     model = behaviour.build(shape, 7)
     fit(
         model,
@@ -136,6 +136,18 @@ def test_reasons_name_what_was_seen_and_what_was_likelier() -> None:
         assert 0 < sum(reason.share for reason in reasons) <= 1 + 1e-6
 
 
+def test_a_session_that_is_too_regular_comes_out_and_says_so() -> None:
+    """Gaps are wild in the chain: always the likeliest one is no person's doing."""
+    units = builders.units(2000, 12, builders.vocabulary())
+    long = units.take(np.flatnonzero(units.lengths >= 25))
+    odd = with_tokens(long, "gap", np.flatnonzero(long.position > 0), FIRST_VALUE + 2)
+    assert share_below(odd) > share_below(long) + 0.1
+    found = detector().explain(odd, 3)
+    regular = [reasons[0] for reasons in found if reasons[0].event_index is None]
+    assert "gap_pattern" in {reason.field for reason in regular}
+    assert {reason.observed for reason in regular} <= {TOO_REGULAR, THE_END}
+
+
 def test_files_bring_back_the_same_detector() -> None:
     words = builders.vocabulary()
     again = BehaviourDetector.from_files(detector().to_files(), words)
@@ -159,5 +171,5 @@ def test_a_missing_or_damaged_file_is_named(name: str, content: bytes | None) ->
 def test_files_of_another_vocabulary_are_refused() -> None:
     words = builders.vocabulary()
     other = words.model_copy(update={"context": ("user_count_1_day",)})
-    with pytest.raises(ArtefactError, match=r"2 features, not for .* 1 features"):
+    with pytest.raises(ArtefactError, match=r"feature 1 to be user_amount_mean_7_days, not None"):
         BehaviourDetector.from_files(detector().to_files(), other)

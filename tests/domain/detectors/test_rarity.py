@@ -34,9 +34,11 @@ def test_a_score_grows_with_each_piece_of_evidence() -> None:
     base = rarity.score(usual)[0]
     odd_field = Surprises(np.array([[9.0, 0, 0]]), usual.variance, usual.judged, usual.strongest)
     odd_event = Surprises(usual.excess, usual.variance, usual.judged, np.full(1, 30.0))
+    regular = Surprises(np.array([[-9.0, 0, 0]]), usual.variance, usual.judged, usual.strongest)
     assert rarity.score(odd_field)[0] > base + 3
+    assert rarity.score(regular)[0] > base + 3
     assert rarity.score(odd_event)[0] > base + 3
-    assert len(PIECES) == rarity.pieces(usual).shape[1]
+    assert len(PIECES) == rarity.rarities(usual).shape[1]
 
 
 def test_a_few_anomalies_among_the_held_out_units_change_little() -> None:

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from habitus.config import BehaviourSettings
 from habitus.domain.models import batches
 from habitus.domain.models.batches import batch_of, by_length, joined, shuffled
-from habitus.domain.models.shape import BehaviourShape, ContextScale
+from habitus.domain.models.shape import BehaviourShape
 from habitus.domain.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.plain
 
-SETTINGS = BehaviourSettings(embedding=4, hidden=8, dropout=0.0)
+SETTINGS = BehaviourSettings(embedding=4, hidden=8, dropout=0.0, context=("user_*",))
 
 
 def shape_for(words: Vocabulary) -> BehaviourShape:
-    return BehaviourShape.of(words, ContextScale(mean=(0, 0), deviation=(1, 1)), SETTINGS)
+    return BehaviourShape.of(words, SETTINGS, np.zeros((1, 2), dtype=np.float32))
 
 
 SESSIONS = builders.vocabulary()

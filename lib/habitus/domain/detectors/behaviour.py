@@ -10,7 +10,7 @@ import onnxruntime
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from habitus.domain.detectors.base import Reason, Scores
-from habitus.domain.detectors.rarity import Rarity, Surprises
+from habitus.domain.detectors.rarity import EVENT, FIELD, TOTAL, Rarity, Surprises
 from habitus.domain.models.batches import Batch, by_length
 from habitus.domain.models.shape import Array, BehaviourShape
 from habitus.domain.units import Units
@@ -21,7 +21,8 @@ MODEL, SETTINGS, WEIGHTS = "model.onnx", "behaviour.json", "weights.npz"
 BATCH_SIZE = 256
 THE_END = "the end"
 _LIKELIER = 3
-_MEASURES = ["surprise", "entropy", "variance", "tail"]
+_MEASURES = ["surprise", "entropy", "variance"]
+TOO_REGULAR = "too regular"
 
 
 class _Stored(BaseModel):
@@ -72,9 +73,12 @@ class BehaviourDetector:
 
     def score(self, units: Units) -> Scores:
         """[N] how rare each unit is, in nats; higher is stranger."""
+        return self._fitted().score(self.surprises(units))
+
+    def _fitted(self) -> Rarity:
         if self._rarity is None:
-            raise ValueError("fit_rarity comes before score")
-        return self._rarity.score(self.surprises(units))
+            raise ValueError("fit_rarity comes first")
+        return self._rarity
 
     def surprises(self, units: Units) -> Surprises:
         """What the model makes of each unit."""
@@ -83,18 +87,22 @@ class BehaviourDetector:
         strongest = np.zeros(len(units))
         for chosen, batch in by_length(units, self.batch_size, self.shape):
             counts = _judged(batch)
-            surprise, entropy, spread, tail = (
+            surprise, entropy, spread = (
                 np.where(counts, values, 0) for values in self._run(_MEASURES, batch)
             )
-            excess[chosen] = (surprise - entropy).sum(axis=1)
+            beyond = surprise - entropy
+            excess[chosen] = beyond.sum(axis=1)
             variance[chosen] = spread.sum(axis=1)
             judged[chosen] = counts.sum(axis=1)
-            strongest[chosen] = tail.sum(axis=2).max(axis=1)
+            strongest[chosen] = beyond.sum(axis=2).max(axis=1)
         return Surprises(excess, variance, judged, strongest)
 
     def explain(self, units: Units, count: int) -> list[list[Reason]]:
-        """The events and fields that surprised most beyond what the model expected."""
-        explained: list[list[Reason]] = [[] for _ in range(len(units))]
+        """The events and fields that surprised most beyond what the model expected.
+
+        Where a unit is strange for surprising too little, that is its first reason.
+        """
+        explained = self._regularities(units)
         logs = [f"log_probability_{field}" for field in self.shape.fields]
         for chosen, batch in by_length(units, self.batch_size, self.shape):
             surprise, entropy, *chances = self._run([*_MEASURES[:2], *logs], batch)
@@ -105,12 +113,45 @@ class BehaviourDetector:
             strongest = np.argsort(-flat, axis=1, kind="stable")[:, :count]
             totals = surprise.sum(axis=(1, 2))
             for row, unit in enumerate(chosen):
-                explained[unit] = [
+                explained[unit] += [
                     self._reason(batch, row, divmod(int(cell), excess.shape[2]), chances, totals)
                     for cell in strongest[row]
                     if flat[row, cell] > 0
                 ]
-        return explained
+        return [reasons[:count] for reasons in explained]
+
+    def _regularities(self, units: Units) -> list[list[Reason]]:
+        """For each unit that is strange for being too regular, the field that is so most."""
+        found = self.surprises(units)
+        rarity = self._fitted()
+        deviations = rarity.deviations(found)
+        leading = rarity.rarities(found).argmax(axis=1)
+        # The total's own reason is the field that brings most to it.
+        field = np.where(
+            leading == FIELD,
+            np.abs(deviations[:, :-1]).argmax(axis=1),
+            found.excess.argmin(axis=1),
+        )
+        rows = np.arange(len(units))
+        deciding = np.where(leading == TOTAL, deviations[:, -1], deviations[rows, field])
+        regular = (leading != EVENT) & (deciding < 0)
+        below = -found.excess[rows, field]
+        share = below / np.maximum(np.abs(found.excess).sum(axis=1), 1e-9)
+        return [
+            [
+                Reason(
+                    event_index=None,
+                    field=f"{self.shape.fields[field[row]]}_pattern",
+                    observed=TOO_REGULAR,
+                    expected=(),
+                    surprise=float(below[row] / np.log(2)),
+                    share=float(share[row]),
+                )
+            ]
+            if regular[row]
+            else []
+            for row in rows
+        ]
 
     def _reason(
         self,
@@ -152,11 +193,9 @@ class BehaviourDetector:
 
     def to_files(self) -> dict[str, bytes]:
         """The ONNX model, its shape with what is normal, and the weights for Keras."""
-        if self._rarity is None:
-            raise ValueError("fit_rarity comes before to_files")
         weights = io.BytesIO()
         np.savez(weights, **self._weights)
-        stored = _Stored(shape=self.shape, rarity=self._rarity)
+        stored = _Stored(shape=self.shape, rarity=self._fitted())
         return {
             MODEL: self._content,
             SETTINGS: stored.model_dump_json(indent=1).encode(),
@@ -202,10 +241,11 @@ def _judged(batch: Batch) -> npt.NDArray[np.bool_]:
 def _refuse_other(shape: BehaviourShape, vocabulary: Vocabulary) -> None:
     sizes = {field.name: field.size for field in vocabulary.fields}
     made_for = dict(zip(shape.fields, shape.sizes, strict=True))
-    if made_for != sizes or shape.features != len(vocabulary.context):
-        raise ArtefactError(
-            SETTINGS,
-            f"made for the fields {made_for} and {shape.features} features, not for {sizes} "
-            f"and {len(vocabulary.context)} features",
-            "Train again after the features job.",
-        )
+    if made_for != sizes:
+        raise ArtefactError(SETTINGS, f"made for the fields {made_for}, not for {sizes}", _MEND)
+    known = dict(enumerate(vocabulary.context))
+    for column, name in zip(shape.columns, shape.context, strict=True):
+        if known.get(column) != name:
+            raise ArtefactError(
+                SETTINGS, f"made for feature {column} to be {name}, not {known.get(column)}", _MEND
+            )

@@ -4,11 +4,11 @@ A model's surprises alone do not compare units: longer ones have more of them, s
 always hard to foresee, and the model may be a little wrong about how hard. So three pieces of
 evidence are weighed, each against what it is among units the model was not trained on:
 
-- the total: all surprise beyond what the model expected, over its standard deviation, as the
-  central limit theorem would have it; finds long units in which everything is a little odd;
+- the total: how far all surprise together is from what the model expected, in its standard
+  deviations, as the central limit theorem would have it; finds long units in which everything
+  is a little odd, or in which everything goes too regularly to be a person's doing;
 - the strongest field: the same within one field;
-- the strongest event: minus the logarithms of the probabilities of something at most as likely
-  as what was seen, summed over the event's fields (Fisher 1932); finds a single odd event.
+- the strongest event: the surprise beyond the expected one in a single event, over its fields.
 
 A piece's rarity is minus the logarithm of the share of held-out units that have at least as much
 of it, with an exponential tail beyond the 95th percentile. The score is the largest of the three
@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict
 Values = npt.NDArray[np.float64]
 
 PIECES = ("total", "field", "event")
+TOTAL, FIELD, EVENT = range(len(PIECES))
 _TAIL = 0.95
 _LEVELS = np.linspace(0, _TAIL, 96)
 _FLOOR = 0.25  # nats squared that keep a field without any uncertainty from dividing by nothing
@@ -37,7 +38,7 @@ class Surprises:
         excess: [N, F] sum of surprise minus its expectation.
         variance: [N, F] sum of the surprise's variance under the model.
         judged: [N, F] how many tokens were judged.
-        strongest: [N] the strongest event's evidence.
+        strongest: [N] the largest excess of a single event.
     """
 
     excess: Values
@@ -76,7 +77,7 @@ class Rarity(BaseModel):
         bare = cls(
             bias=tuple(bias.tolist()), spread=tuple(spread.tolist()), total_spread=float(total)
         )
-        pieces = bare.pieces(surprises)
+        pieces = bare._pieces(surprises)
         quantiles = np.maximum.accumulate(np.quantile(pieces, _LEVELS, axis=0), axis=0)
         scales = []
         for piece, start in zip(pieces.T, quantiles[-1], strict=True):
@@ -91,22 +92,34 @@ class Rarity(BaseModel):
             }
         )
 
-    def pieces(self, surprises: Surprises) -> Values:
-        """[N, 3] the three pieces of evidence, in the order of PIECES."""
+    def deviations(self, surprises: Surprises) -> Values:
+        """[N, F + 1] standardised excess surprise of each field and of all together.
+
+        Below 0 a unit is more regular than the model expects of such units.
+        """
         centred = surprises.excess - np.asarray(self.bias) * surprises.judged
         fields = centred / np.sqrt(surprises.variance * np.asarray(self.spread) + _FLOOR)
         variance = surprises.variance.sum(axis=1) * self.total_spread + _FLOOR
         total = centred.sum(axis=1) / np.sqrt(variance)
-        return np.stack([total, fields.max(axis=1), surprises.strongest], axis=1)
+        return np.concatenate([fields, total[:, None]], axis=1)
 
-    def score(self, surprises: Surprises) -> Values:
-        """[N] the largest rarity of the three pieces, in nats."""
+    def _pieces(self, surprises: Surprises) -> Values:
+        """[N, 3] the three pieces of evidence, in the order of PIECES."""
+        size = np.abs(self.deviations(surprises))
+        return np.stack([size[:, -1], size[:, :-1].max(axis=1), surprises.strongest], axis=1)
+
+    def rarities(self, surprises: Surprises) -> Values:
+        """[N, 3] rarity of each piece, in nats, in the order of PIECES."""
         rarities = []
-        pieces = self.pieces(surprises).T
+        pieces = self._pieces(surprises).T
         for piece, quantiles, scale in zip(pieces, self.quantiles, self.scales, strict=True):
             inside = np.interp(piece, quantiles, -np.log1p(-_LEVELS))
             rarities.append(inside + np.maximum(piece - quantiles[-1], 0) / scale)
-        score: Values = np.max(rarities, axis=0)
+        return np.stack(rarities, axis=1)
+
+    def score(self, surprises: Surprises) -> Values:
+        """[N] the largest rarity of the three pieces, in nats."""
+        score: Values = self.rarities(surprises).max(axis=1)
         return score
 
 

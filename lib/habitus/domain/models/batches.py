@@ -19,7 +19,7 @@ class Batch:
     Args:
         tokens: [B, T, F] tokens in the order of the model's fields; 0 after a unit's end. At the
             end position of a unit only the action has a token.
-        context: [B, C] raw features, NaN where there is no history.
+        context: [B, C] raw features that the model conditions on, NaN where there is no history.
         judged: [B, T] whether a position counts: not history, not padding.
     """
 
@@ -40,7 +40,8 @@ def batch_of(units: Units, shape: BehaviourShape) -> Batch:
         tokens[closed, units.lengths[closed], 0] = shape.end
     steps = np.arange(length)
     judged = (steps >= units.scored_from[:, None]) & (steps < positions[:, None])
-    return Batch(tokens=tokens, context=units.context, judged=judged)
+    context = units.context[:, list(shape.columns)]
+    return Batch(tokens=tokens, context=context, judged=judged)
 
 
 def joined(parts: list[Units]) -> Units:

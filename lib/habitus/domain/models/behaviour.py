@@ -78,14 +78,16 @@ def build(shape: BehaviourShape, seed: int) -> keras.Model:
 
 
 def _scaled(context: keras.KerasTensor, shape: BehaviourShape) -> keras.KerasTensor:
-    """[B, C] raw features as [B, 2 C]: standardised signed log1p, and what is missing."""
-    missing = ops.isnan(context)
+    """[B, C] raw features as standardised signed log1p, the mean where they are missing.
+
+    That a feature is missing is not told: to know that a user is new would be to expect what
+    fraudsters do with new accounts.
+    """
     mean = np.asarray(shape.scale.mean, dtype=np.float32)
     deviation = np.asarray(shape.scale.deviation, dtype=np.float32)
     logs = ops.sign(context) * ops.log1p(ops.abs(context))
     values = ops.clip((logs - mean) / deviation, -SPREAD, SPREAD)
-    values = ops.where(missing, ops.zeros_like(values), values)
-    return ops.concatenate([values, ops.cast(missing, "float32")], axis=-1)
+    return ops.where(ops.isnan(context), ops.zeros_like(values), values)
 
 
 def weights_of(model: keras.Model) -> dict[str, Array]:

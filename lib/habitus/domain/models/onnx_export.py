@@ -50,8 +50,7 @@ def to_onnx(shape: BehaviourShape, weights: Mapping[str, Array]) -> bytes:
 
     Inputs: `tokens` [B, T, F] int32 and `context` [B, C] float. Outputs, all in nats and 0 where
     there is no token: `surprise` [B, T, F], its mean `entropy` and its `variance` under the
-    model, `tail` (how likely something at most as likely as this was, as minus its logarithm),
-    and for each field `log_probability_<field>` [B, T, V].
+    model; and for each field `log_probability_<field>` [B, T, V].
     """
     graph = _Graph()
     # Time comes first inside, as the LSTM operator wants it.
@@ -95,7 +94,7 @@ def to_onnx(shape: BehaviourShape, weights: Mapping[str, Array]) -> bytes:
     there = graph.add(
         "Cast", graph.add("Greater", tokens, graph.constant(np.int32(0))), to=TensorProto.FLOAT
     )
-    outputs = ["surprise", "entropy", "variance", "tail"]
+    outputs = ["surprise", "entropy", "variance"]
     for name, parts in zip(outputs, zip(*measures, strict=True), strict=True):
         value = graph.add("Mul", graph.add("Concat", *parts, axis=2), there)
         graph.add("Transpose", value, output=name, perm=[1, 0, 2])
@@ -118,8 +117,7 @@ def _context(
     low, high = graph.constant(np.float32(-SPREAD)), graph.constant(np.float32(SPREAD))
     nothing = graph.constant(np.float32(0))
     values = graph.add("Where", missing, nothing, graph.add("Clip", values, low, high))
-    both = graph.add("Concat", values, graph.add("Cast", missing, to=TensorProto.FLOAT), axis=1)
-    habit = graph.add("Tanh", graph.dense(both, weights, "context_dense"))
+    habit = graph.add("Tanh", graph.dense(values, weights, "context_dense"))
     width = weights["context_dense/bias"].shape[0]
     steps = graph.add("Shape", spread_like, start=0, end=2)
     target = graph.add("Concat", steps, graph.constant(np.asarray([width])), axis=0)
@@ -143,8 +141,8 @@ def _lstm(graph: _Graph, read: str, weights: Mapping[str, Array]) -> str:
     return graph.add("Squeeze", states, graph.constant([1]))
 
 
-def _measures(graph: _Graph, field: str, logits: str, observed: str) -> tuple[str, str, str, str]:
-    """Surprise, entropy, variance and tail of one field, each [T, B, 1]."""
+def _measures(graph: _Graph, field: str, logits: str, observed: str) -> tuple[str, str, str]:
+    """Surprise, entropy and variance of one field, each [T, B, 1]."""
     logs = graph.add("LogSoftmax", logits, axis=2)
     graph.add("Transpose", logs, output=f"log_probability_{field}", perm=[1, 0, 2])
     index = graph.add("Cast", observed, to=TensorProto.INT64)
@@ -155,18 +153,14 @@ def _measures(graph: _Graph, field: str, logits: str, observed: str) -> tuple[st
     entropy = graph.add("Neg", graph.add("ReduceSum", weighted, axes, keepdims=1))
     square = graph.add("ReduceSum", graph.add("Mul", weighted, logs), axes, keepdims=1)
     variance = graph.add("Sub", square, graph.add("Mul", entropy, entropy))
-    nothing = graph.constant(np.float32(0))
-    likelier = graph.add("Greater", logs, found)
-    rarer = graph.add("Where", likelier, nothing, shares)
-    tail = graph.add("Neg", graph.add("Log", graph.add("ReduceSum", rarer, axes, keepdims=1)))
-    return graph.add("Neg", found), entropy, graph.add("Relu", variance), graph.add("Relu", tail)
+    return graph.add("Neg", found), entropy, graph.add("Relu", variance)
 
 
 def _model(graph: _Graph, shape: BehaviourShape, outputs: list[str]) -> bytes:
     def value(name: str, kind: int, *dimensions: str | int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, kind, dimensions)
 
-    widths = [len(shape.fields)] * 4 + [shape.end + 1, *shape.sizes[1:]]
+    widths = [len(shape.fields)] * 3 + [shape.end + 1, *shape.sizes[1:]]
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,

@@ -1,5 +1,7 @@
 """What the behaviour language model is made of: fields, sizes and the scale of its context."""
 
+from fnmatch import fnmatchcase
+
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -47,7 +49,9 @@ class BehaviourShape(BaseModel):
     Args:
         fields: Names of the fields, `action` first.
         sizes: Tokens of each field, padding included, in the same order.
-        scale: Scale of the context.
+        context: Names of the features that the model conditions on.
+        columns: Where these are among the context features of the units.
+        scale: Scale of these features.
         ends: Whether the end of a closed unit is predicted too, as the action `end`.
         embedding: Width of a field's embedding; less for fields with fewer tokens.
         hidden: Units of the LSTM and of the layer between it and the other fields.
@@ -58,6 +62,8 @@ class BehaviourShape(BaseModel):
 
     fields: tuple[str, ...]
     sizes: tuple[int, ...]
+    context: tuple[str, ...]
+    columns: tuple[int, ...]
     scale: ContextScale
     ends: bool
     embedding: int
@@ -72,15 +78,22 @@ class BehaviourShape(BaseModel):
 
     @classmethod
     def of(
-        cls, vocabulary: Vocabulary, scale: ContextScale, settings: BehaviourSettings
+        cls, vocabulary: Vocabulary, settings: BehaviourSettings, context: Floats
     ) -> "BehaviourShape":
-        """The shape for this vocabulary."""
+        """The shape for this vocabulary, with the scale of a sample's raw context [N, C]."""
+        columns = [
+            column
+            for column, name in enumerate(vocabulary.context)
+            if any(fnmatchcase(name, pattern) for pattern in settings.context)
+        ]
         others = [name for name in vocabulary.field_names if name != ACTION]
         fields = (ACTION, *others)
         return cls(
             fields=fields,
             sizes=tuple(vocabulary.field(name).size for name in fields),
-            scale=scale,
+            context=tuple(vocabulary.context[column] for column in columns),
+            columns=tuple(columns),
+            scale=ContextScale.fit(context[:, columns]),
             ends=vocabulary.unit_kind == "session",
             embedding=settings.embedding,
             hidden=settings.hidden,
@@ -94,8 +107,8 @@ class BehaviourShape(BaseModel):
 
     @property
     def features(self) -> int:
-        """Features of the context."""
-        return len(self.scale.mean)
+        """How many features the model conditions on."""
+        return len(self.columns)
 
     def lengths(self, units: Units) -> npt.NDArray[np.int64]:
         """[N] positions of each unit: its events, and its end where that is predicted."""
