@@ -97,7 +97,8 @@ def _run(
     dry_run: bool,
     verbose: bool,
 ) -> int:
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    # A log has no width of its own; tables are readable at this one.
+    console = Console(width=None if sys.stdout.isatty() else 140)
     with libraries_to_log(name, verbose) as (stderr, log):
         try:
             settings = load_settings(*layers)
