@@ -210,7 +210,10 @@ class TrainSettings(Frozen):
 
     workers: int = Field(ge=1, description="Training processes; more than 1 go through Horovod.")
     start_timeout: Duration = Field(description="How long workers may take to start.")
-    epochs: int = Field(ge=1, description="Most passes over the training units.")
+    epochs: int = Field(ge=1, description="Most epochs.")
+    epoch_units: int = Field(
+        ge=1, description="Most units of an epoch and of a validation; each epoch takes others."
+    )
     patience: int = Field(ge=1, description="Epochs without progress before training stops.")
     batch_size: int = Field(ge=1, description="Units per step and worker.")
     learning_rate: float = Field(gt=0, description="First learning rate; cosine decay to a tenth.")

@@ -38,6 +38,7 @@ def task_in(folder: Path) -> Task:
         ),
         plan=Plan(seed=7, epochs=4, steps=13, patience=4, learning_rate=0.01),
         batch_size=32,
+        validated=80,
         training=Source(whole.files, FIELDS, None, until),
         validation=Source(whole.files, FIELDS, until, START.replace(day=21)),
     )

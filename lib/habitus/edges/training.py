@@ -5,6 +5,7 @@ on from the last one and comes to the weights it would have come to.
 """
 
 import json
+import math
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Task:
         shape: The model's.
         plan: How long and how fast.
         batch_size: Units per step.
+        validated: Most units of a validation.
         training: Units to train on.
         validation: Units that decide when to stop.
     """
@@ -49,6 +51,7 @@ class Task:
     shape: BehaviourShape
     plan: Plan
     batch_size: int
+    validated: int
     training: Source
     validation: Source
 
@@ -78,8 +81,12 @@ def train_behaviour(ring: Ring, report: Report, task: Task) -> dict[str, bytes]:
             yield from shuffled(parts, task.batch_size, buffer, task.shape, seed)
 
     def validation() -> Iterator[Batch]:
+        left = math.ceil(task.validated / ring.size)
         for part in read(task.validation, ring.rank, ring.size):
+            part, left = part.take(np.arange(min(len(part), left))), left - len(part)
             yield from (batch for _, batch in by_length(part, task.batch_size, task.shape))
+            if left <= 0:
+                break
 
     def on_epoch(state: State) -> None:
         if ring.rank == 0:

@@ -208,7 +208,8 @@ def _fit_behaviour(
 
     train, seed = context.settings.train, context.settings.seed
     split, fields = data.vocabulary.split, data.vocabulary.field_names
-    steps = math.ceil(data.units[TRAINING] / (train.batch_size * train.workers))
+    units = min(data.units[TRAINING], train.epoch_units)
+    steps = math.ceil(units / (train.batch_size * train.workers))
     task = Task(
         model_id=model_id,
         root=context.lake.root,
@@ -216,6 +217,7 @@ def _fit_behaviour(
         shape=BehaviourShape.of(data.vocabulary, train.behaviour, data.training.context),
         plan=Plan(seed, train.epochs, steps, train.patience, train.learning_rate),
         batch_size=train.batch_size,
+        validated=train.epoch_units,
         training=Source(data.files[TRAINING], fields, split.train_from, split.train_until),
         validation=Source(data.files[VALIDATION], fields, split.train_until, split.calibrate_from),
     )
