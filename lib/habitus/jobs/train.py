@@ -137,7 +137,8 @@ def _settings_of(name: DetectorName, context: JobContext) -> dict[str, Any]:
     settings = context.settings
     train = settings.train.model_dump(mode="json")
     if name == "behaviour":
-        learning = {key: value for key, value in train.items() if key != "start_timeout"}
+        idle = {"start_timeout", "minimum_units"}
+        learning = {key: value for key, value in train.items() if key not in idle}
     else:
         learning = {"sample": train["sample"]}
     return {"seed": settings.seed, "segment": settings.segment} | {
