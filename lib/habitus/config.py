@@ -225,11 +225,10 @@ class TrainSettings(Frozen):
 
 
 class ScoreSettings(Frozen):
-    """Which units are scored, and by which models."""
+    """Which units are scored."""
 
     from_time: Time | None = Field(alias="from", description="First time; none: after validation.")
     until: Time | None = Field(description="End time, not included; none: all there is.")
-    batch_size: int = Field(ge=1, description="Units scored together; of like length.")
 
 
 class AlertSettings(Frozen):

@@ -18,6 +18,7 @@ from habitus.domain.vocabulary import MISSING, Vocabulary
 from habitus.errors import ArtefactError
 
 MODEL, SETTINGS, WEIGHTS = "model.onnx", "behaviour.json", "weights.npz"
+# Units of like length scored together: more fill the cache no better.
 BATCH_SIZE = 256
 THE_END = "the end"
 _LIKELIER = 3
