@@ -15,7 +15,7 @@ from rich.table import Table as RichTable
 
 from habitus.cli.progress import ConsoleReporter, libraries_to_log
 from habitus.config import Settings
-from habitus.edges.spark import start_spark
+from habitus.edges.spark import spark_says, start_spark
 from habitus.errors import HabitusError
 from habitus.jobs.catalogue import CHAIN, JOBS
 from habitus.jobs.frame import Arguments, JobContext, run_job
@@ -116,9 +116,10 @@ def _run(
             return 1
         except Exception as error:
             traceback.print_exc()
-            text = (str(error).strip().splitlines() or [""])[0]
             where = f"The stack trace is in {log}." if log else ""
-            print(f"habitus {name}: {type(error).__name__}: {text}. {where}", file=stderr)
+            print(
+                f"habitus {name}: {type(error).__name__}: {spark_says(error)}. {where}", file=stderr
+            )
             return 1
     if log is not None:
         log.unlink()

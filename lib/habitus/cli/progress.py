@@ -1,11 +1,12 @@
 """How a run looks: live on a terminal, plain log lines elsewhere."""
 
+import logging
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TextIO
 
@@ -59,11 +60,15 @@ def libraries_to_log(name: str, verbose: bool) -> Iterator[tuple[TextIO, Path | 
     handle, path = tempfile.mkstemp(prefix=f"habitus-{name}-", suffix=".log")
     kept = os.dup(2)
     os.dup2(handle, 2)
-    os.close(handle)
+    # PySpark logs every error that a caller handles, too.
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
     try:
-        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as stream:
+        with (
+            os.fdopen(os.dup(kept), "w", encoding="utf-8") as stream,
+            os.fdopen(handle, "w", encoding="utf-8") as log,
+            redirect_stderr(log),
+        ):
             yield stream, Path(path)
     finally:
-        sys.stderr.flush()
         os.dup2(kept, 2)
         os.close(kept)

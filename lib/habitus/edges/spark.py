@@ -1,9 +1,12 @@
 """The Spark session."""
 
 import os
+import re
 import sys
 import time
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from habitus.config import SparkSettings
@@ -31,6 +34,23 @@ _LOCAL = {
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.warehouse.dir": ".spark-warehouse",
 }
+
+
+# What a failed query, read or write raises: the first when Spark knows what is wrong with it.
+SPARK_ERRORS = (PySparkException, Py4JJavaError)
+
+
+def spark_says(error: Exception) -> str:
+    """What Spark found wrong, in one line without codes, suggestions and stack traces."""
+    text = str(error)
+    if isinstance(error, Py4JJavaError):
+        cause = error.java_exception
+        while cause.getCause() is not None:
+            cause = cause.getCause()
+        text = cause.getMessage() or cause.toString()
+    line = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
+    line = re.sub(r"^\s*\[[A-Z_.0-9]+\]\s*", "", line)
+    return re.split(r" SQLSTATE| Did you mean| \(line \d", line)[0].rstrip(". ")
 
 
 def submitted() -> bool:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from pyspark.errors import AnalysisException, PySparkException
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -15,6 +15,7 @@ from habitus.domain.events import (
     valid_events,
 )
 from habitus.domain.mapping import LabelFileMapping, SourceMapping, load_mapping
+from habitus.edges.spark import SPARK_ERRORS, spark_says
 from habitus.errors import HabitusError, InputError, SettingsError
 from habitus.jobs.frame import JobContext
 from habitus.tables import EVENTS, EVENTS_REJECTED, LABELS
@@ -55,7 +56,7 @@ def _read(context: JobContext, mapping: SourceMapping, path: str) -> DataFrame:
         if mapping.columns_in is not None:
             reader = reader.schema(mapping.columns_in)
         return reader.load(place)
-    except PySparkException as error:
+    except SPARK_ERRORS as error:
         raise _unreadable(place, error) from error
 
 
@@ -82,7 +83,7 @@ def _judge(rows: DataFrame, mapping: SourceMapping, source: str, context: JobCon
 
 
 def _bad_expression(
-    rows: DataFrame, mapping: SourceMapping, source: str, error: PySparkException
+    rows: DataFrame, mapping: SourceMapping, source: str, error: AnalysisException
 ) -> HabitusError:
     """Find the expression that Spark refused, and say which it is."""
     expressions = {f"columns.{name}": text for name, text in mapping.columns.items()}
@@ -92,28 +93,32 @@ def _bad_expression(
     for name, text in expressions.items():
         try:
             rows.select(F.expr(text))
-        except PySparkException as cause:
+        except SPARK_ERRORS as cause:
             return SettingsError(
                 f"{source}: {name}",
-                f"{text!r} does not work on this source: {_first_line(cause)}",
+                f"{text!r} does not work on this source: {spark_says(cause)}",
                 f"Mend the expression; the source has the columns {names}.",
             )
     for name, condition in mapping.valid.items():
         alone = mapping.model_copy(update={"valid": {name: condition}})
         try:
             judge(rows, alone, datetime.min)
-        except PySparkException as cause:
+        except SPARK_ERRORS as cause:
             return SettingsError(
                 f"{source}: valid.{name}",
-                f"{condition!r} does not work on events: {_first_line(cause)}",
+                f"{condition!r} does not work on events: {spark_says(cause)}",
                 "Mend the condition; it may use the columns of events.",
             )
-    return SettingsError(source, f"does not fit the source: {_first_line(error)}", "Mend it.")
+    return SettingsError(source, f"does not fit the source: {spark_says(error)}", "Mend it.")
 
 
 def _count_useful(judged: DataFrame, source: str, path: str) -> int:
     valid = F.count(F.when(F.size("_reasons") == 0, 1))
-    counts = judged.agg(F.count(F.lit(1)).alias("read"), valid.alias("valid")).first()
+    try:
+        counts = judged.agg(F.count(F.lit(1)).alias("read"), valid.alias("valid")).first()
+    except SPARK_ERRORS as error:
+        # Only now are the rows read: a file in the middle may be cut short or of another format.
+        raise _unreadable(path, error) from error
     assert counts is not None, "an aggregate without groups has one row"
     if counts["read"] == 0:
         raise InputError(path, "the input is empty", "Give files with rows.")
@@ -144,15 +149,11 @@ def _read_labels(context: JobContext, mapping: LabelFileMapping, path: str) -> D
     place = f"{path.rstrip('/')}/{mapping.path}"
     try:
         return context.spark.read.format(mapping.format).options(**mapping.options).load(place)
-    except PySparkException as error:
+    except SPARK_ERRORS as error:
         raise _unreadable(place, error) from error
 
 
-def _unreadable(place: str, error: PySparkException) -> HabitusError:
-    if error.getCondition() == "PATH_NOT_FOUND":
+def _unreadable(place: str, error: Exception) -> HabitusError:
+    if isinstance(error, AnalysisException) and error.getCondition() == "PATH_NOT_FOUND":
         return InputError(place, "no such file or folder", "Give the path of the source's files.")
-    return InputError(place, f"not readable: {_first_line(error)}", "Give files of the format.")
-
-
-def _first_line(error: PySparkException) -> str:
-    return str(error).strip().splitlines()[0][:200]
+    return InputError(place, f"not readable: {spark_says(error)}", "Give files of the format.")
