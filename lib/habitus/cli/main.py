@@ -110,10 +110,10 @@ def _run(
             if verbose:
                 traceback.print_exc()
             print(f"habitus {name}: {error}", file=stderr)
-            return error.exit_status
+            status = error.exit_status
         except KeyboardInterrupt:
             print(f"habitus {name}: interrupted; run it again to go on", file=stderr)
-            return 1
+            status = 1
         except Exception as error:
             traceback.print_exc()
             where = f"The stack trace is in {log}." if log else ""
@@ -121,9 +121,12 @@ def _run(
                 f"habitus {name}: {type(error).__name__}: {spark_says(error)}. {where}", file=stderr
             )
             return 1
+        else:
+            status = 0
+    # Only what nobody foresaw needs its log.
     if log is not None:
         log.unlink()
-    return 0
+    return status
 
 
 def _run_jobs(
