@@ -1,0 +1,46 @@
+"""What a run shows at its end."""
+
+import pytest
+from rich.console import Console, RenderableType
+
+from habitus.domain.reporting.console import detectors_table, flags_table, steps_table
+from habitus.domain.reporting.data import ReportData
+
+pytestmark = pytest.mark.plain
+
+
+def shown(renderable: RenderableType) -> str:
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+def test_the_strangest_are_listed_with_their_sentence(full_report: ReportData) -> None:
+    flags = [case.flag for case in full_report.cases]
+
+    text = shown(flags_table(flags, "session"))
+
+    assert f"The {len(flags)} strangest sessions" in text
+    for flag in flags:
+        assert flag.user_id in text
+    assert "1 in 1,000,000" in text
+    assert "card testing" in text
+
+
+def test_detectors_are_compared_kind_by_kind(full_report: ReportData) -> None:
+    text = shown(detectors_table(full_report.evaluations))
+
+    for name in ("behaviour", "isolation forest", "markov", "account takeover", "scraping"):
+        assert name in text
+    assert "- / -" in next(line for line in text.splitlines() if "request probe" in line)
+
+
+def test_steps_show_rows_in_and_out_and_their_time(full_report: ReportData) -> None:
+    line = next(
+        line for line in shown(steps_table(full_report.steps)).splitlines() if "ingest" in line
+    )
+
+    assert "source 155,000" in line
+    assert "events 150,120, duplicates 3,100" in line
+    assert line.split()[-1] == "12.3"
