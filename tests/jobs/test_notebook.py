@@ -14,7 +14,10 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "explore.ipynb"
 
 
 def stored() -> nbformat.NotebookNode:
-    return nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
+    notebook: nbformat.NotebookNode = nbformat.read(  # type: ignore[no-untyped-call]
+        NOTEBOOK, as_version=4
+    )
+    return notebook
 
 
 @pytest.fixture
