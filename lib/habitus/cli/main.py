@@ -103,9 +103,9 @@ def _run(
         try:
             settings = load_settings(*layers)
             if dry_run:
-                _show_plan(jobs, arguments, settings, console)
+                _show_plan(jobs, arguments, settings, console, verbose)
             else:
-                _run_jobs(jobs, arguments, settings, ConsoleReporter(console))
+                _run_jobs(jobs, arguments, settings, ConsoleReporter(console), verbose)
         except HabitusError as error:
             if verbose:
                 traceback.print_exc()
@@ -130,9 +130,13 @@ def _run(
 
 
 def _run_jobs(
-    jobs: Sequence[str], arguments: Arguments, settings: Settings, reporter: ConsoleReporter
+    jobs: Sequence[str],
+    arguments: Arguments,
+    settings: Settings,
+    reporter: ConsoleReporter,
+    verbose: bool,
 ) -> None:
-    spark = start_spark(settings.spark, " ".join(jobs))
+    spark = start_spark(settings.spark, " ".join(jobs), quiet=not verbose)
     for number, name in enumerate(jobs, 1):
         count = f"[{number}/{len(jobs)}] " if len(jobs) > 1 else ""
         reporter.heading(f"{count}{name}: {JOBS[name].summary}")
@@ -140,12 +144,16 @@ def _run_jobs(
 
 
 def _show_plan(
-    jobs: Sequence[str], arguments: Arguments, settings: Settings, console: Console
+    jobs: Sequence[str],
+    arguments: Arguments,
+    settings: Settings,
+    console: Console,
+    verbose: bool,
 ) -> None:
     from habitus.jobs.plan import plan
 
     resolved = settings.model_dump(mode="json", by_alias=True)
     console.print(yaml.safe_dump(resolved, sort_keys=False), highlight=False, markup=False)
-    spark = start_spark(settings.spark, "dry run")
+    spark = start_spark(settings.spark, "dry run", quiet=not verbose)
     for line in plan(jobs, arguments, settings, spark):
         console.print(line, highlight=False, markup=False)

@@ -58,8 +58,13 @@ def submitted() -> bool:
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
-def start_spark(settings: SparkSettings, name: str) -> SparkSession:
+def start_spark(settings: SparkSettings, name: str, quiet: bool = True) -> SparkSession:
     """Start Spark, or join the session that is already running.
+
+    Args:
+        settings: What spark-submit has not decided.
+        name: What the Spark application is called after.
+        quiet: Whether Spark, when spark-submit started it, logs errors only.
 
     Raises:
         SettingsError: Delta's jars are not on Spark's class path.
@@ -80,6 +85,8 @@ def start_spark(settings: SparkSettings, name: str) -> SparkSession:
     for key, value in (options | settings.options).items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
+    if submitted() and quiet:
+        spark.sparkContext.setLogLevel("ERROR")
     if not spark._jvm.org.apache.spark.util.Utils.classIsLoadable(_DELTA):  # type: ignore[union-attr]
         raise SettingsError(
             "Spark's class path",
