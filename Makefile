@@ -27,37 +27,37 @@ setup: .venv/.ready ## Make the environment and fetch Delta's jars, once
 	@java -version 2>&1 | grep -qE 'version "17' || { echo "make: java is not version 17: $$(java -version 2>&1 | head -1). Install it with: apt-get install openjdk-17-jre-headless, and put it first on PATH" >&2; exit 1; }
 	@$(call need,c++,a C++ compiler,apt-get install g++)
 	@python3.11 -c 'import ensurepip' 2>/dev/null || { echo "make: Python's venv module is missing. Install it with: apt-get install python3.11-venv" >&2; exit 1; }
-	python3.11 -m venv .tools
-	.tools/bin/pip install --quiet uv==$(UV_VERSION)
+	@python3.11 -m venv .tools
+	@.tools/bin/pip install --quiet uv==$(UV_VERSION)
 	@touch $@
 
 # Horovod is compiled against TensorFlow here, which takes 2 to 4 minutes; uv keeps the wheel.
 .venv/.ready: requirements.lock pyproject.toml .tools/.ready
 	@echo "Setting up: the environment (Horovod is compiled once, 2 to 4 minutes) and Delta's jars"
-	[ -x $(PYTHON) ] || $(UV) venv --quiet --relocatable --python python3.11 .venv
-	$(UV) pip sync --quiet --python $(PYTHON) --require-hashes requirements.lock
-	$(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable .
+	@[ -x $(PYTHON) ] || $(UV) venv --quiet --relocatable --python python3.11 .venv
+	@$(UV) pip sync --quiet --python $(PYTHON) --require-hashes requirements.lock
+	@$(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable .
 	@$(MAKE) --no-print-directory .jars/.ready
 	@# Spark finds jars in its own folder however it is started: python, spark-submit, Thrift server.
-	ln -sf $(CURDIR)/.jars/io.delta_*.jar $(SITE)/pyspark/jars/
+	@ln -sf $(CURDIR)/.jars/io.delta_*.jar $(SITE)/pyspark/jars/
 	@touch $@
 
 # Spark's own resolver fetches the jars; the empty local repository keeps half-filled ones out.
 .jars/.ready: Makefile
-	mkdir -p .jars/.ivy
-	spark-submit --master 'local[1]' --packages $(DELTA) --conf spark.jars.ivy=$(CURDIR)/.jars/.ivy \
+	@mkdir -p .jars/.ivy
+	@spark-submit --master 'local[1]' --packages $(DELTA) --conf spark.jars.ivy=$(CURDIR)/.jars/.ivy \
 	  --conf spark.driver.extraJavaOptions=-Dmaven.repo.local=$(CURDIR)/.jars/.empty \
 	  $(SITE)/pyspark/examples/src/main/python/pi.py 1 >.jars/fetch.log 2>&1 \
 	  || { tail -5 .jars/fetch.log >&2; echo "make: Delta's jars could not be fetched; see .jars/fetch.log" >&2; exit 1; }
-	cp .jars/.ivy/jars/io.delta_*.jar .jars/
+	@cp .jars/.ivy/jars/io.delta_*.jar .jars/
 	@touch $@
 
 lock: .tools/.ready ## Resolve the dependencies anew into requirements.lock
 	$(UV) pip compile pyproject.toml --extra dev --generate-hashes --python-version 3.11 --no-emit-index-url --no-header --output-file requirements.lock --quiet
 
-demo: setup ## Run the whole main job on a simulated shop (5 minutes, 6 GB)
-	$(HABITUS) simulate --env demo
-	$(HABITUS) run --env demo --source conf/sources/shop.yaml --input .demo/raw
+demo: setup ## Run the whole main job on a simulated shop (SET="seed=8 ..." changes settings)
+	@$(HABITUS) simulate --env demo $(SET:%=--set %)
+	@$(HABITUS) run --env demo $(SET:%=--set %) --source conf/sources/shop.yaml --input .demo/raw
 
 test: setup lint ## Pass every test, types and import contracts included
 	.venv/bin/pytest
