@@ -15,7 +15,8 @@ from habitus.edges.models import load_model
 from habitus.jobs.frame import JobContext
 from habitus.tables import EVENTS, sequences
 
-_DETAILS = ("item_id", "category", "counterparty_id", "amount", "outcome", "device_id", "network")
+# In the order of their use to a reader: a narrow page cuts the last ones off.
+_DETAILS = ("amount", "outcome", "item_id", "category", "counterparty_id", "device_id", "network")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def flag(index: int) -> Flag:
         user_id=f"u{4711 + 37 * index}",
         event_time=START + timedelta(hours=7 * index),
         score=40.0 - index,
-        p_value=1e-6 * 1.6**index,
+        p_value=1e-6 * 1.25**index,
         severity=severity,
         summary=f"8 events in 3 minutes, unlike this user: payment of 1,240 or more at event "
         f"{index % 5 + 3} where 20 to 45 is usual, from a device not seen before <{index}>",

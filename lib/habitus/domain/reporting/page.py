@@ -127,7 +127,9 @@ def _shown(bits: Sequence[float]) -> set[int]:
         return set(range(len(bits)))
     strongest = np.argsort(-np.asarray(bits), kind="stable")[: _EVENTS_SHOWN // 2]
     beside = {int(index) + step for index in strongest for step in (-1, 0)}
-    return {index for index in beside if index >= 0} | {0, len(bits) - 1}
+    shown = {index for index in beside if index >= 0} | {0, len(bits) - 1}
+    # Leaving out a single event would save no line.
+    return shown | {index - 1 for index in shown if index - 2 in shown}
 
 
 def fields_of(case: Case) -> list[str]:
@@ -147,10 +149,10 @@ def comparison(rows: Sequence[Evaluation]) -> dict[str, dict[tuple[str, str], Ev
 
 
 def is_best(rows: Mapping[tuple[str, str], Evaluation], detector: str, measure: str) -> bool:
-    """Whether no other detector does better by this measure on a kind."""
-    values = {name: row.figure.value for (name, of), row in rows.items() if of == measure}
+    """Whether no other detector does better on a kind, to the two digits that are shown."""
+    values = {name: round(row.figure.value, 2) for (name, of), row in rows.items() if of == measure}
     # NaN is never the greatest, and nothing is good at finding nothing.
-    return len(values) > 1 and values.get(detector, 0.0) >= np.nanmax([*values.values(), 1e-9])
+    return len(values) > 1 and values.get(detector, 0.0) >= np.nanmax([*values.values(), 0.01])
 
 
 def expected(reason: Reason) -> str:
