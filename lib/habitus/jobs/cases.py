@@ -16,7 +16,8 @@ from habitus.jobs.frame import JobContext
 from habitus.tables import EVENTS, sequences
 
 # In the order of their use to a reader: a narrow page cuts the last ones off.
-_DETAILS = ("amount", "outcome", "item_id", "category", "counterparty_id", "device_id", "network")
+_DETAILS = ("amount", "outcome", "item_id", "category", "counterparty_id")
+_STEADY = ("device_id", "network")  # said only where they change
 
 
 @dataclass(frozen=True)
@@ -68,22 +69,24 @@ def _case_events(
     for reason in reasons:
         if reason.event_index is not None:
             bits[reason.event_index][reason.field] = reason.surprise
+    events = [happened[event_id] for event_id in row["event_ids"]]
     return tuple(
         CaseEvent(
             time=time,
-            action=happened[event_id]["action"],
-            detail=_detail(happened[event_id]),
+            action=event["action"],
+            detail=_detail(event, before),
             judged=index >= row["scored_from"],
             surprise=bits[index],
         )
-        for index, (event_id, time) in enumerate(
-            zip(row["event_ids"], row["event_times"], strict=True)
+        for index, (event, before, time) in enumerate(
+            zip(events, [None, *events[:-1]], row["event_times"], strict=True)
         )
     )
 
 
-def _detail(event: Row) -> str:
-    values = [event[name] for name in _DETAILS if event[name] is not None]
+def _detail(event: Row, before: Row | None) -> str:
+    changed = [name for name in _STEADY if before is None or event[name] != before[name]]
+    values = [event[name] for name in (*_DETAILS, *changed) if event[name] is not None]
     return ", ".join(
         f"{value:,.2f}" if isinstance(value, float) else str(value) for value in values
     )

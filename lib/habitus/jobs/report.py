@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 from rich.text import Text
 
+from habitus.domain.detectors.base import Reason
 from habitus.domain.evaluation import (
     ALL,
     MEASURES,
@@ -158,12 +159,20 @@ def _cases(
     return tuple(
         Case(
             flag,
-            units[row["unit_id"]].reasons[: context.settings.alerts.reasons],
+            _distinct(units[row["unit_id"]].reasons)[: context.settings.alerts.reasons],
             units[row["unit_id"]].events,
         )
         for row, flag in zip(rows, flags, strict=False)
         if row["unit_id"] in units
     )
+
+
+def _distinct(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
+    """The strongest of the reasons that say the same about different events."""
+    strongest: dict[tuple[str, str], Reason] = {}
+    for reason in reasons:
+        strongest.setdefault((reason.field, reason.observed), reason)
+    return tuple(strongest.values())
 
 
 def _by_day(anomalies: DataFrame) -> Mapping[date, Mapping[str, int]]:

@@ -1,0 +1,48 @@
+"""The report of a small lake: the page on disk, and what the run shows at its end."""
+
+import re
+from pathlib import Path
+from typing import cast
+
+import polars as pl
+import pytest
+from jobs.conftest import Lines, SmallLake
+
+pytestmark = pytest.mark.jobs
+
+
+def test_the_page_tells_of_the_strangest_users(chain: SmallLake, small_lake: Path) -> None:
+    page = (small_lake / "reports" / "report.html").read_text()
+
+    flags = pl.read_delta(str(small_lake / "anomalies")).filter(
+        pl.col("model_id") == chain.contexts["score"].artefacts.current()["behaviour"]
+    )
+    strangest = flags.sort("p_value", "score", descending=[False, True]).row(0, named=True)
+    cases = page.split('<article class="case card">')[1:]
+    assert strangest["user_id"] in cases[0]
+    assert len(cases) == min(flags.height, 10)
+    for case in cases:
+        reasons = re.findall(r": <b>.*?</b>", case)
+        assert 0 < len(reasons) <= chain.settings.alerts.reasons
+        assert '<ol class="events">' in case
+
+
+def test_the_page_counts_what_the_tables_hold(small_lake: Path) -> None:
+    page = (small_lake / "reports" / "report.html").read_text()
+
+    for table in ("events", "sessions", "scores"):
+        rows = pl.scan_delta(str(small_lake / table)).select(pl.len()).collect().item()
+        assert f"<code>{table}</code> {rows:,}" in page
+
+
+def test_the_run_ends_with_the_strangest_the_comparison_and_where_to_look(
+    chain: SmallLake,
+) -> None:
+    reporter = cast(Lines, chain.contexts["report"].reporter)
+    shown = "\n".join(reporter.lines)
+
+    for text in ("strangest sessions", "Recall at the daily budget", "Rows in and out"):
+        assert text in shown
+    assert f"{chain.settings.lake.root}/reports/report.html" in shown
+    for detector in chain.settings.detectors:
+        assert detector.replace("_", " ") in shown
