@@ -14,7 +14,7 @@ SITE := .venv/lib/python3.11/site-packages
 export UV_PYTHON_DOWNLOADS := never
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup lock demo test lint format package cluster-demo bench bench-% clean
+.PHONY: help setup lock demo test test-kills lint format package cluster-demo bench bench-% clean
 
 help: ## List the targets
 	@grep -E '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ demo: setup ## Run the whole main job on a simulated shop (SET="seed=8 ..." chan
 
 test: setup lint ## Pass every test, types and import contracts included
 	.venv/bin/pytest
+
+test-kills: setup ## Kill the whole chain at six moments and compare what the next run completes
+	.venv/bin/pytest -m kills
 
 lint: setup ## Check style, types and import contracts
 	.venv/bin/ruff check .

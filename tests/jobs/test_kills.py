@@ -9,7 +9,7 @@ import pytest
 from jobs.conftest import SHOP, SMALL, SmallLake
 from jobs.tables import contents, runs
 
-pytestmark = pytest.mark.jobs
+pytestmark = pytest.mark.kills
 
 # What the command prints when the moment has come. The table named was just written, or the step
 # has just begun and is cut off in the middle.
