@@ -168,11 +168,12 @@ def _cases(
 
 
 def _distinct(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
-    """The strongest of the reasons that say the same about different events."""
-    strongest: dict[tuple[str, str], Reason] = {}
+    """One of the reasons that say the same about different events, in the sentence's order."""
+    same: dict[tuple[str, str], list[Reason]] = {}
     for reason in reasons:
-        strongest.setdefault((reason.field, reason.observed), reason)
-    return tuple(strongest.values())
+        same.setdefault((reason.field, reason.observed), []).append(reason)
+    groups = sorted(same.values(), key=lambda group: -sum(reason.surprise for reason in group))
+    return tuple(group[0] for group in groups)
 
 
 def _by_day(anomalies: DataFrame) -> Mapping[date, Mapping[str, int]]:

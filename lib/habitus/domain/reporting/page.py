@@ -157,7 +157,8 @@ def is_best(rows: Mapping[tuple[str, str], Evaluation], detector: str, measure: 
 
 def expected(reason: Reason) -> str:
     """What was likelier, in words; empty when nothing is known."""
-    return ", ".join(f"{value} ({share:.0%})" for value, share in reason.expected[:3])
+    text = ", ".join(f"{value} ({share:.0%})" for value, share in reason.expected[:3])
+    return words(text) if reason.field == "action" else text
 
 
 def odds(p_value: float) -> str:
