@@ -86,6 +86,7 @@ def test_a_merge_without_updates_leaves_rows_as_they_are(spark: SparkSession, la
     lake.merge(TABLE, things(spark, ("a", 1, "x")))
 
     assert lake.merge(TABLE, things(spark, ("a", 2, "y"), ("b", 2, "y"))).rows == 1
+    assert lake.merge(TABLE, things(spark, ("a", 2, "y"), ("b", 2, "y"))).rows == 0
     assert content(lake) == [("a", 1, "x"), ("b", 2, "y")]
 
 

@@ -128,6 +128,7 @@ class Lake:
             stamp: Columns that are brought up to date with them, but do not make a row differ.
         """
         self.create(table)
+        before = self.version(table)
         on = " AND ".join(f"old.`{key}` = new.`{key}`" for key in table.key)
         builder = (
             self._delta(table).alias("old").merge(self._checked(table, frame).alias("new"), on)
@@ -138,7 +139,9 @@ class Lake:
                 F.expr(differs), {name: F.col(f"new.`{name}`") for name in (*update, *stamp)}
             )
         builder.whenNotMatchedInsertAll().execute()
-        return self._written(table, "numTargetRowsInserted", "numTargetRowsUpdated")
+        written = self._written(table, "numTargetRowsInserted", "numTargetRowsUpdated")
+        # Delta makes no commit when there is nothing to insert; the last one is then another's.
+        return written if written.version > before else Written(rows=0, version=before)
 
     def files(self, table: Table, version: int) -> list[str]:
         """The data files of one version, for readers that know Parquet but not Delta.
