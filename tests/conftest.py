@@ -22,8 +22,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             "spark.default.parallelism": "2",
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
             # Tests are short: quick compilation beats fast code, and one core less for the heap.
-            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC "
-            f"-Dderby.system.home={folder}",
+            # With the first compiler alone Java keeps little room for code: Spark fills it.
+            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 "
+            f"-XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC -Dderby.system.home={folder}",
         },
     )
     session = start_spark(settings, "tests")

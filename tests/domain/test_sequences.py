@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from habitus import tables
 from habitus.config import FieldName, SequenceSettings, UnitKind
 from habitus.domain.sequences import encode, fit_vocabulary, quantile_bounds
-from habitus.domain.vocabulary import FIRST_VALUE, MISSING, RARE, Split, Vocabulary
+from habitus.domain.vocabulary import FIRST_VALUE, MISSING, PADDING, RARE, Split, Vocabulary
 from habitus.errors import InputError
 
 pytestmark = pytest.mark.spark
@@ -90,7 +90,7 @@ def expected_token(field: str, row: Row, gap: float | None, vocabulary: Vocabula
     if field in NEW:
         value = ("yes" if row[field] else "no") if row[NEW[field]] is not None else None
     if value is None:
-        return MISSING
+        return PADDING if field in ("gap", "hour") else MISSING
     if known.kind == "bins":
         return FIRST_VALUE + bisect_right(known.bounds, value)
     return FIRST_VALUE + known.values.index(value) if value in known.values else RARE

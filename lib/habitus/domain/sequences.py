@@ -14,6 +14,7 @@ from habitus.config import FieldName, SequenceSettings, UnitKind
 from habitus.domain.vocabulary import (
     FIRST_VALUE,
     MISSING,
+    PADDING,
     RARE,
     FieldVocabulary,
     Split,
@@ -262,12 +263,13 @@ def _token(field: FieldVocabulary, event: Column, unit_kind: UnitKind) -> Column
     if field.name == "hour":
         hour = F.floor(F.unix_seconds(event["event_time"]) / 3600) % 24
         token = (hour + FIRST_VALUE).cast("int")
-        # Within a session the hour follows from the gaps; only its first event has one.
-        later = F.lit(unit_kind == "session") & event["gap"].isNotNull()
-        return F.when(later, MISSING).otherwise(token)
+        # Within a session the hour follows from the gaps: only its first event's is told.
+        follows = F.lit(unit_kind == "session") & event["gap"].isNotNull()
+        return F.when(follows, PADDING).otherwise(token)
     if field.kind == "bins":
         number = event[field.name]
-        return F.when(number.isNull(), MISSING).otherwise(_bin(field.bounds, number, FIRST_VALUE))
+        none = PADDING if field.name == "gap" else MISSING
+        return F.when(number.isNull(), none).otherwise(_bin(field.bounds, number, FIRST_VALUE))
     # array_position counts from 1 and gives 0 for what is not there.
     values = F.array(*(F.lit(value) for value in field.values)).cast("array<string>")
     position = F.array_position(values, _text(field.name, event))

@@ -1,8 +1,9 @@
 """What the tokens of a sequence mean.
 
 A vocabulary is fitted on training units only, and says so: it carries the time split.
-Tokens of a field: 0 pads, 1 is a missing value, 2 a value that training saw rarely or never,
-and from 3 on the values themselves, the most frequent first (or bins, in order).
+Tokens of a field: 0 is no token and never judged (after a unit's end, the gap before its first
+event, the hour of its later ones), 1 is a missing value, 2 a value that training saw rarely or
+never, and from 3 on the values themselves, the most frequent first (or bins, in order).
 """
 
 import hashlib

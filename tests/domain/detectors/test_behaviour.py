@@ -14,7 +14,7 @@ from habitus.domain.models.batches import batch_of, by_length, shuffled
 from habitus.domain.models.shape import BehaviourShape
 from habitus.domain.models.training import Plan, fit
 from habitus.domain.units import Units
-from habitus.domain.vocabulary import FIRST_VALUE
+from habitus.domain.vocabulary import FIRST_VALUE, PADDING
 from habitus.edges.ring import LocalRing
 from habitus.errors import ArtefactError
 
@@ -52,6 +52,13 @@ def share_below(odd: Units, kind: UnitKind = "session") -> float:
     """The mean share of normal units that score below the odd ones: the AUC."""
     normal = np.sort(detector(kind).score(builders.units(1000, 3, builders.vocabulary(kind))))
     return float(np.searchsorted(normal, detector(kind).score(odd)).mean() / len(normal))
+
+
+def test_what_is_not_told_is_not_judged() -> None:
+    units = builders.units(20, 3, builders.vocabulary())
+    untold = with_tokens(units, "gap", np.flatnonzero(units.position > 0), PADDING)
+    gap = detector().shape.fields.index("gap")
+    assert (detector().surprises(untold).judged[:, gap] == 1).all()
 
 
 def test_card_tests_score_above_normal_sessions() -> None:

@@ -10,7 +10,7 @@ from scipy import stats
 from habitus.config import UnitKind
 from habitus.domain.detectors.markov import MarkovDetector
 from habitus.domain.units import Units
-from habitus.domain.vocabulary import FIRST_VALUE
+from habitus.domain.vocabulary import FIRST_VALUE, PADDING
 from habitus.errors import ArtefactError, TrainingError
 
 pytestmark = pytest.mark.plain
@@ -62,6 +62,20 @@ def test_the_score_of_a_unit_does_not_depend_on_the_others() -> None:
     np.testing.assert_allclose(detector.score(many.take(order)), together[order])
     alone = [detector.score(many.take(np.array([index])))[0] for index in range(50)]
     np.testing.assert_allclose(alone, together)
+
+
+def test_what_is_not_told_is_neither_judged_nor_named() -> None:
+    words = vocabulary()
+    training, fresh = units(500, 1, words), oddities(5, 3, words)
+    for told in (training, fresh):
+        told.tokens["gap"][told.position > 0] = PADDING
+        told.tokens["amount"][:] = PADDING
+    found = MarkovDetector.fit(training, words, seed=7)
+    found = MarkovDetector.from_files(found.to_files(), words)
+    assert np.isfinite(found.score(fresh)).all()
+    for reasons in found.explain(fresh, 200):
+        assert {reason.event_index for reason in reasons if reason.field == "gap"} <= {0}
+        assert not [reason for reason in reasons if reason.field == "amount"]
 
 
 def test_no_units_have_no_scores() -> None:

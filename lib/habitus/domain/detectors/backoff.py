@@ -76,7 +76,7 @@ class BackOff:
 
         Args:
             contexts: [K] packed contexts of each value, the shortest first.
-            values: [K] values from 1 to size - 1, at least one.
+            values: [K] values from 1 to size - 1; after none at all every value is as likely.
             size: Number of values, 0 included.
         """
         return cls(size, tuple(Counts.of(context, values, size) for context in contexts))
@@ -93,6 +93,8 @@ class BackOff:
         probabilities = np.full(len(values), 1 / (self.size - 1))
         shorter = np.full(len(values), -1)
         for level, context in zip(self.levels, contexts, strict=True):
+            if not len(level.contexts):
+                continue
             place, found = _find(level.contexts, context)
             totals = np.where(found, level.totals[place] - out, 0)
             kinds = np.where(found, level.kinds[place], 0)
@@ -135,7 +137,7 @@ class BackOff:
             for part in fields(Counts):
                 name = f"{prefix}.{index}.{part.name}"
                 array = arrays.get(name)
-                if array is None or array.dtype != np.int64 or array.ndim != 1 or not len(array):
+                if array is None or array.dtype != np.int64 or array.ndim != 1:
                     raise ArtefactError(
                         at, f"array {name!r} is missing or damaged", "Train the model again."
                     )

@@ -218,6 +218,8 @@ class MarkovDetector:
 
 def _ordinary(bits: Reals, like: Keys, actions: int) -> Reals:
     """[2, actions] mean and variance of the bits by action, drawn to those of all where few."""
+    if not len(bits):
+        return np.stack([np.zeros(actions), np.full(actions, _LEAST_VARIANCE)])
     times = np.bincount(like, minlength=actions)
     mean = (np.bincount(like, bits, actions) + _PRIOR * bits.mean()) / (times + _PRIOR)
     squares = np.bincount(like, (bits - mean[like]) ** 2, actions)

@@ -61,7 +61,7 @@ def steps_of(units: Units, vocabulary: Vocabulary, name: str, order: int) -> Ste
         order: How many actions an action's contexts look back on.
     """
     action = units.tokens["action"].astype(np.int64)
-    judged = np.flatnonzero(units.scored)
+    judged = np.flatnonzero(units.scored & (units.tokens[name] != PADDING))
     none = np.zeros(len(judged), dtype=np.int64)
     unit = units.unit_of_event[judged]
     size = values_of(vocabulary, name)
