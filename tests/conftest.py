@@ -21,6 +21,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         options={
             "spark.default.parallelism": "2",
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
+            # On a handful of rows, compiling a query costs more than it saves.
+            "spark.sql.codegen.wholeStage": "false",
+            "spark.sql.codegen.factoryMode": "NO_CODEGEN",
             # Tests are short: quick compilation beats fast code, and one core less for the heap.
             # With the first compiler alone Java keeps little room for code: Spark fills it.
             "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 "

@@ -37,6 +37,7 @@ class Lake:
         self._spark = spark
         self._settings = settings
         self.root = absolute(settings.root)
+        self._created: set[str] = set()
 
     def name(self, table: Table) -> str:
         """The table as Spark SQL names it."""
@@ -84,16 +85,19 @@ class Lake:
         Raises:
             InputError: A table of this name has another schema.
         """
+        if table.name in self._created:
+            return
         if not self.exists(table):
             self._build(table, "CREATE TABLE")
         else:
             self._refuse_faults(table, self._spark.read.table(self.name(table)))
-        constrained = self._detail(table)["properties"] if table.checks else {}
+        constrained = self._properties(table) if table.checks else {}
         for name, condition in table.checks.items():
             if f"delta.constraints.{name}" not in constrained:
                 self._spark.sql(
                     f"ALTER TABLE {self.name(table)} ADD CONSTRAINT {name} CHECK ({condition})"
                 )
+        self._created.add(table.name)
 
     def overwrite(self, table: Table, frame: DataFrame) -> Written:
         """Replace all rows in one commit; a table of ours may change its columns.
@@ -104,11 +108,18 @@ class Lake:
         if (
             self.exists(table)
             and table.faults(self._spark.read.table(self.name(table)).schema)
-            and self._detail(table)["properties"].get(_OWNER) == table.name
+            and self._properties(table).get(_OWNER) == table.name
         ):
             self._build(table, "REPLACE TABLE")
+        return self._write(table, frame, "overwrite")
+
+    def append(self, table: Table, frame: DataFrame) -> Written:
+        """Add rows whose keys are known to be new."""
+        return self._write(table, frame, "append")
+
+    def _write(self, table: Table, frame: DataFrame, mode: str) -> Written:
         self.create(table)
-        writer = self._checked(table, frame).write.format("delta").mode("overwrite")
+        writer = self._checked(table, frame).write.format("delta").mode(mode)
         if self._settings.schema_name is None:
             writer.save(f"{self.root}/{table.name}")
         else:
@@ -151,7 +162,7 @@ class Lake:
         """
         location = f"{self.root}/{table.name}"
         if self._settings.schema_name is not None:
-            location = self._detail(table)["location"]
+            location = self._location(table)
         snapshot = deltalake.DeltaTable(location.removeprefix("file:"), version=version)
         unreadable = {"deletionVectors", "columnMapping"} & set(
             snapshot.protocol().reader_features or []
@@ -169,10 +180,15 @@ class Lake:
             return DeltaTable.forPath(self._spark, f"{self.root}/{table.name}")
         return DeltaTable.forName(self._spark, self.name(table))
 
-    def _detail(self, table: Table) -> Row:
+    def _location(self, table: Table) -> str:
         detail: Row | None = self._delta(table).detail().first()
         assert detail is not None, "a Delta table has details"
-        return detail
+        return str(detail["location"])
+
+    def _properties(self, table: Table) -> dict[str, str]:
+        # Unlike the details, these are found without a look at the table's files.
+        rows = self._spark.sql(f"SHOW TBLPROPERTIES {self.name(table)}").collect()
+        return {row["key"]: row["value"] for row in rows}
 
     def _commit(self, table: Table) -> Row:
         commit: Row | None = self._delta(table).history(1).first()

@@ -140,6 +140,9 @@ def _record(context: JobContext, status: str, error: str | None = None) -> None:
         "error": error,
     }
     frame = context.spark.createDataFrame([row], RUNS.schema())
+    if status == "running":
+        context.lake.append(RUNS, frame)
+        return
     context.lake.merge(
         RUNS,
         frame,
