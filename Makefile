@@ -56,8 +56,8 @@ lock: .tools/.ready ## Resolve the dependencies anew into requirements.lock
 	$(UV) pip compile pyproject.toml --extra dev --generate-hashes --python-version 3.11 --no-emit-index-url --no-header --output-file requirements.lock --quiet
 
 demo: setup ## Run the whole main job on a simulated shop (SET="seed=8 ..." changes settings)
-	@$(HABITUS) simulate --env demo $(SET:%=--set %)
-	@$(HABITUS) run --env demo $(SET:%=--set %) --source conf/sources/shop.yaml --input .demo/raw
+	@$(HABITUS) run --from simulate --env demo $(SET:%=--set %) \
+	  --source conf/sources/shop.yaml --input .demo/raw
 
 test: setup lint ## Pass every test, types and import contracts included
 	.venv/bin/pytest
@@ -78,13 +78,16 @@ format: setup ## Format the code and sort its imports
 package: setup ## Build the wheel and a relocatable archive of the environment into dist/
 	rm -rf dist
 	$(UV) build --quiet --wheel --no-build-isolation --python $(PYTHON) --out-dir dist .
-	@# Links to the environment's files, with the wheel in place of the checkout.
+	@# Links to the environment's files, without what only developers need, and with the wheel in
+	@# place of the checkout.
 	cp -al .venv dist/environment
+	$(UV) pip compile --quiet pyproject.toml --constraint requirements.lock --python-version 3.11 --output-file dist/requirements.txt
+	$(UV) pip sync --quiet --python dist/environment/bin/python dist/requirements.txt
 	$(UV) pip install --quiet --python dist/environment/bin/python --no-deps --reinstall dist/*.whl
 	@# Executors have the cluster's own Spark jars, and nothing is compiled against TensorFlow there.
 	tar --create --directory dist/environment --exclude '*/pyspark/jars' --exclude '*/tensorflow/include' . \
 	  | gzip -1 > dist/environment.tar.gz
-	rm -rf dist/environment
+	rm -rf dist/environment dist/requirements.txt
 	@ls -sh dist
 
 cluster-demo: package ## Run the jobs on a real two-worker Spark cluster on this machine

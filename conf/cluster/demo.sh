@@ -39,5 +39,4 @@ submit() {
     --conf spark.executor.memoryOverhead=0 --conf spark.sql.shuffle.partitions=4 \
     --driver-memory 2g "$@"
 }
-submit jobs/simulate.py --env cluster
-submit jobs/run.py --env cluster --source conf/sources/shop.yaml --input .cluster/raw
+submit jobs/run.py --from simulate --env cluster --source conf/sources/shop.yaml --input .cluster/raw

@@ -47,6 +47,8 @@ def test_settings_are_listed_with_value_and_meaning() -> None:
     [
         (["sessionise"], "No such command 'sessionise'"),
         (["ingest", "--input", "x"], "Missing option '--source'"),
+        (["run", "--source", "x"], "Missing option '--input'"),
+        (["run", "--from", "sessionise"], "'sessionise' is not one of 'simulate', 'ingest'"),
         (["sessionize", "--what"], "No such option '--what'"),
         (["settings", "--env", "nowhere"], "nowhere.yaml: no such file"),
     ],
@@ -56,6 +58,12 @@ def test_wrong_arguments_end_with_status_2(arguments: list[str], words: str) -> 
 
     assert result.exit_code == 2
     assert words in result.output
+
+
+def test_a_run_from_a_later_job_needs_no_source(capfd: pytest.CaptureFixture[str]) -> None:
+    CliRunner().invoke(habitus, ["run", "--from", "train", "--env", "nowhere"])
+
+    assert "nowhere.yaml: no such file" in capfd.readouterr().err
 
 
 def test_a_wrong_setting_is_one_line_on_standard_error_and_status_2() -> None:

@@ -29,8 +29,16 @@ _COMMON = (
     click.option("--verbose", is_flag=True, help="Show stack traces and the libraries' logs."),
 )
 _SOURCE = (
-    click.option("--source", required=True, help="Source mapping, a YAML file."),
-    click.option("--input", "input_", required=True, help="Path or URI of the source's files."),
+    click.option("--source", help="Source mapping, a YAML file; ingest needs it."),
+    click.option("--input", "input_", help="Path or URI of the source's files; ingest needs it."),
+)
+_FROM = click.option(
+    "--from",
+    "first",
+    type=click.Choice(list(JOBS)),
+    default=CHAIN[0],
+    show_default=True,
+    help="Begin with this job.",
 )
 
 
@@ -44,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     habitus.main(args=None if arguments is None else list(arguments), prog_name="habitus")
 
 
-def _command(name: str, summary: str, jobs: Sequence[str], with_source: bool) -> None:
+def _command(name: str, summary: str, options: Sequence[Callable[..., Any]]) -> None:
     def command(
         environment: str | None,
         overrides: tuple[str, ...],
@@ -52,20 +60,25 @@ def _command(name: str, summary: str, jobs: Sequence[str], with_source: bool) ->
         verbose: bool,
         source: str | None = None,
         input_: str | None = None,
+        first: str | None = None,
     ) -> None:
+        jobs = [name] if first is None else list(JOBS)[list(JOBS).index(first) :]
+        if "ingest" in jobs:
+            for option, value in (("--source", source), ("--input", input_)):
+                if value is None:
+                    raise click.MissingParameter(param_hint=repr(option), param_type="option")
         given = Arguments(source=source, input=input_)
         sys.exit(_run(name, jobs, given, (environment, overrides), dry_run, verbose))
 
-    options = (*_COMMON, *(_SOURCE if with_source else ()))
     decorated: Callable[..., Any] = command
-    for option in reversed(options):
+    for option in reversed((*_COMMON, *options)):
         decorated = option(decorated)
     habitus.command(name, help=summary)(decorated)
 
 
 for _job in JOBS.values():
-    _command(_job.name, _job.summary, [_job.name], with_source=_job.name == "ingest")
-_command("run", "Do everything from ingest to report in one go.", CHAIN, with_source=True)
+    _command(_job.name, _job.summary, _SOURCE if _job.name == "ingest" else ())
+_command("run", "Do everything from ingest to report in one go.", (*_SOURCE, _FROM))
 
 
 @habitus.command("settings", help="List every setting with its value and meaning.")

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -22,6 +23,7 @@ Report = Callable[[str], None]
 Work = Callable[Concatenate[Ring, Report, Arguments], Result]
 
 _SAID, _FAILED = "habitus says ", "habitus failed "
+_REGISTERED_WITHIN = 30  # seconds after which an executor that is not there is not coming
 _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -102,7 +104,7 @@ def launch(
     if workers == 1:
         _use_gpu(None)
         return work(LocalRing(), report, *args, **kwargs)
-    _check_slots(workers, slots(spark))
+    _check_slots(workers, _slots_in_time(spark, workers))
     import horovod.spark
 
     lines = _Lines(report)
@@ -152,6 +154,15 @@ def slots(spark: SparkSession) -> int | None:
         status = context._jsc.sc().statusTracker()
         return (len(status.getExecutorInfos()) - 1) * per_executor  # the driver is one of them
     return int(context._jsc.sc().schedulerBackend().defaultParallelism()) // per_task
+
+
+def _slots_in_time(spark: SparkSession, workers: int) -> int | None:
+    """The slots, once there are enough or no more are coming."""
+    waits = 0 if str(spark.sparkContext.master).startswith("local") else _REGISTERED_WITHIN
+    while (found := slots(spark)) is not None and found < workers and waits > 0:
+        time.sleep(1)
+        waits -= 1
+    return found
 
 
 def _check_slots(workers: int, found: int | None) -> None:
