@@ -54,6 +54,8 @@ def test_a_time_of_the_split_is_a_time_or_a_share() -> None:
         ("features=[{entity: user, windos: [1 day]}]", ["windos"]),
         ("seed", ["'seed'", "key=value"]),
         ("seed={", ["'{'"]),
+        ("detectors=[markov]", ["alerts.detector 'behaviour'", "Name one of markov"]),
+        ("lake.catalog=main", ["lake.catalog 'main' has no schema", "Set lake.schema"]),
     ],
 )
 def test_a_wrong_override_is_refused_by_name(override: str, words: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Every setting: its type and what it means. The values stand in `conf/base.yaml`."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import pandas as pd
 from pydantic import (
@@ -13,6 +13,7 @@ from pydantic import (
     PlainSerializer,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 
@@ -91,6 +92,12 @@ class LakeSettings(Frozen):
     schema_name: str | None = Field(
         alias="schema", description="Metastore schema; none for tables by path."
     )
+
+    @model_validator(mode="after")
+    def _catalog_has_a_schema(self) -> Self:
+        if self.catalog is not None and self.schema_name is None:
+            raise ValueError(f"lake.catalog {self.catalog!r} has no schema. Set lake.schema too.")
+        return self
 
 
 class SparkSettings(Frozen):
@@ -278,3 +285,12 @@ class Settings(Frozen):
     alerts: AlertSettings
     evaluate: EvaluateSettings
     tracking: TrackingSettings
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.alerts.detector not in self.detectors:
+            raise ValueError(
+                f"alerts.detector {self.alerts.detector!r} is not among detectors. "
+                f"Name one of {', '.join(self.detectors)}."
+            )
+        return self

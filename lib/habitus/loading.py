@@ -59,6 +59,9 @@ def parse(model: type[Model], values: Mapping[str, Any], place: str) -> Model:
             problem, mend = f"unknown setting {key!r}", nearest(str(fault["loc"][-1]), known)
         elif fault["type"] == "missing":
             problem, mend = f"setting {key!r} is missing", "Give it a value."
+        elif isinstance(fault["input"], dict) and fault["type"] == "value_error":
+            # Two settings that do not fit together say so themselves.
+            problem, _, mend = str(fault["ctx"]["error"]).partition(". ")
         else:
             problem = f"setting {key!r} is {fault['input']!r}"
             mend = f"{fault['msg']}."

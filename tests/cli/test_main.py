@@ -39,6 +39,7 @@ def test_settings_are_listed_with_value_and_meaning() -> None:
 
     assert "sessions.gap" in shown
     assert "30 minutes" in shown
+    assert "[behaviour, markov, isolation_forest]" in shown
     assert "A longer pause than this starts a new session." in shown
 
 
@@ -51,6 +52,7 @@ def test_settings_are_listed_with_value_and_meaning() -> None:
         (["run", "--from", "sessionise"], "'sessionise' is not one of 'simulate', 'ingest'"),
         (["sessionize", "--what"], "No such option '--what'"),
         (["settings", "--env", "nowhere"], "nowhere.yaml: no such file"),
+        (["tables", "--env", "nowhere"], "nowhere.yaml: no such file"),
     ],
 )
 def test_wrong_arguments_end_with_status_2(arguments: list[str], words: str) -> None:

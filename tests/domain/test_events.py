@@ -66,6 +66,19 @@ def test_a_row_becomes_an_event(spark: SparkSession) -> None:
     assert row["event_date"].isoformat() == "2026-01-02"
 
 
+@pytest.mark.parametrize(
+    ("price", "why"),
+    [("NaN", []), ("Infinity", ["amount_malformed"]), ("1O", ["amount_malformed"])],
+)
+def test_an_amount_is_a_number_or_missing(spark: SparkSession, price: str, why: list[str]) -> None:
+    line = ("1", "2026-01-01", "u", "view", price, None)
+
+    assert reasons(spark, line) == why
+    assert [row["amount"] for row in valid_events(judged(spark, [line])).collect()] == (
+        [] if why else [None]
+    )
+
+
 def test_every_reason_is_given(spark: SparkSession) -> None:
     assert reasons(spark, ("1", "2026-01-01", "u", "view", "1", None)) == []
     assert reasons(spark, ("1", "soon", "", "view", "-1", None)) == [

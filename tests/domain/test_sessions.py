@@ -168,6 +168,12 @@ def test_a_cap_on_duration_closes_a_session_and_says_so(spark: SparkSession) -> 
     assert reasons(made) == ["cap", "cap", "gap"]
 
 
+def test_by_hint_alone_the_sources_id_ends_every_session(spark: SparkSession) -> None:
+    events = [event("u", n, f"{n}", session_hint=hint) for n, hint in enumerate("ab")]
+
+    assert reasons(sessions(spark, events, rule(by="hint"))) == ["hint", "hint"]
+
+
 def test_another_hint_ends_a_session_when_hints_count(spark: SparkSession) -> None:
     events = [event("u", n, f"{n}", session_hint=hint) for n, hint in enumerate("aabba")]
 

@@ -112,6 +112,35 @@ def test_a_bad_condition_in_a_mapping(habitus: Command, files: Path) -> None:
     assert_clear(error, "mine.yaml: valid.fair", "'prize >= 0'")
 
 
+def test_a_bad_expression_for_labels_is_found_before_anything_is_written(
+    habitus: Command, files: Path
+) -> None:
+    labels = "{unit_kind: kind, unit_id: id, label: 'true', known_at: to_timestamp(when}"
+    (files / "mine.yaml").write_text(
+        f"{MAPPING}path: events.csv\nlabel_file: {{path: events.csv, format: csv, columns: {labels}}}\n"
+    )
+
+    status, error = ingest(habitus, files, input=str(files))
+
+    assert status == 2
+    assert_clear(error, "mine.yaml: label_file.columns.", "does not work on this source")
+    assert not (files / "lake" / "events").exists()
+
+
+def test_malformed_json_is_rejected_line_by_line(habitus: Command, files: Path) -> None:
+    line = '{"id": "1", "ts": "2026-01-01", "customer": "u", "event": "view", "price": "1"}'
+    (files / "events.csv").write_text(f"{line}\n{{broken\nbroken too\n")
+    names = "schema: 'id string, ts string, customer string, event string, price string'\n"
+    (files / "mine.yaml").write_text(MAPPING.replace("csv", "json") + names)
+
+    status, error = ingest(habitus, files)
+
+    assert (status, error) == (0, "")
+    rejected = pl.read_delta(str(files / "lake" / "events_rejected"))
+    assert sorted("broken" in raw for raw in rejected["raw"]) == [True, True]
+    assert {reasons[0] for reasons in rejected["reasons"]} == {"malformed_record"}
+
+
 def test_a_mapping_that_yields_no_valid_row(habitus: Command, files: Path) -> None:
     (files / "mine.yaml").write_text(MAPPING.replace("to_timestamp(ts)", "to_timestamp(event)"))
 

@@ -11,30 +11,31 @@ from jobs.tables import contents, runs
 
 pytestmark = pytest.mark.kills
 
-# What the command prints when the moment has come. The table named was just written, or the step
-# has just begun and is cut off in the middle.
+# Where each run begins, and what it prints when the moment to kill it has come. The table named was
+# just written, or the step has just begun and is cut off in the middle.
 MOMENTS = (
-    "read and judge the rows: ",
-    "events_rejected: ",
-    "group events into sessions ...",
-    "features: ",
-    "score units with ",
-    "scores: ",
+    ("ingest", "read and judge the rows: "),
+    ("ingest", "events_rejected: "),
+    ("ingest", "group events into sessions ..."),
+    ("sessionize", "features: "),
+    ("features", "score units with "),
+    ("train", "scores: "),
 )
 
 
-def command(root: Path, raw: str) -> list[str]:
+def command(first: str, root: Path, raw: str) -> list[str]:
     settings = [f"--set={setting}" for setting in (*SMALL, f"lake.root={root}")]
-    quick = "--set=spark.options={spark.driver.extraJavaOptions: -XX:TieredStopAtLevel=1}"
-    given = ["--source", SHOP, "--input", raw]
+    java = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
+    quick = f"--set=spark.options={{spark.driver.extraJavaOptions: {java}}}"
+    given = ["--from", first, "--source", SHOP, "--input", raw]
     main = "from habitus.cli.main import main; main()"
     return [sys.executable, "-c", main, "run", *given, *settings, quick]
 
 
-def kill_at(moment: str, root: Path, raw: str) -> None:
-    """Start the whole chain and kill it, JVM and Python workers too, once it prints the moment."""
+def kill_at(moment: str, first: str, root: Path, raw: str) -> None:
+    """Start the chain and kill it, JVM and Python workers too, once it prints the moment."""
     with subprocess.Popen(
-        command(root, raw), stdout=subprocess.PIPE, text=True, start_new_session=True
+        command(first, root, raw), stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -47,15 +48,16 @@ def kill_at(moment: str, root: Path, raw: str) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_killed_run_is_completed_by_the_next_to_the_same_tables(
     tmp_path: Path, chain: SmallLake
 ) -> None:
     root = tmp_path / "lake"
 
-    for moment in MOMENTS:
-        kill_at(moment, root, chain.raw)
-    done = subprocess.run(command(root, chain.raw), capture_output=True, text=True, check=False)
+    for first, moment in MOMENTS:
+        kill_at(moment, first, root, chain.raw)
+    last = command("ingest", root, chain.raw)
+    done = subprocess.run(last, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
     assert contents(root) == contents(chain.settings.lake.root)

@@ -117,7 +117,7 @@ def test_the_artefact_says_what_it_learned_from(trained: JobContext) -> None:
     assert [epoch["epoch"] for epoch in card["epochs"]] == [1, 2]
     text = files["card.md"].decode()
     assert f"# {model_id}" in text
-    assert "400 sessions that ended before 2026-01-05" in text
+    assert "400 sessions that ended from 2026-01-01" in text
     assert "| best" in text
     assert json.loads(files["settings.json"])["train"]["epochs"] == 2
     assert trained.rows_in["training units"] == 400
@@ -180,12 +180,17 @@ Mend = Callable[[DataFrame], DataFrame]
 @pytest.mark.parametrize(
     ("overrides", "change", "error", "words"),
     [
-        (("train.minimum_units=41",), lambda f: f, TrainingError, r"40 training units, fewer than"),
+        (
+            ("train.minimum_units=121",),
+            lambda f: f,
+            TrainingError,
+            r"120 training units, fewer than",
+        ),
         (
             ("train.minimum_units=1",),
             lambda f: f.where("ended_at < '2026-01-05'"),
             TrainingError,
-            r"no unit is left for validation \(40 training, 0 validation, 0 calibration\)",
+            r"validation needs at least 1 unit \(120 training, 0 validation, 0 calibration\)",
         ),
         ((), lambda f: f.limit(0), InputError, r"no row\. Run `habitus features`"),
         (
@@ -212,7 +217,7 @@ def test_what_cannot_be_trained_on_is_refused_before_training(
 ) -> None:
     context = context_of(spark, settings_in(tmp_path, *overrides))
     context.artefacts.write_vocabulary(WORDS)
-    context.lake.overwrite(TABLE, change(rows(spark, 80)))
+    context.lake.overwrite(TABLE, change(rows(spark, 240)))
     with pytest.raises(error, match=words):
         train.run(context)
     assert not contents(tmp_path / "models")

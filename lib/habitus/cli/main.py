@@ -6,12 +6,13 @@ Exit status: 0 done, 1 the job failed, 2 bad settings or arguments.
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import yaml
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from habitus.cli.progress import ConsoleReporter, libraries_to_log
 from habitus.config import Settings
@@ -87,10 +88,9 @@ def _settings(environment: str | None) -> None:
     table = RichTable("setting", "value", "meaning")
     try:
         for key, value, meaning in describe(load_settings(environment)):
-            table.add_row(key, value, meaning)
+            table.add_row(Text(key), Text(value), Text(meaning))
     except HabitusError as error:
-        click.echo(f"habitus: {error}", err=True)
-        sys.exit(error.exit_status)
+        _refuse(error)
     Console().print(table)
 
 
@@ -99,7 +99,15 @@ def _settings(environment: str | None) -> None:
 def _tables(environment: str | None) -> None:
     from habitus.jobs.plan import declared_tables
 
-    click.echo(reference(declared_tables(load_settings(environment)).values()))
+    try:
+        click.echo(reference(declared_tables(load_settings(environment)).values()))
+    except HabitusError as error:
+        _refuse(error)
+
+
+def _refuse(error: HabitusError) -> NoReturn:
+    click.echo(f"habitus: {error}", err=True)
+    sys.exit(error.exit_status)
 
 
 def _run(

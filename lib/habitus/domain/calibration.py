@@ -30,7 +30,7 @@ Names = npt.NDArray[np.object_]
 ALL: Final = "all"
 LEAST_P_VALUE: Final = 1e-12
 MINIMUM_UNITS: Final = 500  # a tenth of fewer scores, < 50, is too few to fit a tail's shape to
-_FEWEST = 20  # with fewer, ranks cannot tell a p-value of .05
+FEWEST = 20  # with fewer, ranks cannot tell a p-value of .05
 _TAIL_SHARE = 0.1  # the largest scores, which the tail is fitted to
 _TAIL_FROM = 10  # the tail takes over at the 10th largest score, where ranks get coarse
 _POINTS = 4096  # most scores kept of a segment
@@ -122,10 +122,10 @@ class Calibration(BaseModel):
         Raises:
             TrainingError: There are too few units, or a score is not a number.
         """
-        if len(scores) < _FEWEST:
+        if len(scores) < FEWEST:
             raise TrainingError(
                 "calibration",
-                f"{len(scores)} units to calibrate on, fewer than {_FEWEST}",
+                f"{len(scores)} units to calibrate on, fewer than {FEWEST}",
                 "Raise split.calibration_share or split.validation_until.",
             )
         if not np.isfinite(scores).all():

@@ -60,7 +60,7 @@ def valid_events(judged: DataFrame) -> DataFrame:
     Of rows with the same id the first by content is kept, so that the choice does not hang on
     the order of the input.
     """
-    content = F.struct(*[F.col(name).cast("string") for name in _IDENTITY])
+    content = F.struct(*[F.col(name).cast("string") for name in _IDENTITY], F.to_json("attributes"))
     rest = [name for name in EVENTS.names if name != "event_id"]
     chosen = F.min_by(F.struct(*rest), content).alias("chosen")
     unique = _valid(judged).groupBy("event_id").agg(chosen)
@@ -90,10 +90,11 @@ def row_labels(judged: DataFrame, mapping: SourceMapping) -> DataFrame:
     """The labels that valid rows carry, as `labels`, each unit once."""
     assert mapping.label is not None, "the mapping has labels"
     delay = F.lit(mapping.label.known_after)
-    labelled = _valid(judged).where(F.col(_LABEL).isNotNull())
-    unit = {"event": "event_id", "session": "session_hint", "user": "user_id"}
+    names = {"event": "event_id", "session": "session_hint", "user": "user_id"}
+    unit = F.col(names[mapping.label.unit_kind])
+    labelled = _valid(judged).where(F.col(_LABEL).isNotNull() & unit.isNotNull())
     return (
-        labelled.groupBy(F.col(unit[mapping.label.unit_kind]).alias("unit_id"))
+        labelled.groupBy(unit.alias("unit_id"))
         .agg(
             F.max(_LABEL).alias("label"),
             F.max(F.when(F.col(_LABEL), F.col(_LABEL_KIND))).alias("kind"),
@@ -133,6 +134,8 @@ def _canonical(name: str, type_: str, mapping: SourceMapping) -> Column:
     value = F.expr(mapping.columns.get(name, "null")).cast(type_)
     if type_ == "string":
         value = F.nullif(F.trim(value), F.lit(""))
+    if type_ == "double":
+        value = F.when(~F.isnan(value), value)  # some formats write what is missing as NaN
     if name == "action":
         value = F.lower(value)
     return value.alias(name)
@@ -145,12 +148,19 @@ def _malformed(mapping: SourceMapping) -> Column:
     return F.array_compact(
         F.array(
             *[
-                F.when(value.isNotNull() & value.cast(typed[name]).isNull(), f"{name}_malformed")
+                F.when(value.isNotNull() & _unfit(value, typed[name]), f"{name}_malformed")
                 for name, value in given.items()
                 if name not in REQUIRED
             ]
         )
     )
+
+
+def _unfit(value: Column, type_: str) -> Column:
+    typed = value.cast(type_)
+    if type_ == "double":
+        return typed.isNull() | (F.abs(typed) == float("inf"))
+    return typed.isNull()
 
 
 def _label(mapping: SourceMapping) -> Column:

@@ -5,7 +5,8 @@ and wherever the pause since the event before is longer than `gap`, the source's
 changes, or either, as `sessions.by` says. A session longer than `max_duration` is cut at every
 multiple of it since the session's start, and one of more than `max_events` after every
 `max_events` events; the parts say that a cap ended them. The last session of a user is open
-while its next event could still join it.
+while its next event could still join it; by the source's session id alone, a session is taken for
+closed once nothing has come for `gap`.
 """
 
 from datetime import datetime
@@ -97,6 +98,7 @@ def _collect(events: DataFrame, settings: SessionSettings, now: datetime) -> Dat
     )
     listed = grouped.select(
         "user_id",
+        "_stream",
         "_run",
         following.alias("_next"),
         F.transform(
@@ -117,7 +119,7 @@ def _end_reason(settings: SessionSettings, now: datetime) -> Column:
     waiting = F.lit(now).cast("double") - F.col("ended_at").cast("double") <= gap
     return (
         F.when(following.isNull() & waiting, "open")
-        .when(following.isNull(), "gap")
+        .when(following.isNull(), F.when(F.col("_stream").isNull(), "gap").otherwise("hint"))
         .when(following["_run"] == F.col("_run"), "cap")
         .when(pause > gap, "gap")
         .otherwise("hint")

@@ -100,7 +100,9 @@ class Lake:
         self._created.add(table.name)
 
     def overwrite(self, table: Table, frame: DataFrame) -> Written:
-        """Replace all rows in one commit; a table of ours may change its columns.
+        """Replace all rows in one commit.
+
+        A table of ours may change its columns; then it is made anew, empty, before that commit.
 
         Raises:
             InputError: The table is not ours and has another schema.

@@ -45,6 +45,7 @@ JOBS: dict[str, Job] = {
             reads=("sessions", "labels"),
             writes=("features", "sequences"),
             run=_lazily("featurise"),
+            folders=("vocabularies",),
         ),
         Job(
             name="train",
@@ -52,6 +53,7 @@ JOBS: dict[str, Job] = {
             reads=("sequences",),
             writes=(),
             run=_lazily("train"),
+            folders=("models", "checkpoints", "tensorboard", "mlruns"),
         ),
         Job(
             name="score",
@@ -70,9 +72,10 @@ JOBS: dict[str, Job] = {
         Job(
             name="report",
             summary="Write the HTML report.",
-            reads=("anomalies", "scores", "sequences", "evaluations", "runs"),
+            reads=("anomalies", "scores", "sequences", "events", "labels", "evaluations", "runs"),
             writes=(),
             run=_lazily("report"),
+            folders=("reports",),
         ),
     )
 }

@@ -100,13 +100,23 @@ class JobContext:
 
 @dataclass(frozen=True)
 class Job:
-    """A job: what it does, the tables it reads and writes, and its code."""
+    """A job: what it does, the tables it reads and writes, and its code.
+
+    Args:
+        name: What it is called by.
+        summary: What it does, one line.
+        reads: Tables.
+        writes: Tables.
+        run: Its code.
+        folders: Folders of the lake that it writes beside the tables.
+    """
 
     name: str
     summary: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     run: Callable[[JobContext], None]
+    folders: tuple[str, ...] = ()
 
 
 def run_job(job: Job, context: JobContext) -> None:

@@ -28,6 +28,9 @@ def run(context: JobContext) -> None:
         raise SettingsError("ingest", "no source or no input", "Give --source and --input.")
     mapping = load_mapping(source)
     judged = _judge(_read(context, mapping, path), mapping, source, context)
+    labels = None
+    if mapping.label_file is not None:
+        labels = _file_labels(context, mapping.label_file, mapping.name, source, path)
     # Rows are parsed and judged once, for the counts, the rejected, the events and the labels.
     judged = judged.persist()
     try:
@@ -37,7 +40,7 @@ def run(context: JobContext) -> None:
         with context.reporter.step("write events, rejected rows and labels"):
             rejected = context.merge(EVENTS_REJECTED, rejected_rows(judged))
             events = context.merge(EVENTS, valid_events(judged))
-            _write_labels(context, mapping, judged, path)
+            _write_labels(context, mapping, judged, labels)
     finally:
         judged.unpersist()
     context.rows_out["duplicates"] = read - events - rejected
@@ -54,7 +57,7 @@ def _read(context: JobContext, mapping: SourceMapping, path: str) -> DataFrame:
         if mapping.format == "csv":
             return _read_csv(context, mapping, place)
         if mapping.columns_in is not None:
-            reader = reader.schema(mapping.columns_in)
+            reader = reader.schema(_with_corrupt(mapping.columns_in, mapping.format))
         return reader.load(place)
     except SPARK_ERRORS as error:
         raise _unreadable(place, error) from error
@@ -70,9 +73,14 @@ def _read_csv(context: JobContext, mapping: SourceMapping, place: str) -> DataFr
         schema = ", ".join(f"`{name}` string" for name in reader.csv(place).columns)
     if not schema:
         raise InputError(place, "the input is empty", "Give files with rows.")
-    schema = f"{schema}, {CORRUPT} string"
+    schema = _with_corrupt(schema, mapping.format)
     options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT, "enforceSchema": "true"}
     return reader.options(**options).schema(schema).csv(place)
+
+
+def _with_corrupt(schema: str, format_: str) -> str:
+    """The columns, and for formats of text the one that malformed records land in."""
+    return f"{schema}, {CORRUPT} string" if format_ in ("csv", "json") else schema
 
 
 def _judge(rows: DataFrame, mapping: SourceMapping, source: str, context: JobContext) -> DataFrame:
@@ -89,16 +97,6 @@ def _bad_expression(
     expressions = {f"columns.{name}": text for name, text in mapping.columns.items()}
     if mapping.label:
         expressions |= {"label.value": mapping.label.value, "label.kind": mapping.label.kind}
-    names = ", ".join(name for name in rows.columns if name != CORRUPT)
-    for name, text in expressions.items():
-        try:
-            rows.select(F.expr(text))
-        except SPARK_ERRORS as cause:
-            return SettingsError(
-                f"{source}: {name}",
-                f"{text!r} does not work on this source: {spark_says(cause)}",
-                f"Mend the expression; the source has the columns {names}.",
-            )
     for name, condition in mapping.valid.items():
         alone = mapping.model_copy(update={"valid": {name: condition}})
         try:
@@ -108,6 +106,22 @@ def _bad_expression(
                 f"{source}: valid.{name}",
                 f"{condition!r} does not work on events: {spark_says(cause)}",
                 "Mend the condition; it may use the columns of events.",
+            )
+    return _refused(rows, expressions, source, error)
+
+
+def _refused(
+    rows: DataFrame, expressions: dict[str, str], source: str, error: AnalysisException
+) -> HabitusError:
+    names = ", ".join(name for name in rows.columns if name != CORRUPT)
+    for name, text in expressions.items():
+        try:
+            rows.select(F.expr(text))
+        except SPARK_ERRORS as cause:
+            return SettingsError(
+                f"{source}: {name}",
+                f"{text!r} does not work on this source: {spark_says(cause)}",
+                f"Mend the expression; the source has the columns {names}.",
             )
     return SettingsError(source, f"does not fit the source: {spark_says(error)}", "Mend it.")
 
@@ -135,22 +149,28 @@ def _count_useful(judged: DataFrame, source: str, path: str) -> int:
 
 
 def _write_labels(
-    context: JobContext, mapping: SourceMapping, judged: DataFrame, path: str
+    context: JobContext, mapping: SourceMapping, judged: DataFrame, from_files: DataFrame | None
 ) -> None:
     changing = ("label", "kind", "source")
     if mapping.label is not None:
         context.merge(LABELS, row_labels(judged, mapping), changing)
-    if mapping.label_file is not None:
-        rows = _read_labels(context, mapping.label_file, path)
-        context.merge(LABELS, file_labels(rows, mapping.label_file, mapping.name), changing)
+    if from_files is not None:
+        context.merge(LABELS, from_files, changing)
 
 
-def _read_labels(context: JobContext, mapping: LabelFileMapping, path: str) -> DataFrame:
+def _file_labels(
+    context: JobContext, mapping: LabelFileMapping, name: str, source: str, path: str
+) -> DataFrame:
     place = f"{path.rstrip('/')}/{mapping.path}"
     try:
-        return context.spark.read.format(mapping.format).options(**mapping.options).load(place)
+        rows = context.spark.read.format(mapping.format).options(**mapping.options).load(place)
     except SPARK_ERRORS as error:
         raise _unreadable(place, error) from error
+    try:
+        return file_labels(rows, mapping, name)
+    except AnalysisException as error:
+        columns = {f"label_file.columns.{key}": text for key, text in mapping.columns.items()}
+        raise _refused(rows, columns, source, error) from error
 
 
 def _unreadable(place: str, error: Exception) -> HabitusError:

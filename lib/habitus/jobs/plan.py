@@ -65,5 +65,9 @@ def plan(
             there = lake.exists(tables[table])
             version = f"version {lake.version(tables[table])}" if there else "not there yet"
             yield f"  reads {lake.name(tables[table])}, {version}"
+        if name == "simulate":
+            yield f"  replaces {settings.simulate.output}"
         for table in (*job.writes, RUNS.name):
             yield f"  writes {lake.name(tables[table])}"
+        for folder in job.folders:
+            yield f"  writes into {lake.root}/{folder}"

@@ -91,14 +91,19 @@ def _gather(context: JobContext) -> ReportData:
         )
     scores = context.read(SCORES).where(F.col("model_id") == model_id)
     anomalies = context.read(ANOMALIES).where(F.col("model_id") == model_id)
+    strange = F.when(F.col("p_value") <= alerts.false_positive_rate, F.col("score"))
     span = scores.agg(
         F.count(F.lit(1)).alias("units"),
         F.min("event_date").alias("first"),
         F.max("event_date").alias("last"),
+        F.min("score").alias("low"),
+        F.max("score").alias("high"),
+        F.min(strange).alias("threshold"),
     ).first()
     assert span is not None, "an aggregate without groups has one row"
     rows = anomalies.orderBy("p_value", F.desc("score"), "unit_id").limit(_FLAGS).collect()
     flags = _flags(rows, _kinds(context, anomalies))
+    by_day = _by_day(anomalies)
     evaluations = _evaluations(context, models)
     return ReportData(
         made_at=context.started_at,
@@ -112,9 +117,9 @@ def _gather(context: JobContext) -> ReportData:
         units=span["units"],
         cases=_cases(context, model_id, rows[:_CASES], flags),
         flags=tuple(flags),
-        flags_in_all=anomalies.count(),
-        by_day=_by_day(anomalies),
-        scores=_histogram(scores, anomalies, alerts.false_positive_rate),
+        flags_in_all=sum(sum(day.values()) for day in by_day.values()),
+        by_day=by_day,
+        scores=_histogram(scores, anomalies, span),
         sample=_sample(context, scores, anomalies, span["units"]),
         evaluations=evaluations,
         curves=_curves(context, models) if evaluations else (),
@@ -183,14 +188,8 @@ def _by_day(anomalies: DataFrame) -> Mapping[date, Mapping[str, int]]:
     return dict(by_day)
 
 
-def _histogram(
-    scores: DataFrame, anomalies: DataFrame, false_positive_rate: float
-) -> ScoreHistogram | None:
-    strange = F.when(F.col("p_value") <= false_positive_rate, F.col("score"))
-    span = scores.agg(
-        F.min("score").alias("low"), F.max("score").alias("high"), F.min(strange).alias("threshold")
-    ).first()
-    if span is None or span["low"] is None:
+def _histogram(scores: DataFrame, anomalies: DataFrame, span: Row) -> ScoreHistogram | None:
+    if not span["units"]:
         return None
     low, high = span["low"], max(span["high"], span["low"] + 1e-9)
     place = F.least(F.lit(_BINS - 1), F.floor((F.col("score") - low) / (high - low) * _BINS))

@@ -39,13 +39,8 @@ def run(context: JobContext) -> None:
             update=("user_id", "event_time", "score", "p_value", "segment", "event_date"),
             stamp=("scored_at",),
         )
-    detector = context.settings.alerts.detector
-    if detector not in models:
-        raise SettingsError(
-            "alerts.detector", f"{detector!r} has no model", f"Name one of {', '.join(models)}."
-        )
     with context.reporter.step("choose and explain flags"):
-        _flag(context, units, models[detector])
+        _flag(context, units, models[context.settings.alerts.detector])
 
 
 def _models(context: JobContext) -> dict[str, str]:
@@ -97,7 +92,9 @@ def _units(context: JobContext, vocabulary: Vocabulary) -> DataFrame:
     if score.until is not None:
         period &= F.col("ended_at") < F.lit(score.until)
     try:
-        return frame.where(period).withColumn("segment", F.expr(context.settings.segment))
+        return frame.where(period).withColumn(
+            "segment", F.expr(context.settings.segment).cast("string")
+        )
     except AnalysisException as error:
         raise SettingsError(
             "segment",

@@ -14,9 +14,10 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 
 from habitus.config import DetectorName
-from habitus.domain.calibration import Calibration
+from habitus.domain.calibration import FEWEST, Calibration
 from habitus.domain.detectors import detector_class, load_detector
 from habitus.domain.detectors.base import Detector
+from habitus.domain.features import needs_labels
 from habitus.domain.models.card import Card
 from habitus.domain.parts import PARTS, contents, fingerprint, sample, with_part
 from habitus.domain.units import Units
@@ -98,11 +99,11 @@ class TrainingData:
                 f" ({found})",
                 "Ingest more, move split.train_until, or lower train.minimum_units.",
             )
-        for part in (VALIDATION, CALIBRATION):
-            if not self.units[part]:
+        for part, needed in ((VALIDATION, 1), (CALIBRATION, FEWEST)):
+            if self.units[part] < needed:
                 raise TrainingError(
                     place,
-                    f"no unit is left for {part} ({found})",
+                    f"{part} needs at least {needed} unit{'s' * (needed > 1)} ({found})",
                     "Move split.train_until, split.validation_until or split.calibration_share.",
                 )
 
@@ -121,7 +122,9 @@ class TrainingData:
         fields = self.vocabulary.field_names
         chosen = sample(self._parted, part, self.units[part], settings.train.sample, settings.seed)
         try:
-            columns = chosen.select(*fields, *_UNITS, F.expr(settings.segment).alias("segment"))
+            columns = chosen.select(
+                *fields, *_UNITS, F.expr(settings.segment).cast("string").alias("segment")
+            )
         except AnalysisException as error:
             raise SettingsError(
                 "segment",
@@ -272,6 +275,7 @@ def _card(
         fingerprint=data.fingerprint,
         vocabulary_id=data.vocabulary.vocabulary_id,
         units=data.units,
+        risk_features=needs_labels(context.settings.features),
         split={key: value.isoformat() for key, value in data.vocabulary.split},
         settings=settings,
         epochs=history,

@@ -1,5 +1,7 @@
 """What a run shows at its end."""
 
+from dataclasses import replace
+
 import pytest
 from rich.console import Console, RenderableType
 
@@ -26,6 +28,15 @@ def test_the_strangest_are_listed_with_their_sentence(full_report: ReportData) -
         assert flag.user_id in text
     assert "1 in 1,000,000" in text
     assert "card testing" in text
+
+
+def test_a_name_in_brackets_is_shown_as_it_is(full_report: ReportData) -> None:
+    flag = replace(full_report.cases[0].flag, user_id="bob[/x]", summary="Saw [bold] things.")
+
+    text = shown(flags_table([flag], "session"))
+
+    assert "bob[/x]" in text
+    assert "Saw [bold] things." in text
 
 
 def test_detectors_are_compared_kind_by_kind(full_report: ReportData) -> None:

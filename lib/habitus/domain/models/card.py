@@ -32,6 +32,7 @@ class Card(BaseModel):
         vocabulary_id: Vocabulary of the tokens.
         units: Units of each part of the time split.
         split: Where each part ends.
+        risk_features: Whether some features are computed from labels.
         settings: Settings that decide what is learned.
         epochs: Losses of each epoch; empty for models without epochs.
         calibration: Units calibrated on, and the median and 99th percentile of their scores.
@@ -48,6 +49,7 @@ class Card(BaseModel):
     vocabulary_id: str
     units: Mapping[str, int]
     split: Mapping[str, str]
+    risk_features: bool
     settings: Mapping[str, Any]
     epochs: Sequence[Mapping[str, float]]
     calibration: Mapping[str, float]
@@ -56,13 +58,15 @@ class Card(BaseModel):
         """The card as a page for people."""
         learned = [
             f"- Table `{self.table}`, version {self.version}, content `{self.fingerprint}`.",
-            f"- {self.units['training']:,} {self.unit_kind}s that ended before "
-            f"{self.split['train_until']} to learn from.",
+            f"- {self.units['training']:,} {self.unit_kind}s that ended from "
+            f"{self.split['train_from']} until {self.split['train_until']} to learn from.",
             f"- {self.units['validation']:,} more before {self.split['calibrate_from']} to decide "
             "when to stop.",
             f"- {self.units['calibration']:,} more before {self.split['validation_until']}, "
             f"{self.calibration['units']:,.0f} of them used, to turn scores into p-values.",
-            "- No labels.",
+            "- Labels only in the features of a labelled risk."
+            if self.risk_features
+            else "- No labels.",
         ]
         parts = [
             f"# {self.model_id}",

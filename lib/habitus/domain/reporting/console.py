@@ -49,10 +49,11 @@ def flags_table(flags: Sequence[Flag], unit_kind: str) -> Table:
         known = ", ".join(words(kind) for kind in flag.kinds)
         table.add_row(
             f"{flag.event_time:%Y-%m-%d %H:%M}",
-            flag.user_id,
+            # Users choose their names: nothing in them is markup.
+            Text(flag.user_id),
             odds(flag.p_value),
-            known or "-",
-            flag.summary,
+            Text(known or "-"),
+            Text(flag.summary),
         )
     return table
 
