@@ -115,10 +115,9 @@ def test_a_bad_condition_in_a_mapping(habitus: Command, files: Path) -> None:
 def test_a_bad_expression_for_labels_is_found_before_anything_is_written(
     habitus: Command, files: Path
 ) -> None:
-    labels = "{unit_kind: kind, unit_id: id, label: 'true', known_at: to_timestamp(when}"
-    (files / "mine.yaml").write_text(
-        f"{MAPPING}path: events.csv\nlabel_file: {{path: events.csv, format: csv, columns: {labels}}}\n"
-    )
+    columns = "{unit_kind: kind, unit_id: id, label: 'true', known_at: to_timestamp(when}"
+    labels = f"{{path: events.csv, format: csv, columns: {columns}}}"
+    (files / "mine.yaml").write_text(f"{MAPPING}path: events.csv\nlabel_file: {labels}\n")
 
     status, error = ingest(habitus, files, input=str(files))
 
