@@ -14,7 +14,7 @@ SITE := .venv/lib/python3.11/site-packages
 export UV_PYTHON_DOWNLOADS := never
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup lock demo test test-kills lint format package cluster-demo bench bench-% clean
+.PHONY: help setup lock demo picture test test-kills lint format package cluster-demo bench bench-% clean
 
 help: ## List the targets
 	@grep -E '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,8 +59,13 @@ demo: setup ## Run the whole main job on a simulated shop (SET="seed=8 ..." chan
 	@$(HABITUS) run --from simulate --env demo $(SET:%=--set %) \
 	  --source conf/sources/shop.yaml --input .demo/raw
 
+picture: setup ## Draw the README's picture: the demo's report, in Chromium
+	@mkdir -p .images
+	chromium --headless --no-sandbox --hide-scrollbars --window-size=1100,1250 \
+	  --screenshot=.images/report.png file://$(CURDIR)/.demo/lake/reports/report.html
+
 test: setup lint ## Pass every test, types and import contracts included
-	.venv/bin/pytest
+	.venv/bin/pytest -n 2 --dist loadgroup
 
 test-kills: setup ## Kill the whole chain at six moments and compare what the next run completes
 	.venv/bin/pytest -m kills

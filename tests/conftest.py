@@ -10,6 +10,20 @@ from habitus.config import SparkSettings
 from habitus.edges.spark import start_spark
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n`, one process takes a whole file, and one all tests of the small lake, first.
+
+    So nothing shared is made twice, and what takes longest does not come last.
+    """
+
+    def group(item: pytest.Item) -> str:
+        return "small lake" if "chain" in item.fixturenames else str(item.path)  # type: ignore[attr-defined]
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: group(item) != "small lake")
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """One small Spark session for the whole run, started by the first test that asks for it."""
