@@ -10,6 +10,7 @@ from habitus.config import SparkSettings
 from habitus.edges.spark import start_spark
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `-n`, one process takes a whole file, and one all tests of the small lake, first.
 
