@@ -65,7 +65,7 @@ picture: setup ## Draw the README's picture: the demo's report, in Chromium
 	  --screenshot=.images/report.png file://$(CURDIR)/.demo/lake/reports/report.html
 
 test: setup lint ## Pass every test, types and import contracts included
-	.venv/bin/pytest -n 2 --dist loadgroup
+	.venv/bin/pytest -n 2 --dist loadfile
 
 test-kills: setup ## Kill the whole chain at six moments and compare what the next run completes
 	.venv/bin/pytest -m kills

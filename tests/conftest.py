@@ -10,19 +10,9 @@ from habitus.config import SparkSettings
 from habitus.edges.spark import start_spark
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n`, one process takes a whole file, and one all tests of the small lake, first.
-
-    So nothing shared is made twice, and what takes longest does not come last.
-    """
-
-    def group(item: pytest.Item) -> str:
-        return "small lake" if "chain" in item.fixturenames else str(item.path)  # type: ignore[attr-defined]
-
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: group(item) != "small lake")
+    """The tests of whole jobs first: with two processes, what takes longest must not come last."""
+    items.sort(key=lambda item: item.get_closest_marker("jobs") is None)
 
 
 @pytest.fixture(scope="session")

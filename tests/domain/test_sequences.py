@@ -211,6 +211,7 @@ def test_the_context_is_the_features_in_order(spark: SparkSession) -> None:
     events = shop_events()
     vocabulary = fitted(spark, events, "session")
     features = features_frame(spark, {"s-e00": (2.0, None)})
+    spark.conf.set("spark.sql.shuffle.partitions", 2)  # another test may have set it
     found = encode(sessions_frame(spark, events), features, vocabulary, SETTINGS, 3)
     assert tables.sequences(FIELDS).faults(found.schema) == []
     assert found.rdd.getNumPartitions() == 3
