@@ -14,7 +14,7 @@ SITE := .venv/lib/python3.11/site-packages
 export UV_PYTHON_DOWNLOADS := never
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup lock demo picture test test-kills lint format package cluster-demo bench bench-% clean
+.PHONY: help setup lock demo picture test lint format package cluster-demo bench bench-% clean
 
 help: ## List the targets
 	@grep -E '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,10 +65,7 @@ picture: setup ## Draw the README's picture: the demo's report, in Chromium
 	  --screenshot=.images/report.png file://$(CURDIR)/.demo/lake/reports/report.html
 
 test: setup lint ## Pass every test, types and import contracts included
-	.venv/bin/pytest -n 2 --dist loadfile
-
-test-kills: setup ## Kill the whole chain at six moments and compare what the next run completes
-	.venv/bin/pytest -m kills
+	.venv/bin/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: setup ## Check style, types and import contracts
 	.venv/bin/ruff check .
@@ -99,7 +96,7 @@ cluster-demo: package ## Run the jobs on a real two-worker Spark cluster on this
 	conf/cluster/demo.sh
 
 bench: setup ## Print every benchmark's table, at a small size
-	@for path in tests/benchmarks/*.py; do echo "$$(basename $$path .py):"; $(PYTHON) $$path --small; done
+	@for path in tests/benchmarks/[a-z]*.py; do echo "$$(basename $$path .py):"; $(PYTHON) $$path --small; done
 
 bench-%: setup ## Print one benchmark's table and write .bench/NAME.json
 	@$(PYTHON) tests/benchmarks/$*.py

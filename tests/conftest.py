@@ -11,8 +11,19 @@ from habitus.edges.spark import start_spark
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of whole jobs first: with two processes, what takes longest must not come last."""
-    items.sort(key=lambda item: item.get_closest_marker("jobs") is None)
+    """Share the tests out among processes: a file stays together, and so do the small lake's tests.
+
+    The tests of whole jobs come first, those of the small lake before them: what takes longest must
+    not come last.
+    """
+    for item in items:
+        group = "small lake" if _needs_small_lake(item) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: (not _needs_small_lake(item), not item.get_closest_marker("jobs")))
+
+
+def _needs_small_lake(item: pytest.Item) -> bool:
+    return "chain" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +37,6 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         options={
             "spark.default.parallelism": "2",
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
-            # On a handful of rows, compiling a query costs more than it saves.
-            "spark.sql.codegen.wholeStage": "false",
-            "spark.sql.codegen.factoryMode": "NO_CODEGEN",
             # Tests are short: quick compilation beats fast code, and one core less for the heap.
             # With the first compiler alone Java keeps little room for code: Spark fills it.
             "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 "

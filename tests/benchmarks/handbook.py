@@ -6,7 +6,6 @@ from the day on which a fraud of it is known. AUC and average precision are over
 precision at 100 is the mean over days of the share of frauds' cards among the 100 strangest cards.
 """
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
+from _figures import Figure, at_least, publish
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 DATA = Path("../shared/data/fraud_handbook.parquet")
@@ -27,7 +27,7 @@ PUBLISHED = {"autoencoder": (0.836, 0.180, 0.217), "isolation forest": (0.808, 0
 MEASURES = ("AUC", "average precision", f"card precision at {CARDS}")
 
 
-def test_payments(payments: pl.DataFrame) -> pl.DataFrame:
+def tested_payments(payments: pl.DataFrame) -> pl.DataFrame:
     """The payments of the test week, less those of cards known as compromised by then."""
     frauds = payments.filter(pl.col("TX_FRAUD") == 1)
     days = []
@@ -55,11 +55,11 @@ def run_chain(source: Path, lake: str) -> None:
     subprocess.run(command, check=True)
 
 
-def measure(payments: pl.DataFrame, lake: str) -> list[dict[str, object]]:
+def measure(payments: pl.DataFrame, lake: str) -> list[Figure]:
     """Each detector's figures, best published one beside."""
-    test = test_payments(payments).with_columns(pl.col("TRANSACTION_ID").cast(pl.String))
+    test = tested_payments(payments).with_columns(pl.col("TRANSACTION_ID").cast(pl.String))
     scores = pl.read_delta(f"{lake}/scores").select("unit_id", "model_id", "score")
-    rows = []
+    figures = []
     for (model_id,), of_model in scores.group_by("model_id", maintain_order=True):
         found = test.join(of_model, left_on="TRANSACTION_ID", right_on="unit_id")
         if found.height < test.height:
@@ -69,13 +69,11 @@ def measure(payments: pl.DataFrame, lake: str) -> list[dict[str, object]]:
             float(average_precision_score(found["TX_FRAUD"], found["score"])),
             card_precision(found),
         )
-        for measure_, value, *rivals in zip(MEASURES, values, *PUBLISHED.values(), strict=True):
-            detector = str(model_id).rpartition("-")[0]
-            goal = max(rivals)
-            figure = f"{detector}, {measure_}"
-            row = {"figure": figure, "value": round(value, 3), "rival": goal, "goal": goal}
-            rows.append({**row, "met": value >= goal})
-    return sorted(rows, key=lambda row: str(row["figure"]))
+        detector = str(model_id).rpartition("-")[0]
+        for name, value, *published in zip(MEASURES, values, *PUBLISHED.values(), strict=True):
+            best = max(published)
+            figures.append(at_least(f"{detector}, {name}", round(value, 3), best, best))
+    return sorted(figures, key=lambda figure: figure.figure)
 
 
 def main() -> None:
@@ -87,12 +85,7 @@ def main() -> None:
             source = Path(folder) / "payments.parquet"
             payments.drop("day").write_parquet(source)
         run_chain(source, f"{folder}/lake")
-        rows = measure(payments, f"{folder}/lake")
-    for row in rows:
-        print(f"{row['figure']:<48}{row['value']:>8}   published {row['goal']}: {row['met']}")
-    target = Path(".bench/handbook.json")
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+        publish("handbook", measure(payments, f"{folder}/lake"))
 
 
 if __name__ == "__main__":

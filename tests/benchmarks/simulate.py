@@ -3,11 +3,12 @@
 The time is that of the whole job, from the first shopper to the renamed folder of CSV files.
 """
 
-import json
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from _figures import Figure, at_least, publish
 
 from habitus.config import Settings
 from habitus.edges.spark import start_spark
@@ -19,7 +20,7 @@ USERS, SMALL_USERS = 70_000, 7_000
 GOAL = 200_000
 
 
-def measure(users: int, folder: Path) -> list[dict[str, object]]:
+def measure(users: int, folder: Path) -> list[Figure]:
     """Simulate twice: a small shop to start the Python workers, and then the one that counts."""
     settings = _settings(users, folder)
     spark = start_spark(settings.spark, "benchmark")
@@ -31,18 +32,12 @@ def measure(users: int, folder: Path) -> list[dict[str, object]]:
     rate = written["events"] / seconds
     size = sum(path.stat().st_size for path in folder.rglob("*.txt"))
     return [
-        _row("events simulated and written", written["events"]),
-        _row("labels written", written["labels"]),
-        _row("MB of CSV", round(size / 1e6)),
-        _row(f"seconds on {CORES} cores", round(seconds, 1)),
-        _row("events a second", round(rate), GOAL, rate >= GOAL),
+        Figure("events simulated and written", written["events"]),
+        Figure("labels written", written["labels"]),
+        Figure("MB of CSV", round(size / 1e6)),
+        Figure(f"seconds on {CORES} cores", round(seconds, 1)),
+        at_least("events a second", round(rate), GOAL),
     ]
-
-
-def _row(
-    figure: str, value: float, goal: float | None = None, met: bool | None = None
-) -> dict[str, object]:
-    return {"figure": figure, "value": value, "rival": None, "goal": goal, "met": met}
 
 
 def _settings(users: int, folder: Path) -> Settings:
@@ -57,13 +52,7 @@ def _settings(users: int, folder: Path) -> Settings:
 def main() -> None:
     users = SMALL_USERS if sys.argv[1:] == ["--small"] else USERS
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(users, Path(folder))
-    for row in rows:
-        goal = "" if row["goal"] is None else f"   goal {row['goal']:,}: {row['met']}"
-        print(f"{row['figure']:<32}{row['value']:>14,}{goal}")
-    target = Path(".bench/simulate.json")
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+        publish("simulate", measure(users, Path(folder)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Real Delta tables, by path and in a metastore."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +120,14 @@ def test_a_table_of_ours_takes_new_columns_when_it_is_rebuilt(
     spark: SparkSession, lake: Lake
 ) -> None:
     lake.overwrite(TABLE, things(spark, ("a", 1, "x")))
-    wider = Table(TABLE.name, TABLE.comment, (*TABLE.columns, Column("colour", "string", "Hue.")))
+    colour = Column("colour", "string", "Hue.")
+    wider = replace(TABLE, columns=(*TABLE.columns, colour))
 
     lake.overwrite(wider, spark.createDataFrame([("b", 1, "x", "red")], wider.schema()))
 
     assert [tuple(row) for row in lake.read(wider).collect()] == [("b", 1, "x", "red")]
+    with pytest.raises(Exception, match="size_is_positive"):
+        lake.append(wider, spark.createDataFrame([("c", -1, "x", "red")], wider.schema()))
 
 
 def test_a_frame_of_another_shape_is_refused_before_anything_is_written(

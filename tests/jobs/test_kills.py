@@ -9,7 +9,7 @@ import pytest
 from jobs.conftest import SHOP, SMALL, SmallLake
 from jobs.tables import contents, runs
 
-pytestmark = pytest.mark.kills
+pytestmark = pytest.mark.jobs
 
 # Where each run begins, and what it prints when the moment to kill it has come. The table named was
 # just written, or the step has just begun and is cut off in the middle.
@@ -19,13 +19,13 @@ MOMENTS = (
     ("ingest", "group events into sessions ..."),
     ("sessionize", "features: "),
     ("features", "score units with "),
-    ("train", "scores: "),
+    ("score", "scores: "),
 )
 
 
 def command(first: str, root: Path, raw: str) -> list[str]:
     settings = [f"--set={setting}" for setting in (*SMALL, f"lake.root={root}")]
-    java = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
+    java = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
     quick = f"--set=spark.options={{spark.driver.extraJavaOptions: {java}}}"
     given = ["--from", first, "--source", SHOP, "--input", raw]
     main = "from habitus.cli.main import main; main()"

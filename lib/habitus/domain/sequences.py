@@ -109,7 +109,8 @@ def encode(
         features: As in `tables.features(vocabulary.context)`, of the same sessions.
         vocabulary: What the tokens mean.
         settings: How long the history of an event unit is.
-        partitions: Into how many parts the units are spread.
+        partitions: Into how many parts, at least, the units are spread; where
+            `spark.sql.shuffle.partitions` is more, Spark takes that for its join.
     """
     if vocabulary.unit_kind == "session":
         units = _session_units(sessions, vocabulary)

@@ -113,6 +113,8 @@ class Lake:
             and self._properties(table).get(_OWNER) == table.name
         ):
             self._build(table, "REPLACE TABLE")
+            # Its checks went with it.
+            self._created.discard(table.name)
         return self._write(table, frame, "overwrite")
 
     def append(self, table: Table, frame: DataFrame) -> Written:
