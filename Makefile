@@ -9,12 +9,13 @@ DELTA := io.delta:delta-spark_4.0_2.13:4.4.0
 PYTHON := .venv/bin/python
 UV := .tools/bin/uv
 HABITUS := .venv/bin/habitus
+PYTEST := .venv/bin/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 SITE := .venv/lib/python3.11/site-packages
 # The interpreter is the machine's own; uv is never to fetch one.
 export UV_PYTHON_DOWNLOADS := never
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup lock demo picture test lint format package cluster-demo bench bench-% clean
+.PHONY: help setup lock demo picture test test-% lint format package cluster-demo bench bench-% clean
 
 help: ## List the targets
 	@grep -E '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,7 +66,10 @@ picture: setup ## Draw the README's picture: the demo's report, in Chromium
 	  --screenshot=.images/report.png file://$(CURDIR)/.demo/lake/reports/report.html
 
 test: setup lint ## Pass every test, types and import contracts included
-	.venv/bin/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(PYTEST)
+
+test-%: setup ## Pass one tier's tests: plain, spark, lake, train or jobs
+	$(PYTEST) -m $*
 
 lint: setup ## Check style, types and import contracts
 	.venv/bin/ruff check .
