@@ -1,5 +1,6 @@
 """Small event streams for tests: a strategy that makes them, and sessions by plain Python."""
 
+import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -58,6 +59,8 @@ def sessions_of(events: Sequence[Row]) -> list[Row]:
             "amount_sum": 0.0,
             "event_ids": [inner["event_id"] for inner in inside],
             "session_date": times[0].date(),
+            "new_values": [],
+            "session_hint": None,
         }
     return sessions
 
@@ -83,6 +86,45 @@ def streams(draw: st.DrawFn, size: int = 25) -> list[Row]:
             }
             events.append(event(f"{user}-{world}", seconds, f"e{world}-{index}", **named))
     return events
+
+
+@st.composite
+def hinted_streams(draw: st.DrawFn) -> list[Row]:
+    """Events of three users with the source's own session ids, in any order."""
+    users = draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=60))
+    events = []
+    for number, user in enumerate(users):
+        minutes = draw(st.sampled_from([0, 1, 29, 30, 31, 60, 61, 90, 200, 300]))
+        hint = draw(st.sampled_from([None, "h1", "h2"]))
+        device = draw(st.sampled_from([None, "phone", "desk"]))
+        events.append(
+            event(user, minutes * 60, f"{number:03}", session_hint=hint, device_id=device)
+        )
+    return draw(st.permutations(events))
+
+
+def shoppers(seed: int, users: int = 60) -> list[Row]:
+    """Events of many users, some of whom never rest, from minutes to days apart."""
+    random_ = random.Random(seed)
+    events = []
+    for user in range(users):
+        pauses = random_.choice([[1, 5], [0, 10, 29], [5, 30, 31, 300], [20, 100, 3000]])
+        minutes = random_.choice([0, 7, 60])
+        for number in range(random_.randint(1, 30)):
+            minutes += random_.choice(pauses)
+            values = {
+                "session_hint": random_.choice([None, "h1", "h1", "h2"]),
+                "device_id": random_.choice([None, "phone", "desk"]),
+                "network": random_.choice(["home", "cafe", "work"]),
+                "amount": random_.choice([None, 0.1, 0.2]),
+            }
+            events.append(event(f"u{user}", minutes * 60, f"{user:03}-{number:03}", **values))
+    return [
+        row
+        | {"attributes": {}, "source": "test", "ingested_at": START}
+        | {"event_date": row["event_time"].date()}
+        for row in events
+    ]
 
 
 def _events() -> st.SearchStrategy[tuple[str, float, Row]]:

@@ -149,7 +149,14 @@ class SessionSettings(Frozen):
         description="Split at gaps, at the source's own session id, or at either."
     )
     max_events: int = Field(ge=2, description="Events after which a session is closed.")
-    max_duration: Duration = Field(description="Duration after which a session is closed.")
+    max_duration: Duration = Field(description="Duration that no session is longer than.")
+    rebuild: bool = Field(
+        description="Make all sessions anew, also where only some are near new events."
+    )
+    lost_history: Literal["rebuild", "refuse"] = Field(
+        description="What to do when `events` cannot tell what is new: it was overwritten, rows "
+        "were changed, or the files of that time were vacuumed."
+    )
 
 
 class FeatureSettings(Frozen):

@@ -27,6 +27,7 @@ class Table:
         key: Columns that identify a row; empty where rows have no identity.
         checks: Condition by name that every row fulfils (Spark SQL).
         cluster_by: Columns that readers filter by; Delta keeps like values together.
+        keeps_changes: Whether readers ask what was added since a version.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Table:
     key: tuple[str, ...] = ()
     checks: Mapping[str, str] = field(default_factory=dict)
     cluster_by: tuple[str, ...] = ()
+    keeps_changes: bool = False
 
     @property
     def names(self) -> list[str]:

@@ -42,6 +42,7 @@ EVENTS = Table(
     ),
     key=("event_id",),
     cluster_by=("event_date", "user_id"),
+    keeps_changes=True,
 )
 
 EVENTS_REJECTED = Table(
@@ -74,11 +75,15 @@ LABELS = Table(
     cluster_by=("unit_id",),
 )
 
-_SESSION_EVENT = ", ".join(
-    ["event_id: string"]
-    + [f"{column.name}: {column.type}" for column in _EVENT_FIELDS]
-    + ["new_device: boolean", "new_network: boolean", "new_counterparty: boolean"]
+# An event as sessions hold it.
+SESSION_EVENT: tuple[Column, ...] = (
+    Column("event_id", "string", "Its id.", required=True),
+    *_EVENT_FIELDS,
+    Column("new_device", "boolean", "First event of the user with the device.", required=True),
+    Column("new_network", "boolean", "First event of the user from the network.", required=True),
+    Column("new_counterparty", "boolean", "First event with the counterparty.", required=True),
 )
+_SESSION_EVENT = ", ".join(f"{column.name}: {column.type}" for column in SESSION_EVENT)
 
 SESSIONS = Table(
     name="sessions",
@@ -102,6 +107,13 @@ SESSIONS = Table(
             "Its events in order, with what was new to the user at each.",
             required=True,
         ),
+        Column(
+            "new_values",
+            "array<struct<field: string, value: string, event_id: string, event_time: timestamp>>",
+            "The devices, networks and counterparties that were new to the user, and when.",
+            required=True,
+        ),
+        Column("session_hint", "string", "The source's session id, where the rule counts it."),
         Column("session_date", "date", "Day of started_at, UTC.", required=True),
     ),
     key=("session_id",),

@@ -1,14 +1,14 @@
 """Sessions against a slow obvious reference, and the rule's corners by hand."""
 
 from datetime import timedelta
-from itertools import groupby
 from typing import Any
 
 import pytest
-from event_streams import START, Row, event, frame
+from event_streams import START, Row, event, frame, hinted_streams
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
+from session_words import rule, sessions_by_words, told
 
 from habitus.config import SessionSettings
 from habitus.domain.sessions import sessionize
@@ -21,11 +21,6 @@ NOW = START + timedelta(days=30)
 SPARK = settings(
     max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-
-
-def rule(**changes: Any) -> SessionSettings:
-    plain = {"gap": "30 minutes", "by": "gap", "max_events": 100, "max_duration": "10 days"}
-    return SessionSettings.model_validate(plain | changes)
 
 
 def sessions(spark: SparkSession, events: list[Row], by: SessionSettings) -> list[dict[str, Any]]:
@@ -48,64 +43,24 @@ def reasons(made: list[dict[str, Any]]) -> list[str]:
     return [row["end_reason"] for row in made]
 
 
-def reference(events: list[Row], by: SessionSettings) -> list[list[str]]:
-    """Event ids of every session, straight from the rule's words."""
-
-    def order(row: Row) -> Any:
-        return row["event_time"], row["event_id"]
-
-    def stream(row: Row) -> tuple[str, str]:
-        return row["user_id"], (row.get("session_hint") or "") if by.by == "hint" else ""
-
-    found = []
-    for (_, hint), rows in groupby(
-        sorted(events, key=lambda row: (*stream(row), *order(row))), stream
-    ):
-        runs: list[list[Row]] = []
-        for row in rows:
-            last = runs[-1][-1] if runs else None
-            late = last is not None and row["event_time"] - last["event_time"] > by.gap
-            other = last is not None and row.get("session_hint") != last.get("session_hint")
-            starts = {"gap": late, "both": late or other, "hint": late and not hint}[by.by]
-            if last is None or starts:
-                runs.append([])
-            runs[-1].append(row)
-        for run in runs:
-            parts: dict[int, list[str]] = {}
-            for row in run:
-                period = (row["event_time"] - run[0]["event_time"]) // by.max_duration
-                parts.setdefault(period, []).append(row["event_id"])
-            for part in parts.values():
-                found += [
-                    part[at : at + by.max_events] for at in range(0, len(part), by.max_events)
-                ]
-    return sorted(found)
-
-
-@st.composite
-def hinted_streams(draw: st.DrawFn) -> list[Row]:
-    users = draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=60))
-    events = []
-    for number, user in enumerate(users):
-        minutes = draw(st.sampled_from([0, 1, 29, 30, 31, 60, 61, 90, 200]))
-        hint = draw(st.sampled_from([None, "h1", "h2"]))
-        events.append(event(user, minutes * MINUTE, f"{number:03}", session_hint=hint))
-    return draw(st.permutations(events))
-
-
 @SPARK
 @given(
     events=hinted_streams(),
     by=st.sampled_from(["gap", "hint", "both"]),
     max_events=st.integers(2, 5),
     max_hours=st.integers(1, 3),
+    batch=st.sampled_from([1, 3, 10_000]),
 )
-def test_sessions_are_those_of_the_slow_reference(
-    spark: SparkSession, events: list[Row], by: str, max_events: int, max_hours: int
+def test_sessions_are_those_of_the_words_of_the_rule(
+    spark: SparkSession, events: list[Row], by: str, max_events: int, max_hours: int, batch: int
 ) -> None:
     settings_ = rule(by=by, max_events=max_events, max_duration=timedelta(hours=max_hours))
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", batch)
 
-    assert sorted(ids(sessions(spark, events, settings_))) == reference(events, settings_)
+    made = sessions(spark, events, settings_)
+    spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
+
+    assert [told(row) for row in made] == sessions_by_words(events, settings_, NOW)
 
 
 @SPARK
@@ -160,12 +115,19 @@ def test_a_cap_on_events_closes_a_session_and_says_so(spark: SparkSession) -> No
 
 
 def test_a_cap_on_duration_closes_a_session_and_says_so(spark: SparkSession) -> None:
-    events = [event("u", n * 20 * MINUTE, f"{n}") for n in range(5)]
+    events = [event("u", n * 5 * MINUTE, f"{n}") for n in range(1, 9)]
 
     made = sessions(spark, events, rule(max_duration="30 minutes"))
 
-    assert ids(made) == [["0", "1"], ["2"], ["3", "4"]]
-    assert reasons(made) == ["cap", "cap", "gap"]
+    # From 15 minutes after the first event on, at every quarter of an hour.
+    assert ids(made) == [["1", "2", "3", "4", "5"], ["6", "7", "8"]]
+    assert reasons(made) == ["cap", "gap"]
+
+
+def test_a_session_shorter_than_half_the_longest_is_never_cut(spark: SparkSession) -> None:
+    events = [event("u", n * 5 * MINUTE, f"{n}") for n in (2, 3, 4)]
+
+    assert ids(sessions(spark, events, rule(max_duration="30 minutes"))) == [["2", "3", "4"]]
 
 
 def test_by_hint_alone_the_sources_id_ends_every_session(spark: SparkSession) -> None:

@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import deltalake
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
 from habitus.edges.lake import Lake
@@ -25,6 +27,7 @@ TABLE = Table(
     key=("id",),
     checks={"size_is_positive": "size > 0"},
     cluster_by=("id",),
+    keeps_changes=True,
 )
 
 
@@ -98,6 +101,70 @@ def test_an_older_version_can_be_read_and_its_files_listed(spark: SparkSession, 
     files = lake.files(TABLE, first)
     assert [row["id"] for row in lake.read(TABLE, first).collect()] == ["a"]
     assert [row["id"] for row in spark.read.parquet(*files).collect()] == ["a"]
+
+
+def test_what_was_added_since_a_version_can_be_told(spark: SparkSession, lake: Lake) -> None:
+    first = lake.append(TABLE, things(spark, ("a", 1, "x")))
+    lake.append(TABLE, things(spark, ("b", 1, "x")))
+    last = lake.merge(TABLE, things(spark, ("b", 1, "x"), ("c", 1, "x")))
+
+    added = lake.added(TABLE, first.version, last.version)
+    none = lake.added(TABLE, last.version, last.version)
+
+    assert added is not None
+    assert sorted(row["id"] for row in added.collect()) == ["b", "c"]
+    assert none is not None
+    assert none.collect() == []
+
+
+def test_a_table_whose_rows_were_changed_cannot_tell(spark: SparkSession, lake: Lake) -> None:
+    first = lake.append(TABLE, things(spark, ("a", 1, "x")))
+    last = lake.overwrite(TABLE, things(spark, ("b", 1, "x")))
+
+    assert lake.added(TABLE, first.version, last.version) is None
+
+
+def test_a_table_whose_old_files_are_gone_cannot_tell(spark: SparkSession, lake: Lake) -> None:
+    first = lake.append(TABLE, things(spark, ("a", 1, "x")))
+    lake.append(TABLE, things(spark, ("b", 1, "x")))
+    spark.sql(f"OPTIMIZE {lake.name(TABLE)}")
+    spark.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
+    spark.sql(f"VACUUM {lake.name(TABLE)} RETAIN 0 HOURS")
+    spark.conf.unset("spark.databricks.delta.retentionDurationCheck.enabled")
+
+    assert lake.added(TABLE, first.version, lake.version(TABLE)) is None
+
+
+def test_a_table_whose_old_log_is_gone_cannot_tell(spark: SparkSession, lake: Lake) -> None:
+    first = lake.append(TABLE, things(spark, ("a", 1, "x")))
+    last = lake.append(TABLE, things(spark, ("b", 1, "x")))
+    deltalake.DeltaTable(f"{lake.root}/things").create_checkpoint()
+    for version in range(last.version):
+        (Path(lake.root) / f"things/_delta_log/{version:020}.json").unlink()
+
+    assert lake.added(TABLE, first.version - 1, last.version) is None
+
+
+def test_rows_come_change_and_go_in_one_commit_that_says_why(
+    spark: SparkSession, lake: Lake
+) -> None:
+    rows = things(spark, ("a", 1, "x"), ("b", 1, "x"), ("c", 1, "x"))
+    before = lake.overwrite(TABLE, rows, note="made")
+    changes = things(spark, ("b", 2, "y"), ("c", 1, "x"), ("d", 4, "y"), ("e", 5, "y"))
+    gone = changes.withColumn("gone", F.col("id").isin("c", "e"))
+
+    written = lake.replace(TABLE, gone, "old.size > 0", note="brought up to date")
+
+    assert content(lake) == [("a", 1, "x"), ("b", 2, "y"), ("d", 4, "y")]
+    assert (written.rows, written.version) == (3, before.version + 1)
+    assert lake.note(TABLE) == "brought up to date"
+
+
+def test_a_note_outlasts_later_commits_without_one(spark: SparkSession, lake: Lake) -> None:
+    lake.overwrite(TABLE, things(spark, ("a", 1, "x")), note="made")
+    lake.append(TABLE, things(spark, ("b", 1, "x")))
+
+    assert lake.note(TABLE) == "made"
 
 
 def test_a_missing_table_is_named(lake: Lake) -> None:

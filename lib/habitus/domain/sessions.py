@@ -2,31 +2,56 @@
 
 A user's events are ordered by (event_time, event_id). A session starts at the user's first event
 and wherever the pause since the event before is longer than `gap`, the source's session id
-changes, or either, as `sessions.by` says. A session longer than `max_duration` is cut at every
-multiple of it since the session's start, and one of more than `max_events` after every
-`max_events` events; the parts say that a cap ended them. The last session of a user is open
-while its next event could still join it; by the source's session id alone, a session is taken for
-closed once nothing has come for `gap`.
+changes, or either, as `sessions.by` says. By the source's session id alone, the sessions of a user
+may interleave, an id that comes back after more than `max_duration` is another session, and events
+without an id fall to pauses. Two caps cut what would go on too long:
+
+- on duration: from half of `max_duration` after its first event on, a session is cut at every
+  multiple of that half since 1970-01-01 UTC, so that none is longer than `max_duration` and none
+  shorter than half of it is cut;
+- on events: what is then left is cut after every `max_events` events.
+
+The parts say that a cap ended them. The last session of a user is open while its next event could
+still join it; by the source's session id alone, a session is taken for closed once nothing has come
+for `gap`.
+
+A late event changes sessions of its user that begin within `gap` plus `max_duration` after it or
+end within `gap` before it (by the source's session id alone, `max_duration` stands for `gap`), and
+no other, however active the user is: where the caps cut does not depend on how long ago the
+activity began. Only a mark of what was new to the user (`new_device`, ...) may change later, at the
+event that is no longer the first.
 """
 
-from datetime import datetime
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
-from pyspark.sql import Column, DataFrame, Window
+import pyarrow as pa
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from habitus.config import SessionSettings
-from habitus.tables import SESSIONS
+from habitus.domain.session_pass import NOVEL, PASSED, Rule, sessions_of, with_novelty
+from habitus.tables import SESSION_EVENT, SESSIONS
 
-_ORDER = ("event_time", "event_id")
-_NOVEL = {
-    "new_device": "device_id",
-    "new_network": "network",
-    "new_counterparty": "counterparty_id",
-}
+# The order of a user's events, and what is read of them.
+ORDER = ("event_time", "event_id")
+_NAMES = [column.name for column in SESSION_EVENT]
+READ = ("user_id", "session_hint", *(name for name in _NAMES if name not in NOVEL))
+_MARKED = ", ".join(
+    ["user_id string", "session_hint string"]
+    + [f"{column.name} {column.type}" for column in SESSION_EVENT]
+)
+_PASSED = ", ".join(
+    f"{column.name} {column.type}" for column in SESSIONS.columns if column.name in PASSED
+)
 
 
 def sessionize(events: DataFrame, settings: SessionSettings, now: datetime) -> DataFrame:
     """Group events into sessions.
+
+    One shuffle, by user, and one sort; the rest is a single pass over the sorted events, whose
+    memory no user's number of events adds to, only what the user was seen with.
 
     Args:
         events: Rows of `events`.
@@ -34,126 +59,67 @@ def sessionize(events: DataFrame, settings: SessionSettings, now: datetime) -> D
         now: Time up to which events are known; a session that could still grow then is open.
 
     Returns:
-        Rows of `sessions`. One shuffle, by user.
+        Rows of `sessions`.
     """
-    streams = _with_novelty(_with_stream(events, settings))
-    sessions = _with_caps(_with_starts(streams, settings), settings)
-    return _collect(sessions, settings, now)
+    rule = rule_of(settings, now)
+    read = with_hint(events, settings).select(*READ)
+    by_time = read.repartition("user_id").sortWithinPartitions("user_id", *ORDER)
+    if rule.streams:
+        return finish(sessions_of_marked(by_time.mapInArrow(with_novelty, _MARKED), rule))
+    return finish(by_time.mapInArrow(partial(_sessions_with_novelty, rule=rule), _PASSED))
 
 
-def _with_stream(events: DataFrame, settings: SessionSettings) -> DataFrame:
-    # By hint, a user's interleaved sessions are told apart; events without a hint fall to gaps.
-    stream = F.col("session_hint") if settings.by == "hint" else F.lit(None).cast("string")
-    return events.withColumn("_stream", stream)
+def sessions_of_marked(events: DataFrame, rule: Rule) -> DataFrame:
+    """The pass over events whose marks of novelty are known, each user's in one partition."""
+    streams = ["session_hint"] if rule.streams else []
+    in_order = events.sortWithinPartitions("user_id", *streams, *ORDER)
+    return in_order.mapInArrow(partial(sessions_of, rule=rule, fields=_NAMES), _PASSED)
 
 
-def _with_novelty(events: DataFrame) -> DataFrame:
-    """Mark the events at which a device, network or counterparty is new to the user."""
-    columns = {}
-    for name, value in _NOVEL.items():
-        earlier = Window.partitionBy("user_id", value).orderBy(*_ORDER)
-        new = F.when(F.col(value).isNotNull(), F.row_number().over(earlier) == 1)
-        columns[name] = F.coalesce(new, F.lit(False))
-    # The exchange is by user alone, which serves these windows and the ones after them.
-    return events.repartition("user_id").withColumns(columns)
+def finish(passed: DataFrame) -> DataFrame:
+    """Add the columns of `sessions` that follow from the others."""
+    seconds = (F.unix_micros("ended_at") - F.unix_micros("started_at")) / 1_000_000
+    return passed.withColumns(
+        {
+            "session_id": F.md5(F.concat_ws("\x1f", "user_id", F.col("events")[0]["event_id"])),
+            "event_ids": F.col("events.event_id"),
+            "duration_s": seconds,
+            "n_events": F.size("events"),
+            "closed": F.col("end_reason") != "open",
+            "session_date": F.to_date("started_at"),
+        }
+    ).select(*SESSIONS.names)
 
 
-def _with_starts(events: DataFrame, settings: SessionSettings) -> DataFrame:
-    """Number each user's runs of events between starts."""
-    user = Window.partitionBy("user_id", "_stream").orderBy(*_ORDER)
-    pause = F.col("event_time").cast("double") - F.lag("event_time").over(user).cast("double")
-    late = pause > settings.gap.total_seconds()
-    other = ~F.col("session_hint").eqNullSafe(F.lag("session_hint").over(user))
-    first = pause.isNull()
-    starts = {
-        "gap": first | late,
-        "both": first | late | other,
-        "hint": first | (F.col("_stream").isNull() & late),
-    }[settings.by]
-    numbered = events.withColumns({"_starts": F.coalesce(starts, F.lit(False)), "_late": late})
-    return numbered.withColumn("_run", F.sum(F.col("_starts").cast("long")).over(user))
+def with_hint(events: DataFrame, settings: SessionSettings) -> DataFrame:
+    """The events, with the source's session id only where the rule counts it."""
+    counts = settings.by != "gap"
+    return events if counts else events.withColumn("session_hint", F.lit(None).cast("string"))
 
 
-def _with_caps(events: DataFrame, settings: SessionSettings) -> DataFrame:
-    """Cut runs at the caps on duration, then on events."""
-    run = Window.partitionBy("user_id", "_stream", "_run").orderBy(*_ORDER)
-    seconds = F.col("event_time").cast("double") - F.first("event_time").over(run).cast("double")
-    period = F.floor(seconds / settings.max_duration.total_seconds())
-    timed = events.withColumn("_period", period)
-    part = Window.partitionBy("user_id", "_stream", "_run", "_period").orderBy(*_ORDER)
-    chunk = F.floor((F.row_number().over(part) - 1) / settings.max_events)
-    return timed.withColumn("_chunk", chunk)
+def stream_of(settings: SessionSettings) -> list[str]:
+    """What tells streams of events apart that do not end each other's sessions."""
+    return ["user_id", "session_hint"] if settings.by == "hint" else ["user_id"]
 
 
-def _collect(events: DataFrame, settings: SessionSettings, now: datetime) -> DataFrame:
-    """One row for each session, its events in order."""
-    order = F.struct(*_ORDER)
-    names = [part.split(":")[0].strip() for part in _event_fields()]
-    grouped = events.groupBy("user_id", "_stream", "_run", "_period", "_chunk").agg(
-        F.sort_array(F.collect_list(F.struct(order.alias("order"), *names))).alias("_sorted")
-    )
-    user = Window.partitionBy("user_id", "_stream").orderBy("_run", "_period", "_chunk")
-    following = F.lead(F.struct("_run", "_period", "_chunk", F.col("_sorted")[0].alias("e"))).over(
-        user
-    )
-    listed = grouped.select(
-        "user_id",
-        "_stream",
-        "_run",
-        following.alias("_next"),
-        F.transform(
-            "_sorted", lambda event: F.struct(*[event[name].alias(name) for name in names])
-        ).alias("events"),
-    )
-    times = F.transform("events", lambda event: event["event_time"])
-    measured = listed.withColumns(
-        {"started_at": F.element_at(times, 1), "ended_at": F.element_at(times, -1)}
-    ).withColumn("end_reason", _end_reason(settings, now))
-    return measured.select(*_columns()).select(*SESSIONS.names)
-
-
-def _end_reason(settings: SessionSettings, now: datetime) -> Column:
-    following = F.col("_next")
-    pause = following["e"]["event_time"].cast("double") - F.col("ended_at").cast("double")
-    gap = settings.gap.total_seconds()
-    waiting = F.lit(now).cast("double") - F.col("ended_at").cast("double") <= gap
-    return (
-        F.when(following.isNull() & waiting, "open")
-        .when(following.isNull(), F.when(F.col("_stream").isNull(), "gap").otherwise("hint"))
-        .when(following["_run"] == F.col("_run"), "cap")
-        .when(pause > gap, "gap")
-        .otherwise("hint")
+def rule_of(settings: SessionSettings, now: datetime) -> Rule:
+    """The rule as the pass takes it."""
+    return Rule(
+        gap=micros(settings.gap),
+        by_hint=settings.by == "both",
+        streams=settings.by == "hint",
+        half=micros(settings.max_duration) // 2,
+        max_events=settings.max_events,
+        now=micros(now - datetime(1970, 1, 1, tzinfo=UTC)),
     )
 
 
-def _columns() -> list[Column]:
-    actions = F.transform("events", lambda event: event["action"])
-    counts = F.transform(
-        F.array_distinct(actions),
-        lambda action: F.struct(action, F.size(F.filter(actions, lambda other: other == action))),
-    )
-    items = F.transform("events", lambda event: event["item_id"])
-    amounts = F.transform("events", lambda event: F.coalesce(event["amount"], F.lit(0.0)))
-    first = F.col("events")[0]
-    seconds = F.col("ended_at").cast("double") - F.col("started_at").cast("double")
-    return [
-        F.md5(F.concat_ws("\x1f", "user_id", first["event_id"])).alias("session_id"),
-        F.col("user_id"),
-        F.col("started_at"),
-        F.col("ended_at"),
-        seconds.alias("duration_s"),
-        F.size("events").alias("n_events"),
-        (F.col("end_reason") != "open").alias("closed"),
-        F.col("end_reason"),
-        F.map_from_entries(counts).alias("n_actions"),
-        F.size(F.array_distinct(F.array_compact(items))).alias("n_items"),
-        F.aggregate(amounts, F.lit(0.0), lambda total, amount: total + amount).alias("amount_sum"),
-        F.transform("events", lambda event: event["event_id"]).alias("event_ids"),
-        F.col("events"),
-        F.to_date("started_at").alias("session_date"),
-    ]
+def micros(duration: timedelta) -> int:
+    """Whole microseconds."""
+    return duration // timedelta(microseconds=1)
 
 
-def _event_fields() -> list[str]:
-    declared = next(column for column in SESSIONS.columns if column.name == "events").type
-    return declared.removeprefix("array<struct<").removesuffix(">>").split(",")
+def _sessions_with_novelty(
+    batches: Iterable[pa.RecordBatch], rule: Rule
+) -> Iterator[pa.RecordBatch]:
+    return sessions_of(with_novelty(batches), rule, _NAMES)

@@ -1,6 +1,7 @@
 """The lake: Delta tables by path or in a metastore, created from their declarations."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import deltalake
@@ -10,11 +11,24 @@ from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
 from habitus.edges.artefacts import absolute
+from habitus.edges.ddl import OWNER, definition
+from habitus.edges.spark import SPARK_ERRORS
 from habitus.errors import InputError
 from habitus.table import Table
 
-# Marks the tables that habitus made and may replace.
-_OWNER = "habitus.table"
+# Where Delta takes the note of a commit from, whatever makes it.
+_NOTE = "spark.databricks.delta.commitInfo.userMetadata"
+# What Delta says when the history that is asked for is not kept (any more).
+_HISTORY_GONE = (
+    "DELTA_CHANGE_TABLE_FEED_DISABLED",
+    "DELTA_MISSING_CHANGE_DATA",
+    "DELTA_VERSION_NOT_FOUND",
+    "DELTA_VERSIONS_NOT_CONTIGUOUS",
+    "DELTA_FILE_NOT_FOUND",
+    "DELTA_LOG_FILE_NOT_FOUND",
+    "DELTA_TRUNCATED_TRANSACTION_LOG",
+    "FAILED_READ_FILE.FILE_NOT_EXIST",
+)
 
 
 @dataclass(frozen=True)
@@ -99,10 +113,47 @@ class Lake:
                 )
         self._created.add(table.name)
 
-    def overwrite(self, table: Table, frame: DataFrame) -> Written:
+    def note(self, table: Table) -> str | None:
+        """The note of the last commit that has one."""
+        history = self._delta(table).history().where("userMetadata is not null")
+        last: Row | None = history.orderBy(F.desc("version")).first()
+        return None if last is None else str(last["userMetadata"])
+
+    def identity(self, table: Table) -> str:
+        """What tells the table from another one at its place, made after it was dropped."""
+        return str(self._detail(table)["id"])
+
+    def added(self, table: Table, since: int, until: int) -> DataFrame | None:
+        """Rows added after one version up to another; None where the table cannot tell.
+
+        It cannot where rows were changed or removed in between, nor where the history of that time
+        is not kept any more.
+        """
+        if since == until:
+            return self._spark.createDataFrame([], table.schema())
+        reader = self._spark.read.option("readChangeFeed", "true")
+        reader = reader.option("startingVersion", since + 1).option("endingVersion", until)
+        try:
+            changes = reader.table(self.name(table))
+            # This opens every file, so that one which is gone is found here.
+            kinds = changes.groupBy("_change_type").count().collect()
+        except SPARK_ERRORS as error:
+            if any(code in str(error) for code in _HISTORY_GONE):
+                return None
+            raise
+        if any(row["_change_type"] != "insert" for row in kinds):
+            return None
+        return changes.select(*table.names)
+
+    def overwrite(self, table: Table, frame: DataFrame, note: str | None = None) -> Written:
         """Replace all rows in one commit.
 
         A table of ours may change its columns; then it is made anew, empty, before that commit.
+
+        Args:
+            table: The table.
+            frame: All its rows.
+            note: What the commit is to say beside.
 
         Raises:
             InputError: The table is not ours and has another schema.
@@ -110,12 +161,13 @@ class Lake:
         if (
             self.exists(table)
             and table.faults(self._spark.read.table(self.name(table)).schema)
-            and self._properties(table).get(_OWNER) == table.name
+            and self._properties(table).get(OWNER) == table.name
         ):
             self._build(table, "REPLACE TABLE")
             # Its checks went with it.
             self._created.discard(table.name)
-        return self._write(table, frame, "overwrite")
+        with self._noted(note):
+            return self._write(table, frame, "overwrite")
 
     def append(self, table: Table, frame: DataFrame) -> Written:
         """Add rows whose keys are known to be new."""
@@ -129,6 +181,36 @@ class Lake:
         else:
             writer.saveAsTable(self.name(table))
         return self._written(table, "numOutputRows")
+
+    @contextmanager
+    def _noted(self, note: str | None) -> Iterator[None]:
+        if note is not None:
+            self._spark.conf.set(_NOTE, note)
+        try:
+            yield
+        finally:
+            self._spark.conf.unset(_NOTE)
+
+    def replace(self, table: Table, frame: DataFrame, where: str, note: str) -> Written:
+        """Insert, change and take away rows in one commit.
+
+        Args:
+            table: The table.
+            frame: Rows with unique keys, and whether each is `gone`.
+            where: A condition on the table, as `old`, that holds for all rows concerned, so that
+                others need not be read.
+            note: What the commit is to say beside.
+        """
+        self.create(table)
+        self._refuse_faults(table, frame.drop("gone"))
+        rows = frame.select(*table.names, "gone").alias("new")
+        values = {name: F.col(f"new.`{name}`") for name in table.names}
+        with self._noted(note):
+            merged = self._delta(table).alias("old").merge(rows, f"{_same_key(table)} AND {where}")
+            merged = merged.whenMatchedDelete("new.gone").whenMatchedUpdate(set=values)
+            merged.whenNotMatchedInsert("NOT new.gone", values=values).execute()
+        changes = ("numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDeleted")
+        return self._written(table, *changes)
 
     def merge(
         self, table: Table, frame: DataFrame, update: Iterable[str] = (), stamp: Iterable[str] = ()
@@ -144,10 +226,8 @@ class Lake:
         """
         self.create(table)
         before = self.version(table)
-        on = " AND ".join(f"old.`{key}` = new.`{key}`" for key in table.key)
-        builder = (
-            self._delta(table).alias("old").merge(self._checked(table, frame).alias("new"), on)
-        )
+        rows = self._checked(table, frame).alias("new")
+        builder = self._delta(table).alias("old").merge(rows, _same_key(table))
         if update:
             differs = " OR ".join(f"NOT (old.`{name}` <=> new.`{name}`)" for name in update)
             builder = builder.whenMatchedUpdate(
@@ -166,7 +246,7 @@ class Lake:
         """
         location = f"{self.root}/{table.name}"
         if self._settings.schema_name is not None:
-            location = self._location(table)
+            location = str(self._detail(table)["location"])
         snapshot = deltalake.DeltaTable(location.removeprefix("file:"), version=version)
         unreadable = {"deletionVectors", "columnMapping"} & set(
             snapshot.protocol().reader_features or []
@@ -184,10 +264,10 @@ class Lake:
             return DeltaTable.forPath(self._spark, f"{self.root}/{table.name}")
         return DeltaTable.forName(self._spark, self.name(table))
 
-    def _location(self, table: Table) -> str:
+    def _detail(self, table: Table) -> Row:
         detail: Row | None = self._delta(table).detail().first()
         assert detail is not None, "a Delta table has details"
-        return str(detail["location"])
+        return detail
 
     def _properties(self, table: Table) -> dict[str, str]:
         # Unlike the details, these are found without a look at the table's files.
@@ -200,19 +280,7 @@ class Lake:
         return commit
 
     def _build(self, table: Table, statement: str) -> None:
-        columns = ", ".join(
-            f"`{column.name}` {column.type}{' NOT NULL' if column.required else ''} "
-            f"COMMENT {_quoted(column.comment)}"
-            for column in table.columns
-        )
-        cluster = f"CLUSTER BY ({', '.join(table.cluster_by)})" if table.cluster_by else ""
-        # Readers of plain Parquet files (training) would not see deletion vectors.
-        properties = {_OWNER: table.name, "delta.enableDeletionVectors": "false"}
-        pairs = ", ".join(f"{_quoted(key)} = {_quoted(value)}" for key, value in properties.items())
-        self._spark.sql(
-            f"{statement} {self.name(table)} ({columns}) USING delta {cluster} "
-            f"COMMENT {_quoted(table.comment)} TBLPROPERTIES ({pairs})"
-        )
+        self._spark.sql(definition(statement, self.name(table), table))
 
     def _checked(self, table: Table, frame: DataFrame) -> DataFrame:
         self._refuse_faults(table, frame)
@@ -232,5 +300,5 @@ class Lake:
         return Written(rows=rows, version=int(commit["version"]))
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+def _same_key(table: Table) -> str:
+    return " AND ".join(f"old.`{key}` = new.`{key}`" for key in table.key)

@@ -77,9 +77,13 @@ class JobContext:
             return self.read(table)
         return self.spark.createDataFrame([], table.schema())
 
-    def overwrite(self, table: Table, frame: DataFrame) -> int:
+    def overwrite(self, table: Table, frame: DataFrame, note: str | None = None) -> int:
         """Replace a table's rows; returns how many it now has."""
-        return self._wrote(table, self.lake.overwrite(table, frame))
+        return self._wrote(table, self.lake.overwrite(table, frame, note))
+
+    def replace(self, table: Table, frame: DataFrame, where: str, note: str) -> int:
+        """Insert, change and take away rows, see `Lake.replace`; returns how many were."""
+        return self._wrote(table, self.lake.replace(table, frame, where, note))
 
     def merge(
         self,

@@ -1,0 +1,201 @@
+"""How fast events become sessions: `make bench-sessionize`.
+
+Events of the simulated shop, 5 % of them of one user, from Parquet files to session rows with their
+arrays: habitus and Spark's own `session_window` write Delta, DuckDB Parquet. Every figure is the
+median of three runs, each engine in a process of its own with the machine to itself.
+"""
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC
+from pathlib import Path
+
+import duckdb
+import psutil
+from _figures import Figure, at_most, publish
+from _shop import shop_events
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from habitus.domain.sessions import sessionize
+from habitus.edges.spark import start_spark
+from habitus.loading import load_settings
+from habitus.tables import SESSION_EVENT
+
+CORES = 2
+MEMORY = "4g"
+RUNS = 3
+OUT = ".bench/sessions"
+# What all engines read of an event; what was new to the user only habitus finds out.
+EVENT = [column.name for column in SESSION_EVENT if not column.name.startswith("new_")]
+
+DUCKDB = """
+copy (
+    with paused as (
+        select *, event_time - lag(event_time) over user_events as pause
+        from read_parquet('{events}/*.parquet')
+        window user_events as (partition by user_id order by event_time, event_id)
+    ), numbered as (
+        select *, sum(case when pause is null or pause > interval 30 minutes then 1 else 0 end)
+            over (partition by user_id order by event_time, event_id rows unbounded preceding) run
+        from paused
+    )
+    select
+        user_id,
+        md5(user_id || first(event_id order by event_time, event_id)) as session_id,
+        min(event_time) as started_at,
+        max(event_time) as ended_at,
+        count(*) as n_events,
+        histogram(action) as n_actions,
+        count(distinct item_id) as n_items,
+        coalesce(sum(amount), 0) as amount_sum,
+        list(event_id order by event_time, event_id) as event_ids,
+        list(struct_pack({fields}) order by event_time, event_id) as events
+    from numbered
+    group by user_id, run
+) to '{out}.parquet' (format parquet, compression snappy)
+"""
+
+
+def with_duckdb(events: str) -> None:
+    """The usual way in SQL: lag, cumulative sum, lists."""
+    connection = duckdb.connect()
+    connection.execute(f"set threads={CORES}; set memory_limit='8GB'")
+    connection.execute(f"set temp_directory='{OUT}.spill'; set preserve_insertion_order=false")
+    fields = ", ".join(EVENT)
+    connection.execute(DUCKDB.format(events=events, fields=fields, out=OUT))
+
+
+def with_habitus(events: DataFrame) -> DataFrame:
+    """What the job does."""
+    last = events.agg(F.max("event_time").alias("now")).first()
+    assert last is not None
+    return sessionize(events, load_settings().sessions, last["now"].replace(tzinfo=UTC))
+
+
+def with_session_window(events: DataFrame) -> DataFrame:
+    """Spark's own session windows, with the events of each in order."""
+    window = F.session_window("event_time", "30 minutes").alias("window")
+    order = ["event_time", "event_id"]
+    event = F.struct(*order, *(name for name in EVENT if name not in order))
+    return events.groupBy("user_id", window).agg(
+        F.min("event_time").alias("started_at"),
+        F.max("event_time").alias("ended_at"),
+        F.count("*").alias("n_events"),
+        F.sum("amount").alias("amount_sum"),
+        F.sort_array(F.collect_list(event)).alias("events"),
+    )
+
+
+def only_shuffled(events: DataFrame) -> DataFrame:
+    """The floor: the same rows brought together by user, and written as they are."""
+    return events.select("user_id", *EVENT).repartition("user_id")
+
+
+ENGINES: dict[str, Callable[[DataFrame], DataFrame]] = {
+    "habitus": with_habitus,
+    "session_window": with_session_window,
+    "shuffle and write": only_shuffled,
+}
+
+
+def measured(engine: str, events: str, runs: int) -> dict[str, float]:
+    """The median time of some runs in a new process, and the most memory it took."""
+    command = [sys.executable, __file__, "--engine", engine, events, str(runs)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    shutil.rmtree(OUT, ignore_errors=True)
+    Path(f"{OUT}.parquet").unlink(missing_ok=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    print(engine, Path(events).name, found, file=sys.stderr)
+    return found
+
+
+def run_engine(engine: str, events: str, runs: int) -> None:
+    """Print, as JSON, the median time of some runs and the peak of memory in GB."""
+    peaks = {"java": 0.0, "python": 0.0}
+    threading.Thread(target=_watch, args=(peaks,), daemon=True).start()
+    spark = None if engine == "DuckDB" else session(events)
+    times = []
+    for _ in range(runs):
+        shutil.rmtree(OUT, ignore_errors=True)
+        before = time.perf_counter()
+        if spark is None:
+            with_duckdb(events)
+        else:
+            made = ENGINES[engine](spark.read.parquet(events))
+            made.write.format("delta").save(OUT)
+        times.append(time.perf_counter() - before)
+    print(json.dumps({"seconds": statistics.median(times), **peaks}))
+
+
+def session(events: str) -> SparkSession:
+    """Spark on two cores, partitions of about half a million events."""
+    partitions = max(8, 2 * int(Path(events).name.partition("M")[0]))
+    overrides = [
+        f"spark.master=local[{CORES}]",
+        f"spark.driver_memory={MEMORY}",
+        f"spark.shuffle_partitions={partitions}",
+    ]
+    return start_spark(load_settings(overrides=overrides).spark, "benchmark")
+
+
+def _watch(peaks: dict[str, float]) -> None:
+    while True:
+        now = dict.fromkeys(peaks, 0.0)
+        for child in psutil.Process().children(recursive=True):
+            try:
+                kind = "java" if child.name() == "java" else "python"
+                now[kind] += child.memory_info().rss / 1e9
+            except psutil.NoSuchProcess:
+                continue
+        for kind, used in now.items():
+            peaks[kind] = max(peaks[kind], used)
+        time.sleep(0.5)
+
+
+def main() -> None:
+    """Print the table; `--small` takes a million events and no larger set."""
+    if sys.argv[1:2] == ["--engine"]:
+        run_engine(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+        return
+    small = sys.argv[1:] == ["--small"]
+    millions = 1 if small else 20
+    spark = session(f"{millions}M")
+    hot = shop_events(spark, millions, 0.05)
+    even = shop_events(spark, millions, 0.0)
+    large = None if small else shop_events(spark, 10 * millions, 0.05)
+    spark.stop()
+    runs = 1 if small else RUNS
+    engines = ("DuckDB", "habitus", "session_window", "shuffle and write")
+    by_engine = {engine: measured(engine, hot, runs) for engine in engines}
+    seconds = {engine: found["seconds"] for engine, found in by_engine.items()}
+    ours = seconds["habitus"]
+    without = measured("habitus", even, runs)["seconds"]
+    figures = [Figure(f"seconds, {engine}", round(took, 1)) for engine, took in seconds.items()]
+    figures += [
+        Figure("events a second, habitus", round(millions * 1e6 / ours)),
+        at_most("time against DuckDB", ours / seconds["DuckDB"], 2.0, 3.3),
+        at_most("time against session_window", ours / seconds["session_window"], 0.45, 1.0),
+        at_most("time against shuffle and write", ours / seconds["shuffle and write"], 1.6),
+        at_most("a user with 5 % of the events against none, time", ours / without, 1.2),
+        Figure("GB of Java, peak", by_engine["habitus"]["java"]),
+        Figure("GB of Python workers, peak", by_engine["habitus"]["python"]),
+    ]
+    if large is not None:
+        found = measured("habitus", large, 1)
+        figures += [
+            at_most("ten times the events, time per event", found["seconds"] / 10 / ours, 1.15),
+            Figure("GB of Java, peak, ten times the events", found["java"]),
+            Figure("GB of Python workers, peak, ten times the events", found["python"]),
+        ]
+    publish("sessionize", figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Sessions brought up to date against sessions made anew."""
+
+import random
+from datetime import UTC
+from typing import Any
+
+import pytest
+from event_streams import Row, frame, shoppers
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+from session_words import rule, told
+
+from habitus.config import SessionSettings
+from habitus.domain.session_changes import changed_sessions, concerned_since
+from habitus.domain.sessions import sessionize
+from habitus.tables import EVENTS, SESSIONS
+
+pytestmark = pytest.mark.spark
+
+SPARK = settings(
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def made(spark: SparkSession, events: list[Row], by: SessionSettings) -> dict[str, Row]:
+    now = max(row["event_time"] for row in events)
+    rows = sessionize(frame(spark, EVENTS, events), by, now).collect()
+    return {row["session_id"]: row.asDict(recursive=True) for row in rows}
+
+
+def updated(
+    spark: SparkSession, before: dict[str, Row], added: list[Row], by: SessionSettings, now: Any
+) -> tuple[dict[str, Row], set[str]]:
+    """The sessions after the changes, and whose rows were changed."""
+    old = frame(spark, SESSIONS, list(before.values()))
+    open_ = [row["started_at"].replace(tzinfo=UTC) for row in before.values() if not row["closed"]]
+    since = concerned_since(min([*open_, *(row["event_time"] for row in added)]), by)
+    changes = changed_sessions(old, frame(spark, EVENTS, added), by, now, since).collect()
+    after = dict(before)
+    for change in changes:
+        row = change.asDict(recursive=True)
+        if row.pop("gone"):
+            del after[row["session_id"]]
+        else:
+            after[row["session_id"]] = row
+    assert len({change["session_id"] for change in changes}) == len(changes)
+    return after, {change["session_id"] for change in changes}
+
+
+# A stream whose session before was left out; sessions of one microsecond.
+@SPARK
+@example(seed=3596, by="hint", share=0.3)
+@example(seed=35, by="both", share=0.9)
+@given(
+    seed=st.integers(0, 10_000),
+    by=st.sampled_from(["gap", "hint", "both"]),
+    share=st.sampled_from([0.02, 0.3, 0.9]),
+)
+def test_new_events_leave_what_a_rebuild_makes(
+    spark: SparkSession, seed: int, by: str, share: float
+) -> None:
+    events = shoppers(seed)
+    random_ = random.Random(seed)
+    added = [row for row in events if random_.random() < share] or events[:1]
+    there = [row for row in events if row not in added] or events[1:]
+    # Some events come a second time.
+    added += random_.sample(there, min(3, len(there)))
+    now = max(row["event_time"] for row in events)
+
+    by_ = rule(by=by, max_events=4, max_duration="2 hours")
+    after, _ = updated(spark, made(spark, there, by_), added, by_, now)
+
+    rebuilt = made(spark, events, by_)
+    assert {key: told(row) for key, row in after.items()} == {
+        key: told(row) for key, row in rebuilt.items()
+    }
+    assert after == rebuilt
