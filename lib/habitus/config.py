@@ -158,6 +158,12 @@ class SessionSettings(Frozen):
         "were changed, or the files of that time were vacuumed."
     )
 
+    @model_validator(mode="after")
+    def _no_session_is_shorter_than_a_pause(self) -> Self:
+        if self.max_duration < max(self.gap, timedelta(seconds=1)):
+            raise ValueError("max_duration must be at least as long as gap, and a second")
+        return self
+
 
 class FeatureSettings(Frozen):
     """One entity's history: every measure over every window becomes one feature."""

@@ -160,11 +160,35 @@ def test_rows_come_change_and_go_in_one_commit_that_says_why(
     assert lake.note(TABLE) == "brought up to date"
 
 
-def test_a_note_outlasts_later_commits_without_one(spark: SparkSession, lake: Lake) -> None:
-    lake.overwrite(TABLE, things(spark, ("a", 1, "x")), note="made")
-    lake.append(TABLE, things(spark, ("b", 1, "x")))
+def test_a_note_holds_until_rows_may_have_changed(spark: SparkSession, lake: Lake) -> None:
+    made = lake.overwrite(TABLE, things(spark, ("a", 1, "x")), note="made")
+    spark.sql(f"OPTIMIZE {lake.name(TABLE)}")
+    spark.sql(f"ALTER TABLE {lake.name(TABLE)} SET TBLPROPERTIES ('a' = 'b')")
 
-    assert lake.note(TABLE) == "made"
+    before = lake.note(TABLE)
+    spark.sql(f"RESTORE TABLE {lake.name(TABLE)} TO VERSION AS OF {made.version - 1}")
+
+    assert before == "made"
+    assert lake.note(TABLE) is None
+
+
+def test_a_table_whose_first_write_failed_has_no_note(spark: SparkSession, lake: Lake) -> None:
+    with pytest.raises(Exception, match="size_is_positive"):
+        lake.overwrite(TABLE, things(spark, ("a", -1, "x")), note="made")
+
+    assert lake.note(TABLE) is None
+
+
+def test_an_old_table_begins_to_keep_its_changes(spark: SparkSession, lake: Lake) -> None:
+    lake.append(replace(TABLE, keeps_changes=False), things(spark, ("a", 1, "x")))
+    again = Lake(spark, LakeSettings(root=lake.root, catalog=None, schema=None))
+
+    first = again.append(TABLE, things(spark, ("b", 1, "x")))
+    last = again.append(TABLE, things(spark, ("c", 1, "x")))
+
+    added = again.added(TABLE, first.version, last.version)
+    assert added is not None
+    assert [row["id"] for row in added.collect()] == ["c"]
 
 
 def test_a_missing_table_is_named(lake: Lake) -> None:

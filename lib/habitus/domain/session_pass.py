@@ -108,6 +108,8 @@ def sessions_of(
     """
     left: _Left | None = None
     for batch in batches:
+        if batch.num_rows == 0:
+            continue
         rows = _judge(batch, left, rule)
         # The last session may go on in the next batch.
         starts = np.flatnonzero(rows.session)
@@ -125,6 +127,8 @@ def with_novelty(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     user = None
     seen: dict[str, set[str]] = {}
     for batch in batches:
+        if batch.num_rows == 0:
+            continue
         users = np.cumsum(_changes(batch["user_id"]), dtype=np.int64)
         if batch["user_id"][0].as_py() != user:
             seen = {name: set() for name in NOVEL}

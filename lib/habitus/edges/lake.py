@@ -1,7 +1,6 @@
 """The lake: Delta tables by path or in a metastore, created from their declarations."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import deltalake
@@ -11,24 +10,10 @@ from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
 from habitus.edges.artefacts import absolute
-from habitus.edges.ddl import OWNER, definition
+from habitus.edges.delta_words import HISTORY_GONE, NOTE, OWNER, SAME_ROWS, definition
 from habitus.edges.spark import SPARK_ERRORS
 from habitus.errors import InputError
 from habitus.table import Table
-
-# Where Delta takes the note of a commit from, whatever makes it.
-_NOTE = "spark.databricks.delta.commitInfo.userMetadata"
-# What Delta says when the history that is asked for is not kept (any more).
-_HISTORY_GONE = (
-    "DELTA_CHANGE_TABLE_FEED_DISABLED",
-    "DELTA_MISSING_CHANGE_DATA",
-    "DELTA_VERSION_NOT_FOUND",
-    "DELTA_VERSIONS_NOT_CONTIGUOUS",
-    "DELTA_FILE_NOT_FOUND",
-    "DELTA_LOG_FILE_NOT_FOUND",
-    "DELTA_TRUNCATED_TRANSACTION_LOG",
-    "FAILED_READ_FILE.FILE_NOT_EXIST",
-)
 
 
 @dataclass(frozen=True)
@@ -105,6 +90,7 @@ class Lake:
             self._build(table, "CREATE TABLE")
         else:
             self._refuse_faults(table, self._spark.read.table(self.name(table)))
+            self._keep_changes(table)
         constrained = self._properties(table) if table.checks else {}
         for name, condition in table.checks.items():
             if f"delta.constraints.{name}" not in constrained:
@@ -114,10 +100,10 @@ class Lake:
         self._created.add(table.name)
 
     def note(self, table: Table) -> str | None:
-        """The note of the last commit that has one."""
-        history = self._delta(table).history().where("userMetadata is not null")
+        """The note of the last commit that could change rows; None where it has none."""
+        history = self._delta(table).history().where(~F.col("operation").isin(*SAME_ROWS))
         last: Row | None = history.orderBy(F.desc("version")).first()
-        return None if last is None else str(last["userMetadata"])
+        return None if last is None else last["userMetadata"]
 
     def identity(self, table: Table) -> str:
         """What tells the table from another one at its place, made after it was dropped."""
@@ -138,12 +124,17 @@ class Lake:
             # This opens every file, so that one which is gone is found here.
             kinds = changes.groupBy("_change_type").count().collect()
         except SPARK_ERRORS as error:
-            if any(code in str(error) for code in _HISTORY_GONE):
+            if any(code in str(error) for code in HISTORY_GONE):
                 return None
             raise
         if any(row["_change_type"] != "insert" for row in kinds):
             return None
         return changes.select(*table.names)
+
+    def _keep_changes(self, table: Table) -> None:
+        feed = "delta.enableChangeDataFeed"
+        if table.keeps_changes and self._properties(table).get(feed) != "true":
+            self._spark.sql(f"ALTER TABLE {self.name(table)} SET TBLPROPERTIES ({feed} = true)")
 
     def overwrite(self, table: Table, frame: DataFrame, note: str | None = None) -> Written:
         """Replace all rows in one commit.
@@ -166,30 +157,23 @@ class Lake:
             self._build(table, "REPLACE TABLE")
             # Its checks went with it.
             self._created.discard(table.name)
-        with self._noted(note):
-            return self._write(table, frame, "overwrite")
+        return self._write(table, frame, "overwrite", note)
 
     def append(self, table: Table, frame: DataFrame) -> Written:
         """Add rows whose keys are known to be new."""
         return self._write(table, frame, "append")
 
-    def _write(self, table: Table, frame: DataFrame, mode: str) -> Written:
+    def _write(self, table: Table, frame: DataFrame, mode: str, note: str | None = None) -> Written:
         self.create(table)
         writer = self._checked(table, frame).write.format("delta").mode(mode)
+        # The note is of the rows; the commits that made the table do not have it.
+        if note is not None:
+            writer = writer.option("userMetadata", note)
         if self._settings.schema_name is None:
             writer.save(f"{self.root}/{table.name}")
         else:
             writer.saveAsTable(self.name(table))
         return self._written(table, "numOutputRows")
-
-    @contextmanager
-    def _noted(self, note: str | None) -> Iterator[None]:
-        if note is not None:
-            self._spark.conf.set(_NOTE, note)
-        try:
-            yield
-        finally:
-            self._spark.conf.unset(_NOTE)
 
     def replace(self, table: Table, frame: DataFrame, where: str, note: str) -> Written:
         """Insert, change and take away rows in one commit.
@@ -205,12 +189,17 @@ class Lake:
         self._refuse_faults(table, frame.drop("gone"))
         rows = frame.select(*table.names, "gone").alias("new")
         values = {name: F.col(f"new.`{name}`") for name in table.names}
-        with self._noted(note):
-            merged = self._delta(table).alias("old").merge(rows, f"{_same_key(table)} AND {where}")
-            merged = merged.whenMatchedDelete("new.gone").whenMatchedUpdate(set=values)
-            merged.whenNotMatchedInsert("NOT new.gone", values=values).execute()
+        before = self.version(table)
+        merged = self._delta(table).alias("old").merge(rows, f"{_same_key(table)} AND {where}")
+        merged = merged.whenMatchedDelete("new.gone").whenMatchedUpdate(set=values)
+        merged = merged.whenNotMatchedInsert("NOT new.gone", values=values)
+        self._spark.conf.set(NOTE, note)
+        try:
+            merged.execute()
+        finally:
+            self._spark.conf.unset(NOTE)
         changes = ("numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDeleted")
-        return self._written(table, *changes)
+        return self._since(before, self._written(table, *changes))
 
     def merge(
         self, table: Table, frame: DataFrame, update: Iterable[str] = (), stamp: Iterable[str] = ()
@@ -235,8 +224,7 @@ class Lake:
             )
         builder.whenNotMatchedInsertAll().execute()
         written = self._written(table, "numTargetRowsInserted", "numTargetRowsUpdated")
-        # Delta makes no commit when there is nothing to insert; the last one is then another's.
-        return written if written.version > before else Written(rows=0, version=before)
+        return self._since(before, written)
 
     def files(self, table: Table, version: int) -> list[str]:
         """The data files of one version, for readers that know Parquet but not Delta.
@@ -293,6 +281,11 @@ class Lake:
                 f"the schema is not the one declared: {'; '.join(faults)}",
                 "Move a table that is not habitus's away, or choose another lake.root.",
             )
+
+    @staticmethod
+    def _since(before: int, written: Written) -> Written:
+        # Delta makes no commit when nothing changes; the last one is then another's.
+        return written if written.version > before else Written(rows=0, version=before)
 
     def _written(self, table: Table, *metrics: str) -> Written:
         commit = self._commit(table)

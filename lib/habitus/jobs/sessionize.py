@@ -13,6 +13,9 @@ from habitus.errors import InputError
 from habitus.jobs.frame import JobContext
 from habitus.tables import EVENTS, SESSIONS
 
+# To be raised when the code makes other sessions of the same events by the same rule.
+_PASS = 1
+
 
 class _Made(Frozen):
     """What `sessions` was made from; each of its commits says so.
@@ -127,7 +130,8 @@ def _rule(context: JobContext) -> str:
         include={"gap", "by", "max_events", "max_duration"}
     )
     # Sessions of another layout are made anew, too.
-    return f"{rule} {' '.join(SESSIONS.names)}"
+    layout = ", ".join(f"{column.name} {column.type}" for column in SESSIONS.columns)
+    return f"{rule} {_PASS} {layout}"
 
 
 def _utc(time: datetime) -> datetime:

@@ -1,9 +1,36 @@
-"""The SQL that makes a table of a lake from its declaration."""
+"""What is said to Delta, and what it answers: statements, settings, operations, errors."""
 
 from habitus.table import Table
 
 # Marks the tables that habitus made and may replace.
 OWNER = "habitus.table"
+# Where Delta takes the note of a merge from.
+NOTE = "spark.databricks.delta.commitInfo.userMetadata"
+# Commits that leave all rows as they are.
+SAME_ROWS = (
+    "OPTIMIZE",
+    "VACUUM START",
+    "VACUUM END",
+    "SET TBLPROPERTIES",
+    "UNSET TBLPROPERTIES",
+    "ADD CONSTRAINT",
+    "DROP CONSTRAINT",
+    "UPGRADE PROTOCOL",
+    "CLUSTER BY",
+    "COMPUTE STATS",
+)
+# What Delta says when the history that is asked for is not kept (any more).
+HISTORY_GONE = (
+    "DELTA_CHANGE_DATA_FEED_INCOMPATIBLE",
+    "DELTA_CHANGE_TABLE_FEED_DISABLED",
+    "DELTA_MISSING_CHANGE_DATA",
+    "DELTA_VERSION_NOT_FOUND",
+    "DELTA_VERSIONS_NOT_CONTIGUOUS",
+    "DELTA_FILE_NOT_FOUND",
+    "DELTA_LOG_FILE_NOT_FOUND",
+    "DELTA_TRUNCATED_TRANSACTION_LOG",
+    "FAILED_READ_FILE.FILE_NOT_EXIST",
+)
 
 
 def definition(statement: str, name: str, table: Table) -> str:
