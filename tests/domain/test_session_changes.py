@@ -19,7 +19,7 @@ from habitus.tables import EVENTS, SESSIONS
 pytestmark = pytest.mark.spark
 
 SPARK = settings(
-    max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=1, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.spark
 MINUTE = 60
 NOW = START + timedelta(days=30)
 SPARK = settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
