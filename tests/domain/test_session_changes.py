@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from session_words import rule, told
 
 from habitus.config import SessionSettings
-from habitus.domain.session_changes import changed_sessions, concerned_since
+from habitus.domain.session_changes import changed_sessions, concerned_since, touched_by
 from habitus.domain.sessions import sessionize
 from habitus.tables import EVENTS, SESSIONS
 
@@ -36,7 +36,9 @@ def updated(
     old = frame(spark, SESSIONS, list(before.values()))
     open_ = [row["started_at"].replace(tzinfo=UTC) for row in before.values() if not row["closed"]]
     since = concerned_since(min([*open_, *(row["event_time"] for row in added)]), by)
-    changes = changed_sessions(old, frame(spark, EVENTS, added), by, now, since).collect()
+    new = frame(spark, EVENTS, added)
+    touched = touched_by(new, old, by, since)
+    changes = changed_sessions(touched, new, old, by, now, since).collect()
     after = dict(before)
     for change in changes:
         row = change.asDict(recursive=True)

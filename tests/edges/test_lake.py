@@ -153,7 +153,14 @@ def test_rows_come_change_and_go_in_one_commit_that_says_why(
     changes = things(spark, ("b", 2, "y"), ("c", 1, "x"), ("d", 4, "y"), ("e", 5, "y"))
     gone = changes.withColumn("gone", F.col("id").isin("c", "e"))
 
-    written = lake.replace(TABLE, gone, "old.size > 0", note="brought up to date")
+    written = lake.merge(
+        TABLE,
+        gone,
+        update=["size"],
+        stamp=["seen"],
+        where="old.size > 0",
+        note="brought up to date",
+    )
 
     assert content(lake) == [("a", 1, "x"), ("b", 2, "y"), ("d", 4, "y")]
     assert (written.rows, written.version) == (3, before.version + 1)

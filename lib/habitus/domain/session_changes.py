@@ -6,6 +6,7 @@ everything would give.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date, datetime
 
 from pyspark.sql import Column, DataFrame, Window
@@ -26,47 +27,80 @@ from habitus.domain.sessions import (
 from habitus.tables import SESSION_EVENT, SESSIONS
 
 _NARROW = ("session_id", "user_id", "session_hint", "started_at", "ended_at", "end_reason")
-_CONTENT = ("event_ids", "end_reason", "events")
+
+
+@dataclass(frozen=True)
+class Touched:
+    """What new events touch. Both frames are small and read several times: persist them.
+
+    Attributes:
+        kept: The sessions to make again, and after each the one that tells how it ended:
+            session_id, context (it is only there for the one before it), and where the session
+            before it is not kept, run_start (microseconds) and left_at, when that one ended.
+        firsts: New events that are the first of their user with a value: user_id, field, value,
+            event_id; and what was the first till now, if anything: old_event_id, old_session_id.
+    """
+
+    kept: DataFrame
+    firsts: DataFrame
+
+
+def touched_by(
+    added: DataFrame, sessions: DataFrame, settings: SessionSettings, since: date
+) -> Touched:
+    """What new events touch in the sessions that are there.
+
+    Args:
+        added: Rows of `events` that are new; some may be in the sessions already.
+        sessions: Rows of `sessions`, made by the same rule.
+        settings: The rule.
+        since: The `concerned_since` of the oldest open session and the first new event.
+    """
+    firsts = _new_firsts(sessions, added)
+    return Touched(_kept(_recent(sessions, since), added, firsts, settings), firsts)
 
 
 def changed_sessions(
-    sessions: DataFrame,
+    touched: Touched,
     added: DataFrame,
+    sessions: DataFrame,
     settings: SessionSettings,
     now: datetime,
     since: date,
 ) -> DataFrame:
-    """Sessions that new events make, change or take away.
+    """Sessions that new events make, may change, or take away.
 
     Args:
-        sessions: Rows of `sessions`, made by the same rule.
-        added: Rows of `events` that are new; some may be in the sessions already.
+        touched: As from `touched_by`.
+        added: Rows of `events` that are new.
+        sessions: Rows of `sessions`.
         settings: The rule.
         now: Time up to which events are known.
-        since: The `concerned_since` of the oldest open session and the first new event.
+        since: As for `touched_by`.
 
     Returns:
-        Rows of `sessions` of that day or later, and whether the row is `gone`.
+        Rows of `sessions` of that day or later, and whether the row is `gone`; of such a row only
+        the key is told.
     """
-    # All sessions are asked only for what was new in them; their events are read since then.
-    firsts = _new_firsts(sessions, added)
-    sessions = sessions.where(F.col("session_date") >= F.lit(since))
-    kept = _kept(sessions, added, firsts, settings)
-    old = sessions.join(kept, "session_id")
-    events = _events_again(old, added, firsts, settings)
+    sessions = _recent(sessions, since)
+    old = sessions.join(touched.kept, "session_id")
+    events = _events_again(old, added, touched.firsts, settings)
     made = finish(sessions_of_marked(events, rule_of(settings, now)))
-    made = made.join(kept.where("context").select("session_id"), "session_id", "left_anti")
-    compared = _compared(old.where("not context").select(*SESSIONS.names), made)
-    return compared.unionByName(_aged(sessions, kept, settings, now))
+    before = touched.kept.select("session_id", "context")
+    changes = (
+        made.join(before, "session_id", "full_outer")
+        .where(~F.coalesce("context", F.lit(False)))
+        .select(*SESSIONS.names, F.col("user_id").isNull().alias("gone"))
+    )
+    return changes.unionByName(_aged(sessions, touched.kept, settings, now))
+
+
+def _recent(sessions: DataFrame, since: date) -> DataFrame:
+    # All sessions are asked only for what was new in them; the rest is read since then.
+    return sessions.where(F.col("session_date") >= F.lit(since))
 
 
 def _new_firsts(sessions: DataFrame, added: DataFrame) -> DataFrame:
-    """New events that are the first of their user with a value, and those that were till now.
-
-    Returns:
-        Columns user_id, field, value, event_id (the new event), old_event_id and old_session_id
-        (null where the value is new altogether).
-    """
     told = F.array(
         *(
             F.struct(F.lit(column).alias("field"), F.col(column).alias("value"))
@@ -100,12 +134,6 @@ def _new_firsts(sessions: DataFrame, added: DataFrame) -> DataFrame:
 def _kept(
     sessions: DataFrame, added: DataFrame, firsts: DataFrame, settings: SessionSettings
 ) -> DataFrame:
-    """The sessions to make again, and after each the one that tells how it ended.
-
-    Returns:
-        Columns session_id, context (it is only there for the one before it), and where the session
-        before it is not kept, run_start (microseconds) and left_at, when that one ended, if any.
-    """
     near = _near(sessions, added, settings)
     displaced = firsts.where("old_session_id is not null").select(
         F.col("old_session_id").alias("session_id")
@@ -183,8 +211,7 @@ def _events_again(
         F.lit(False).alias("added"),
     )
     there = _marked(there, displaced, lambda mark, here: mark & ~here)
-    more = with_hint(added, settings).join(there.select("event_id"), "event_id", "left_anti")
-    more = more.select(
+    more = with_hint(added, settings).select(
         *READ,
         *(F.lit(False).alias(mark) for mark in NOVEL),
         F.lit(None).cast("bigint").alias("run_start"),
@@ -192,15 +219,17 @@ def _events_again(
         F.lit(True).alias("added"),
     )
     more = _marked(more, firsts.select("event_id", "field"), lambda mark, here: mark | here)
-    order = Window.partitionBy(*stream_of(settings)).orderBy(*ORDER)
+    order = Window.partitionBy(*stream_of(settings)).orderBy(*ORDER, "added")
     # A new event after the session that was left out is what is before the kept one, and the rule
     # holds between the two.
     before = F.lag(F.when(F.col("added"), F.col("event_time"))).over(order)
     joined = before.isNotNull() & (F.col("left_at").isNull() | (before > F.col("left_at")))
+    again = F.col("added") & F.lag("event_id").over(order).eqNullSafe(F.col("event_id"))
     return (
         there.unionByName(more)
-        .withColumn("run_start", F.when(~joined, F.col("run_start")))
-        .drop("added", "left_at")
+        .withColumns({"run_start": F.when(~joined, F.col("run_start")), "again": again})
+        .where("not again")
+        .drop("added", "again", "left_at")
     )
 
 
@@ -217,28 +246,6 @@ def _marked(
         events.join(by_event, "event_id", "left")
         .withColumns({mark: change(F.col(mark), here[mark]) for mark in NOVEL})
         .drop("_fields")
-    )
-
-
-def _compared(old: DataFrame, made: DataFrame) -> DataFrame:
-    """The sessions that are new, differ, or are gone."""
-    both = (
-        made.withColumn("_made", F.xxhash64(*_CONTENT))
-        .alias("new")
-        .join(
-            old.withColumn("_old", F.xxhash64(*_CONTENT)).alias("old"), "session_id", "full_outer"
-        )
-    )
-    rest = [name for name in SESSIONS.names if name != "session_id"]
-    return both.where(~F.col("_made").eqNullSafe(F.col("_old"))).select(
-        "session_id",
-        *(
-            F.when(F.col("_made").isNull(), F.col(f"old.{name}"))
-            .otherwise(F.col(f"new.{name}"))
-            .alias(name)
-            for name in rest
-        ),
-        F.col("_made").isNull().alias("gone"),
     )
 
 

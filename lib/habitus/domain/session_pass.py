@@ -137,8 +137,9 @@ def with_novelty(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for name, column in NOVEL.items():
             marks[name] = _first_times(users, batch[column], seen[name])
             values = batch[column].filter(pa.array(marks[name] & last))
-            known = seen[name] if users[-1] == 1 else set()
-            seen[name] = known | set(values.to_pylist())
+            if users[-1] != 1:
+                seen[name] = set()
+            seen[name].update(values.to_pylist())
         user = batch["user_id"][-1].as_py()
         columns = [*batch.columns, *(pa.array(flags) for flags in marks.values())]
         yield pa.RecordBatch.from_arrays(columns, names=[*batch.schema.names, *marks])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import deltalake
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
@@ -175,56 +175,56 @@ class Lake:
             writer.saveAsTable(self.name(table))
         return self._written(table, "numOutputRows")
 
-    def replace(self, table: Table, frame: DataFrame, where: str, note: str) -> Written:
-        """Insert, change and take away rows in one commit.
-
-        Args:
-            table: The table.
-            frame: Rows with unique keys, and whether each is `gone`.
-            where: A condition on the table, as `old`, that holds for all rows concerned, so that
-                others need not be read.
-            note: What the commit is to say beside.
-        """
-        self.create(table)
-        self._refuse_faults(table, frame.drop("gone"))
-        rows = frame.select(*table.names, "gone").alias("new")
-        values = {name: F.col(f"new.`{name}`") for name in table.names}
-        before = self.version(table)
-        merged = self._delta(table).alias("old").merge(rows, f"{_same_key(table)} AND {where}")
-        merged = merged.whenMatchedDelete("new.gone").whenMatchedUpdate(set=values)
-        merged = merged.whenNotMatchedInsert("NOT new.gone", values=values)
-        self._spark.conf.set(NOTE, note)
-        try:
-            merged.execute()
-        finally:
-            self._spark.conf.unset(NOTE)
-        changes = ("numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDeleted")
-        return self._since(before, self._written(table, *changes))
-
     def merge(
-        self, table: Table, frame: DataFrame, update: Iterable[str] = (), stamp: Iterable[str] = ()
+        self,
+        table: Table,
+        frame: DataFrame,
+        update: Iterable[str] = (),
+        stamp: Iterable[str] = (),
+        where: str = "true",
+        note: str | None = None,
     ) -> Written:
         """Insert rows with new keys; where a key is there, update the row if it differs.
 
         Args:
             table: The table.
-            frame: Rows with unique keys.
+            frame: Rows with unique keys. A column `gone` that the table does not have says which
+                rows are to go; of these only the key is read.
             update: Columns that make a row differ and are then brought up to date; none leaves
                 rows that are there as they are.
             stamp: Columns that are brought up to date with them, but do not make a row differ.
+            where: A condition on the table, as `old`, that holds for all rows concerned, so that
+                others need not be read.
+            note: What the commit is to say beside.
         """
         self.create(table)
         before = self.version(table)
-        rows = self._checked(table, frame).alias("new")
-        builder = self._delta(table).alias("old").merge(rows, _same_key(table))
+        goes = "gone" in frame.columns
+        self._refuse_faults(table, frame.drop("gone"))
+        builder = (
+            self._delta(table)
+            .alias("old")
+            .merge(frame.alias("new"), f"{_same_key(table)} AND {where}")
+        )
+        if goes:
+            builder = builder.whenMatchedDelete("new.gone")
         if update:
             differs = " OR ".join(f"NOT (old.`{name}` <=> new.`{name}`)" for name in update)
-            builder = builder.whenMatchedUpdate(
-                F.expr(differs), {name: F.col(f"new.`{name}`") for name in (*update, *stamp)}
-            )
-        builder.whenNotMatchedInsertAll().execute()
-        written = self._written(table, "numTargetRowsInserted", "numTargetRowsUpdated")
-        return self._since(before, written)
+            builder = builder.whenMatchedUpdate(differs, _values((*update, *stamp)))
+        builder = builder.whenNotMatchedInsert(
+            "NOT new.gone" if goes else None, _values(table.names)
+        )
+        if note is not None:
+            self._spark.conf.set(NOTE, note)
+        try:
+            builder.execute()
+        finally:
+            self._spark.conf.unset(NOTE)
+        written = self._written(
+            table, "numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDeleted"
+        )
+        # Delta makes no commit when nothing changes; the last one is then another's.
+        return written if written.version > before else Written(rows=0, version=before)
 
     def files(self, table: Table, version: int) -> list[str]:
         """The data files of one version, for readers that know Parquet but not Delta.
@@ -282,11 +282,6 @@ class Lake:
                 "Move a table that is not habitus's away, or choose another lake.root.",
             )
 
-    @staticmethod
-    def _since(before: int, written: Written) -> Written:
-        # Delta makes no commit when nothing changes; the last one is then another's.
-        return written if written.version > before else Written(rows=0, version=before)
-
     def _written(self, table: Table, *metrics: str) -> Written:
         commit = self._commit(table)
         rows = sum(int(commit["operationMetrics"].get(name, 0)) for name in metrics)
@@ -295,3 +290,7 @@ class Lake:
 
 def _same_key(table: Table) -> str:
     return " AND ".join(f"old.`{key}` = new.`{key}`" for key in table.key)
+
+
+def _values(names: Iterable[str]) -> dict[str, Column]:
+    return {name: F.col(f"new.`{name}`") for name in names}

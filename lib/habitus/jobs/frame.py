@@ -81,19 +81,17 @@ class JobContext:
         """Replace a table's rows; returns how many it now has."""
         return self._wrote(table, self.lake.overwrite(table, frame, note))
 
-    def replace(self, table: Table, frame: DataFrame, where: str, note: str) -> int:
-        """Insert, change and take away rows, see `Lake.replace`; returns how many were."""
-        return self._wrote(table, self.lake.replace(table, frame, where, note))
-
     def merge(
         self,
         table: Table,
         frame: DataFrame,
         update: tuple[str, ...] = (),
         stamp: tuple[str, ...] = (),
+        where: str = "true",
+        note: str | None = None,
     ) -> int:
         """Insert new rows and update changed ones, see `Lake.merge`; returns how many were."""
-        return self._wrote(table, self.lake.merge(table, frame, update, stamp))
+        return self._wrote(table, self.lake.merge(table, frame, update, stamp, where, note))
 
     def _wrote(self, table: Table, written: Written) -> int:
         self.outputs[table.name] = written.version

@@ -1,13 +1,13 @@
 """From `events` to `sessions`."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from pydantic import ValidationError
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from habitus.config import Frozen
-from habitus.domain.session_changes import changed_sessions, concerned_since
+from habitus.domain.session_changes import changed_sessions, concerned_since, touched_by
 from habitus.domain.sessions import sessionize
 from habitus.errors import InputError
 from habitus.jobs.frame import JobContext
@@ -73,15 +73,41 @@ def _bring_up_to_date(
     context: JobContext, added: DataFrame, first: datetime, now: datetime
 ) -> None:
     settings = context.settings.sessions
-    sessions = context.lake.read(SESSIONS)
+    version = context.lake.version(SESSIONS)
+    sessions = context.lake.read(SESSIONS, version)
     oldest = sessions.where("not closed").agg(F.min("started_at").alias("start")).first()
     assert oldest is not None, "an aggregate without groups has one row"
     oldest_open = _utc(oldest["start"]) if oldest["start"] else first
     since = concerned_since(min(first, oldest_open), settings)
     with context.reporter.step("bring the sessions near new events up to date"):
-        changes = changed_sessions(sessions, added, settings, now, since)
-        where = f"old.session_date >= DATE'{since.isoformat()}'"
-        context.replace(SESSIONS, changes, where, _note(context, now))
+        touched = touched_by(added, sessions, settings, since)
+        kept, firsts = touched.kept.persist(), touched.firsts.persist()
+        try:
+            changes = changed_sessions(touched, added, sessions, settings, now, since)
+            _merge(context, changes, since, version, now)
+        finally:
+            kept.unpersist()
+            firsts.unpersist()
+
+
+def _merge(
+    context: JobContext, changes: DataFrame, since: date, version: int, now: datetime
+) -> None:
+    if context.lake.version(SESSIONS) != version:
+        raise InputError(
+            context.lake.name(SESSIONS),
+            f"another run has written the table since version {version} was read",
+            "Run this one again.",
+        )
+    differing = ("end_reason", "events")
+    context.merge(
+        SESSIONS,
+        changes,
+        update=differing,
+        stamp=tuple(name for name in SESSIONS.names if name not in differing),
+        where=f"old.session_date >= DATE'{since.isoformat()}'",
+        note=_note(context, now),
+    )
 
 
 def _made_before(context: JobContext) -> _Made | None:
