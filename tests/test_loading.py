@@ -11,6 +11,8 @@ from habitus.loading import configuration_folder, describe, load_settings
 
 pytestmark = pytest.mark.plain
 
+FEATURE = "features=[{{windows: [1 day], {}}}]"
+
 
 def test_overrides_stand_above_the_environment_and_the_base(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -52,6 +54,11 @@ def test_a_time_of_the_split_is_a_time_or_a_share() -> None:
         ("detectors=[behavior]", ["'detectors.0'", "'behavior'", "'behaviour'"]),
         ("features=[{entity: user, measures: [count]}]", ["features.0.windows", "missing"]),
         ("features=[{entity: user, windos: [1 day]}]", ["windos"]),
+        (FEATURE.format("entity: user, measures: [share]"), ["share of what", "`where: {outcome"]),
+        (FEATURE.format("entity: user, measures: [entropy]"), ["entropy of what", "`of: device`"]),
+        (FEATURE.format("entity: user, measures: [distinct], of: user"), ["`of: user` needs"]),
+        (FEATURE.format("entity: user, measures: [count], of: device"), ["`of: device` needs"]),
+        (FEATURE.format("entity: [item, item], measures: [count]"), ["a pair of item and itself"]),
         ("seed", ["'seed'", "key=value"]),
         ("seed={", ["'{'"]),
         ("detectors=[markov]", ["alerts.detector 'behaviour'", "Name one of markov"]),

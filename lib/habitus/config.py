@@ -66,6 +66,21 @@ FieldName = Literal[
     "new_network",
     "new_counterparty",
 ]
+EntityName = Literal["user", "counterparty", "device", "network", "item"]
+MeasureName = Literal[
+    "count",
+    "sum",
+    "mean",
+    "max",
+    "distinct",
+    "entropy",
+    "share",
+    "since_last",
+    "new",
+    "zscore",
+    "ratio",
+    "risk",
+]
 DetectorName = Literal["behaviour", "markov", "isolation_forest"]
 
 
@@ -168,17 +183,43 @@ class SessionSettings(Frozen):
 class FeatureSettings(Frozen):
     """One entity's history: every measure over every window becomes one feature."""
 
-    entity: Literal["user", "counterparty", "device", "network"] = Field(
-        description="Whose history is summarised."
+    entity: EntityName | tuple[EntityName, EntityName] = Field(
+        description="Whose history is summarised; of two, that of the pair."
     )
     windows: tuple[Duration, ...] = Field(min_length=1, description="How far back to look.")
-    measures: tuple[Literal["count", "sum", "mean", "max", "failures", "users", "risk"], ...] = (
-        Field(
-            min_length=1,
-            description="Of the entity's events: how many; sum, mean and maximum of the amount; "
-            "how many failed; how many distinct users; share labelled as anomalous by then.",
-        )
+    measures: tuple[MeasureName, ...] = Field(
+        min_length=1,
+        description="Of the entity's events: count; sum, mean and max of the amount; how many "
+        "distinct values `of` has, and their entropy; share of the events that `where` describes; "
+        "since_last, the seconds since the last; new, whether there was none; zscore and ratio of "
+        "the unit's amount to those before; risk, the share labelled as anomalous by then.",
     )
+    of: EntityName | Literal["action", "category", "outcome", "channel"] | None = Field(
+        default=None, description="What `distinct` and `entropy` are of."
+    )
+    where: dict[Literal["action", "category", "outcome", "channel"], str] = Field(
+        default={}, description="Count only events with these values, e.g. {outcome: failure}."
+    )
+
+    @property
+    def entities(self) -> tuple[EntityName, ...]:
+        """The entity, or the two of a pair."""
+        return (self.entity,) if isinstance(self.entity, str) else self.entity
+
+    @model_validator(mode="after")
+    def _measures_have_what_they_need(self) -> Self:
+        if len(set(self.entities)) < len(self.entities):
+            raise ValueError(f"a pair of {self.entities[0]} and itself. Name two entities.")
+        of_values = {"distinct", "entropy"} & set(self.measures)
+        if of_values and self.of is None:
+            raise ValueError(f"{min(of_values)} of what is not said. Add e.g. `of: device`.")
+        if self.of is not None and (not of_values or self.of in self.entities):
+            raise ValueError(
+                f"`of: {self.of}` needs the measure distinct or entropy, and another entity."
+            )
+        if "share" in self.measures and not self.where:
+            raise ValueError("share of what is not said. Add e.g. `where: {outcome: failure}`.")
+        return self
 
 
 class SequenceSettings(Frozen):

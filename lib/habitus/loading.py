@@ -127,6 +127,6 @@ def describe(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, str, s
         if isinstance(value, BaseModel):
             yield from describe(value, f"{key}.")
         else:
-            plain = section.model_dump(mode="json", include={name})[name]
+            plain = section.model_dump(mode="json", include={name}, exclude_defaults=True)[name]
             text = yaml.safe_dump(plain, default_flow_style=True, width=1000)
             yield key, text.removesuffix("...\n").strip(), field.description or ""

@@ -5,48 +5,36 @@ arrays: habitus and Spark's own `session_window` write Delta, DuckDB Parquet. Ev
 median of three runs, each engine in a process of its own with the machine to itself.
 """
 
-import json
 import shutil
-import statistics
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC
-from pathlib import Path
 
-import duckdb
-import psutil
+from _engines import measured, run_engine, session, with_duckdb, with_spark
 from _figures import Figure, at_most, publish
 from _shop import shop_events
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from rich.console import RenderableType
 
 from habitus.domain.sessions import sessionize
 from habitus.edges.lake import Lake
-from habitus.edges.spark import start_spark
 from habitus.jobs.catalogue import JOBS
 from habitus.jobs.frame import JobContext, run_job
 from habitus.loading import load_settings
 from habitus.tables import EVENTS, SESSION_EVENT
 
-CORES = 2
-MEMORY = "4g"
 RUNS = 3
 DAY = 86_400
-OUT = ".bench/sessions"
 LAKE = ".bench/lake"
 # What all engines read of an event; what was new to the user only habitus finds out.
 EVENT = [column.name for column in SESSION_EVENT if not column.name.startswith("new_")]
 
 DUCKDB = """
-copy (
     with paused as (
         select *, event_time - lag(event_time) over user_events as pause
-        from read_parquet('{events}/*.parquet')
+        from {events}
         window user_events as (partition by user_id order by event_time, event_id)
     ), numbered as (
         select *, sum(case when pause is null or pause > interval 30 minutes then 1 else 0 end)
@@ -66,17 +54,7 @@ copy (
         list(struct_pack({fields}) order by event_time, event_id) as events
     from numbered
     group by user_id, run
-) to '{out}.parquet' (format parquet, compression snappy)
-"""
-
-
-def with_duckdb(events: str) -> None:
-    """The usual way in SQL: lag, cumulative sum, lists."""
-    connection = duckdb.connect()
-    connection.execute(f"set threads={CORES}; set memory_limit='16GB'")
-    connection.execute(f"set temp_directory='{OUT}.spill'; set preserve_insertion_order=false")
-    fields = ", ".join(EVENT)
-    connection.execute(DUCKDB.format(events=events, fields=fields, out=OUT))
+""".replace("{fields}", ", ".join(EVENT))
 
 
 def with_habitus(events: DataFrame) -> DataFrame:
@@ -105,22 +83,13 @@ def only_shuffled(events: DataFrame) -> DataFrame:
     return events.select("user_id", *EVENT).repartition("user_id")
 
 
-ENGINES: dict[str, Callable[[DataFrame], DataFrame]] = {
-    "habitus": with_habitus,
-    "session_window": with_session_window,
-    "shuffle and write": only_shuffled,
+ENGINES = {
+    # The usual way in SQL: lag, cumulative sum, lists.
+    "DuckDB": with_duckdb(DUCKDB),
+    "habitus": with_spark(with_habitus),
+    "session_window": with_spark(with_session_window),
+    "shuffle and write": with_spark(only_shuffled),
 }
-
-
-def measured(engine: str, events: str, runs: int) -> dict[str, float]:
-    """The median time of some runs in a new process, and the most memory it took."""
-    command = [sys.executable, __file__, "--engine", engine, events, str(runs)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    shutil.rmtree(OUT, ignore_errors=True)
-    Path(f"{OUT}.parquet").unlink(missing_ok=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    print(engine, Path(events).name, found, file=sys.stderr)
-    return found
 
 
 def up_to_date(events: str) -> dict[str, float]:
@@ -162,53 +131,9 @@ class Silent:
         return None
 
 
-def run_engine(engine: str, events: str, runs: int) -> None:
-    """Print, as JSON, the median time of some runs and the peak of memory in GB."""
-    peaks = {"java": 0.0, "python": 0.0}
-    threading.Thread(target=_watch, args=(peaks,), daemon=True).start()
-    spark = None if engine == "DuckDB" else session(events)
-    times = []
-    for _ in range(runs):
-        shutil.rmtree(OUT, ignore_errors=True)
-        before = time.perf_counter()
-        if spark is None:
-            with_duckdb(events)
-        else:
-            made = ENGINES[engine](spark.read.parquet(events))
-            made.write.format("delta").save(OUT)
-        times.append(time.perf_counter() - before)
-    print(json.dumps({"seconds": statistics.median(times), **peaks}))
-
-
-def session(events: str) -> SparkSession:
-    """Spark on two cores, partitions of about half a million events."""
-    partitions = max(8, 2 * int(Path(events).name.partition("M")[0]))
-    overrides = [
-        f"spark.master=local[{CORES}]",
-        f"spark.driver_memory={MEMORY}",
-        f"spark.shuffle_partitions={partitions}",
-    ]
-    return start_spark(load_settings(overrides=overrides).spark, "benchmark")
-
-
-def _watch(peaks: dict[str, float]) -> None:
-    while True:
-        now = dict.fromkeys(peaks, 0.0)
-        for child in psutil.Process().children(recursive=True):
-            try:
-                kind = "java" if child.name() == "java" else "python"
-                now[kind] += child.memory_info().rss / 1e9
-            except psutil.NoSuchProcess:
-                continue
-        for kind, used in now.items():
-            peaks[kind] = max(peaks[kind], used)
-        time.sleep(0.5)
-
-
 def main() -> None:
     """Print the table; `--small` takes a million events and no larger set."""
-    if sys.argv[1:2] == ["--engine"]:
-        run_engine(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    if run_engine(ENGINES):
         return
     if sys.argv[1:2] == ["--new"]:
         print(up_to_date(sys.argv[2]))
@@ -221,11 +146,10 @@ def main() -> None:
     large = None if small else shop_events(spark, 10 * millions, 0.05)
     spark.stop()
     runs = 1 if small else RUNS
-    engines = ("DuckDB", "habitus", "session_window", "shuffle and write")
-    by_engine = {engine: measured(engine, hot, runs) for engine in engines}
+    by_engine = {engine: measured(__file__, engine, hot, runs) for engine in ENGINES}
     seconds = {engine: found["seconds"] for engine, found in by_engine.items()}
     ours = seconds["habitus"]
-    without = measured("habitus", even, runs)["seconds"]
+    without = measured(__file__, "habitus", even, runs)["seconds"]
     figures = [Figure(f"seconds, {engine}", round(took, 1)) for engine, took in seconds.items()]
     figures += [
         Figure("events a second, habitus", round(millions * 1e6 / ours)),
@@ -244,7 +168,7 @@ def main() -> None:
         at_most("1 % new events against a full run, time", share_of_time, 0.05),
     ]
     if large is not None:
-        found = measured("habitus", large, 1)
+        found = measured(__file__, "habitus", large, 1)
         figures += [
             at_most("ten times the events, time per event", found["seconds"] / 10 / ours, 1.15),
             Figure("GB of Java, peak, ten times the events", found["java"]),

@@ -1,49 +1,56 @@
 """Point-in-time features: what was known about a unit's entities just before it.
 
-The value at time t of a window w uses events with t - w <= event_time < t, and labels that
-became known in [t - w, t); events at the very same microsecond do not see each other. An event
-unit is asked about at its own time, a session when it starts: its user, and the device and
-network of its first event. A session may have several counterparties; the largest value over
-them stands for the session, so that one bad seller is not diluted by many good ones.
+An entity is a user, counterparty, device, network or item, or a pair of two, e.g. a user with a
+device. An event unit is asked about at its own place in the order by (event_time, event_id), a
+session at that of its first event. The window w before a place at time t holds the entity's events
+before that place with t - w <= event_time, of those that `where` describes; and the labels of such
+events that were known at t - w <= known_at < t.
 
-===========  ===============================================================  ==========
-measure      of the entity's events in the window                             no history
-===========  ===============================================================  ==========
-count        how many                                                         0
-failures     how many had the outcome `failure`                               0
-sum          sum of the amounts, to a millionth                               0
-mean         mean of the amounts that are there                               none
-max          largest amount                                                   none
-users        how many distinct users                                          0
-risk         labels that say anomalous / labels, by the time they were known  none
-===========  ===============================================================  ==========
+==========  ==============================================================  ================
+measure     of the window's N events                                        for no history
+==========  ==============================================================  ================
+count       N                                                               0
+sum         sum of the amounts, each to a millionth                         0
+mean        sum / how many have an amount                                   none
+max         largest amount                                                  none
+distinct    how many distinct values `of` has, exactly                      0
+entropy     log2(N) - sum(n log2 n) / N in bits, n events with each value   none
+            of `of`, of the N that have one
+share       N / how many events there are without `where`                   none
+since_last  seconds since the last event                                    none
+new         1 where N = 0, else 0                                           1
+ratio       the unit's amount / mean                                        none
+zscore      (the unit's amount - mean) / standard deviation of the amounts  none, as where
+                                                                            all are the same
+risk        labels that say anomalous / labels                              none
+==========  ==============================================================  ================
 
-All features of an entity that is missing (no device, no counterparty) are none.
-
-Everything but `max` is a difference of two running sums, S(t) - S(t - w), so the cost is linear
-in the events however many fall into a window. Sums are of whole millionths, which makes them
-exact and independent of the order of rows. `max` looks at all events of the window.
+The unit's amount is the event's, or the largest of the session's. All features of an entity that
+is missing (no device) are none. A session may have several counterparties, or devices: the largest
+value over them stands for the session, so that one bad seller is not diluted by many good ones.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from habitus.config import FeatureSettings, UnitKind
+from habitus.domain.feature_pass import UNIT, Feature, with_features
+from habitus.domain.histories import AMOUNT, HAPPENED, LABEL
 from habitus.errors import SettingsError
 
 _COLUMN_OF = {
     "user": "user_id",
     "counterparty": "counterparty_id",
     "device": "device_id",
-    "network": "network",
+    "item": "item_id",
 }
-_MEASURE_NAMES = {"sum": "amount_sum", "mean": "amount_mean", "max": "amount_max"}
-_UNIT = ("unit_id", "user_id", "at")
-_SUMMED = ("events", "failures", "amounts", "millionths", "labels", "anomalous")
-_MILLION = 1_000_000
+_MEASURE_NAMES = {name: f"amount_{name}" for name in ("sum", "mean", "max", "zscore", "ratio")}
 
 
 def feature_names(features: Sequence[FeatureSettings]) -> list[str]:
@@ -52,7 +59,7 @@ def feature_names(features: Sequence[FeatureSettings]) -> list[str]:
     Raises:
         SettingsError: A feature is declared twice.
     """
-    names = [name for declared in features for name, _, _ in _declared(declared)]
+    names = [feature.name for declared in features for feature in _declared(declared)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SettingsError("features", f"{twice[0]!r} is declared twice", "Drop one of the two.")
@@ -84,43 +91,50 @@ def compute_features(
         SettingsError: A feature is declared twice.
     """
     names = feature_names(features)
+    by_entity: dict[tuple[str, ...], list[FeatureSettings]] = {}
+    for declared in features:
+        by_entity.setdefault(declared.entities, []).append(declared)
     events = _events(sessions, unit_kind)
-    combined = events.where("unit_id is not null").select(*_UNIT)
-    for entity in dict.fromkeys(declared.entity for declared in features):
-        of_entity = [declared for declared in features if declared.entity == entity]
-        rows = _event_rows(events, _COLUMN_OF[entity])
-        if entity == "counterparty" and unit_kind == "session":
-            rows = rows.drop("unit_id").unionByName(
-                _counterparty_queries(sessions), allowMissingColumns=True
-            )
-        if needs_labels(of_entity):
-            rows = rows.unionByName(
-                _label_rows(events, labels, _COLUMN_OF[entity]), allowMissingColumns=True
-            )
-        combined = combined.unionByName(_history(rows, of_entity), allowMissingColumns=True)
-    return (
-        combined.groupBy(*_UNIT)
-        .agg(F.lit(unit_kind).alias("unit_kind"), *(F.max(name).alias(name) for name in names))
-        .select(
-            "unit_kind",
-            "unit_id",
-            "user_id",
-            F.timestamp_micros("at").alias("as_of"),
-            *names,
-        )
+    parts = [
+        _of_entity(sessions, events, labels, of_entity, unit_kind)
+        for of_entity in by_entity.values()
+    ]
+    if ("user",) not in by_entity:
+        # Every unit has a user; it may have no other entity.
+        parts.append(_units(sessions, events, unit_kind).select(*UNIT))
+    combined = parts[0]
+    for part in parts[1:]:
+        combined = combined.unionByName(part, allowMissingColumns=True)
+    if len(parts) > 1 or (names and unit_kind == "session"):
+        combined = combined.groupBy(*UNIT).agg(*(F.max(name).alias(name) for name in names))
+    return combined.select(
+        F.lit(unit_kind).alias("unit_kind"),
+        "unit_id",
+        "user_id",
+        F.timestamp_micros("at").alias("as_of"),
+        *names,
     )
 
 
-def _declared(declared: FeatureSettings) -> list[tuple[str, timedelta, str]]:
-    return [
-        (
-            f"{declared.entity}_{_MEASURE_NAMES.get(measure, measure)}_{_short(window)}",
-            window,
-            measure,
-        )
-        for window in declared.windows
-        for measure in declared.measures
-    ]
+def _declared(declared: FeatureSettings) -> list[Feature]:
+    where = "_".join(re.sub(r"\W+", "_", value) for value in declared.where.values())
+    features = []
+    for window in declared.windows:
+        for measure in declared.measures:
+            of = declared.of if measure in ("distinct", "entropy") else None
+            words = [*declared.entities, _MEASURE_NAMES.get(measure, measure), of, where]
+            name = "_".join([*(word for word in words if word), _short(window)])
+            column = None if of is None else _column(of)
+            features.append(Feature(name, measure, _micros(window), column, _where_name(declared)))
+    return features
+
+
+def _where_name(declared: FeatureSettings) -> str | None:
+    return " and ".join(f"{name} = {value}" for name, value in declared.where.items()) or None
+
+
+def _column(name: str) -> str:
+    return _COLUMN_OF.get(name, name)
 
 
 def _micros(duration: timedelta) -> int:
@@ -135,141 +149,99 @@ def _short(duration: timedelta) -> str:
 
 
 def _events(sessions: DataFrame, unit_kind: UnitKind) -> DataFrame:
-    """One row per event; `unit_id` where the event is what a unit is asked about by."""
-    exploded = sessions.select(
-        "session_id", "user_id", F.posexplode("events").alias("position", "event")
-    )
-    unit = (
-        F.col("event.event_id")
-        if unit_kind == "event"
-        # The session starts with its first event, which therefore asks for the session.
-        else F.when(F.col("position") == 0, F.col("session_id"))
-    )
-    return exploded.select(
+    """One row per event; an event that is a unit asks for itself."""
+    unit = F.col("event.event_id") if unit_kind == "event" else F.lit(None).cast("string")
+    return sessions.select("user_id", F.explode("events").alias("event")).select(
         unit.alias("unit_id"),
         "user_id",
         F.unix_micros("event.event_time").alias("at"),
-        *(f"event.{name}" for name in ("event_id", "counterparty_id", "device_id", "network")),
-        *(f"event.{name}" for name in ("amount", "outcome")),
+        F.lit(True).alias(HAPPENED),
+        "event.*",
     )
 
 
-def _event_rows(events: DataFrame, column: str) -> DataFrame:
-    """Events of entities, with what each adds to the running sums."""
-    return events.where(F.col(column).isNotNull()).select(
-        F.col(column).alias("entity"),
-        *_UNIT,
-        F.lit(1).alias("events"),
-        F.coalesce((F.col("outcome") == "failure").cast("int"), F.lit(0)).alias("failures"),
-        F.col("amount").isNotNull().cast("int").alias("amounts"),
-        F.coalesce(F.rint(F.col("amount") * _MILLION).cast("bigint"), F.lit(0)).alias("millionths"),
-        "amount",
-        *(F.lit(None).cast("int").alias(name) for name in ("labels", "anomalous")),
-    )
-
-
-def _counterparty_queries(sessions: DataFrame) -> DataFrame:
-    """Each counterparty of a session, asked about when the session starts."""
+def _units(sessions: DataFrame, events: DataFrame, unit_kind: UnitKind) -> DataFrame:
+    """One row per unit that asks; a session does so before its first event, by that one's id."""
+    if unit_kind == "event":
+        return events
     return sessions.select(
-        F.explode(F.array_distinct("events.counterparty_id")).alias("entity"),
         F.col("session_id").alias("unit_id"),
         "user_id",
         F.unix_micros("started_at").alias("at"),
-    ).where("entity is not null")
+        F.lit(False).alias(HAPPENED),
+        F.col("event_ids")[0].alias("event_id"),
+        F.array_max("events.amount").alias(AMOUNT),
+        "events",
+    )
 
 
-def _label_rows(events: DataFrame, labels: DataFrame, column: str) -> DataFrame:
-    """Labels of the entity's events, at the time they became known."""
+def _of_entity(
+    sessions: DataFrame,
+    events: DataFrame,
+    labels: DataFrame,
+    declared: Sequence[FeatureSettings],
+    unit_kind: UnitKind,
+) -> DataFrame:
+    """`UNIT` and the features of one kind of entity; a row for each unit and entity of its."""
+    keys = [_column(entity) for entity in declared[0].entities]
+    features = [feature for one in declared for feature in _declared(one)]
+    rows = events
+    if unit_kind == "session":
+        units = _with_keys(_units(sessions, events, unit_kind), keys)
+        rows = rows.unionByName(units, allowMissingColumns=True)
+    rows = rows.withColumns(_where_columns(declared)).withColumn(LABEL, F.lit(None).cast("boolean"))
+    if needs_labels(declared):
+        rows = rows.unionByName(_label_rows(rows.where(HAPPENED), labels))
+    for key in keys:
+        rows = rows.where(F.col(key).isNotNull())
+    told = {name for feature in features for name in (feature.of, feature.where) if name}
+    read = dict.fromkeys([*UNIT, HAPPENED, AMOUNT, LABEL, *keys, *sorted(told)])
+    in_order = rows.repartition(*keys).sortWithinPartitions(*keys, "at", "event_id", HAPPENED)
+    return in_order.select(*(F.col(f"`{name}`") for name in read)).mapInArrow(
+        partial(with_features, keys=keys, features=features), _schema(features)
+    )
+
+
+def _with_keys(units: DataFrame, keys: Sequence[str]) -> DataFrame:
+    """A row for each entity that a session has."""
+    inside = [key for key in keys if key != "user_id"]
+    if inside:
+        entities = F.transform("events", lambda event: F.struct(*(event[key] for key in inside)))
+        units = units.withColumn("entity", F.explode(F.array_distinct(entities)))
+        units = units.select("*", *(F.col("entity")[key].alias(key) for key in inside))
+    return units.drop("events", "entity")
+
+
+def _where_columns(declared: Sequence[FeatureSettings]) -> dict[str, Column]:
+    columns = {}
+    for one in declared:
+        if name := _where_name(one):
+            columns[name] = F.lit(True)
+            for column, value in one.where.items():
+                columns[name] &= F.col(column) == value
+    return columns
+
+
+def _label_rows(events: DataFrame, labels: DataFrame) -> DataFrame:
+    """Labels of events, at the time they became known."""
     known = labels.where("unit_kind = 'event'").select(
-        F.col("unit_id").alias("event_id"), "label", F.unix_micros("known_at").alias("known_at")
+        F.col("unit_id").alias("event_id"),
+        F.col("label").alias("_label"),
+        F.unix_micros("known_at").alias("_known_at"),
     )
-    labelled = events.select("event_id", F.col(column).alias("entity"), "user_id", "at")
-    return (
-        labelled.where("entity is not null")
-        .join(known, "event_id")
-        .select(
-            "entity",
-            "user_id",
-            # A label dated before its event must not tell of the event early.
-            F.greatest("at", "known_at").alias("at"),
-            F.lit(1).alias("labels"),
-            F.col("label").cast("int").alias("anomalous"),
-        )
-    )
-
-
-def _history(rows: DataFrame, features: Sequence[FeatureSettings]) -> DataFrame:
-    """The features of one entity kind, for the rows that ask for a unit."""
-    windows = sorted({_micros(window) for declared in features for window in declared.windows})
-    # By the entity alone: it serves both the windows by entity and those by entity and user.
-    present = _with_presence(rows.repartition("entity"), windows)
-    return (
-        present.withColumns(_running(windows))
-        .where("unit_id is not null")
-        .select(
-            *_UNIT,
-            *(
-                _measure(measure, _micros(window)).cast("double").alias(name)
-                for declared in features
-                for name, window, measure in _declared(declared)
-            ),
-        )
-    )
-
-
-def _with_presence(rows: DataFrame, windows: Sequence[int]) -> DataFrame:
-    """Mark where a user's presence at the entity begins and ends, for each window.
-
-    A user counts at t when one of their events has s < t <= s + window. These intervals merge
-    into stretches; the users at t are the stretches begun before t less those ended before t.
-    """
-    by_user = Window.partitionBy("entity", "user_id", "events").orderBy("at")
-    marked = rows.withColumns(
+    joined = events.join(known, "event_id").withColumns(
         {
-            "since": F.col("at") - F.lag("at").over(by_user),
-            "until": F.lead("at").over(by_user) - F.col("at"),
+            "unit_id": F.lit(None).cast("string"),
+            HAPPENED: F.lit(False),
+            LABEL: F.col("_label"),
+            # A label dated before its event must not tell of the event early.
+            "at": F.greatest("at", "_known_at"),
         }
     )
-    flags = {}
-    for window in windows:
-        for flag, pause in ((f"begins_{window}", "since"), (f"ends_{window}", "until")):
-            alone = F.col(pause).isNull() | (F.col(pause) > window)
-            flags[flag] = (F.col("events").isNotNull() & alone).cast("int")
-    return marked.withColumns(flags)
+    return joined.drop("_label", "_known_at")
 
 
-def _running(windows: Sequence[int]) -> dict[str, Column]:
-    """Running sums until just before t and t - window. Spark computes those that are used."""
-    by_time = Window.partitionBy("entity").orderBy("at")
-
-    def summed(column: str, end: int) -> Column:
-        frame = by_time.rangeBetween(Window.unboundedPreceding, end)
-        return F.coalesce(F.sum(column).over(frame), F.lit(0))
-
-    running = {f"{column}_before": summed(column, -1) for column in _SUMMED}
-    for window in windows:
-        running |= {f"{column}_{window}": summed(column, -window - 1) for column in _SUMMED}
-        running[f"users_{window}"] = summed(f"begins_{window}", -1) - summed(
-            f"ends_{window}", -window - 1
-        )
-        running[f"max_{window}"] = F.max("amount").over(by_time.rangeBetween(-window, -1))
-    return running
-
-
-def _measure(measure: str, window: int) -> Column:
-    def total(column: str) -> Column:
-        return F.col(f"{column}_before") - F.col(f"{column}_{window}")
-
-    match measure:
-        case "count":
-            return total("events")
-        case "failures":
-            return total("failures")
-        case "sum":
-            return total("millionths") / _MILLION
-        case "mean":
-            return total("millionths") / total("amounts") / _MILLION
-        case "risk":
-            return total("anomalous") / total("labels")
-        case _:
-            return F.col(f"{measure}_{window}")
+def _schema(features: Sequence[Feature]) -> T.StructType:
+    types = {"unit_id": T.StringType(), "user_id": T.StringType(), "at": T.LongType()}
+    types |= {feature.name: T.DoubleType() for feature in features}
+    return T.StructType([T.StructField(name, kind) for name, kind in types.items()])

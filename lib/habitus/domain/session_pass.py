@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from habitus.domain.batches import changes, joined
 
 Flags = NDArray[np.bool_]
 Integers = NDArray[np.int64]
@@ -129,7 +130,7 @@ def with_novelty(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         if batch.num_rows == 0:
             continue
-        users = np.cumsum(_changes(batch["user_id"]), dtype=np.int64)
+        users = np.cumsum(changes(batch["user_id"]), dtype=np.int64)
         if batch["user_id"][0].as_py() != user:
             seen = {name: set() for name in NOVEL}
         last = users == users[-1]
@@ -158,11 +159,11 @@ def _first_times(users: Integers, values: pa.Array, seen: set[str]) -> Flags:
 
 def _judge(batch: pa.RecordBatch, left: _Left | None, rule: Rule) -> _Rows:
     """Say of each event, those left over first, what it starts."""
-    events = batch if left is None else _joined(left.events, batch)
+    events = batch if left is None else joined([left.events, batch])
     times = events["event_time"].cast(pa.int64()).to_numpy()
     index = np.arange(len(times))
-    stream = _changes(events["user_id"])
-    other = _changes(events["session_hint"])
+    stream = changes(events["user_id"])
+    other = changes(events["session_hint"])
     if rule.streams:
         stream |= other
     begins = times
@@ -268,20 +269,3 @@ def _distinct(session: Integers, values: pa.Array, sessions: int) -> NDArray[np.
 
 def _hinted(events: pa.RecordBatch) -> Flags:
     return np.asarray(events["session_hint"].is_valid().to_numpy(zero_copy_only=False))
-
-
-def _changes(values: pa.Array) -> Flags:
-    """Whether a value differs from the one before it; the first does."""
-    changed = np.ones(len(values), dtype=bool)
-    if len(values) > 1:
-        here, before = values.slice(1), values.slice(0, len(values) - 1)
-        same = pc.or_(
-            pc.fill_null(pc.equal(here, before), False), pc.and_(here.is_null(), before.is_null())
-        )
-        changed[1:] = pc.invert(same).to_numpy(zero_copy_only=False)
-    return changed
-
-
-def _joined(first: pa.RecordBatch, second: pa.RecordBatch) -> pa.RecordBatch:
-    columns = [pa.concat_arrays([a, b]) for a, b in zip(first.columns, second.columns, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=first.schema)

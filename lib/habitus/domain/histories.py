@@ -1,0 +1,254 @@
+"""What the windows before a row hold, of sorted histories of entities.
+
+A measure over a window is a difference of two running totals, so its cost is linear in the events
+however many fall into the window. Totals are of whole numbers, which makes them exact and
+independent of the window's place.
+"""
+
+from collections.abc import Callable
+from functools import cached_property, partial
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+from pandas.api.indexers import BaseIndexer
+
+Flags = NDArray[np.bool_]
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+# What the rows of a history tell, beside the columns of entities, values and conditions.
+HAPPENED, AMOUNT, LABEL = "happened", "amount", "label"
+
+_SECOND = 1_000_000
+_MILLION = 1_000_000
+# Amounts are summed in three parts of so many bits, so that sums of squares are whole numbers too.
+_PART = 21
+_MASK = (1 << _PART) - 1
+# Entropies are sums of n log2(n), held in whole numbers of 2 ** -24.
+_ENTROPY_UNIT = 1 << 24
+# A variance below this share of the squared mean is rounding.
+_NO_VARIANCE = 1e-14
+
+
+class Histories:
+    """Sorted rows of entities, and what the windows before those that ask hold.
+
+    Rows are told by their place. A window's rows are those from the first whose time is not before
+    the window to the one that asks, which is not among them.
+    """
+
+    def __init__(
+        self, rows: pa.RecordBatch, entity: Integers, clock: Integers, asked: Integers
+    ) -> None:
+        """Prepare the rows.
+
+        Args:
+            rows: As in `with_features`.
+            entity: Number of the row's entity.
+            clock: Microseconds, with longer pauses and those between entities cut to just more
+                than the longest window, so that no window reaches another entity.
+            asked: Places of the rows that ask.
+        """
+        self._rows = rows
+        self._entity = entity
+        self._clock = clock
+        self._asked = asked
+        self._kept: dict[tuple[object, ...], Integers] = {}
+
+    def count(self, where: str | None, window: int) -> Integers:
+        """How many events."""
+        return self._total(("events", where), lambda: self._events(where), window)
+
+    def amounts(self, where: str | None, window: int) -> Integers:
+        """How many events with an amount."""
+        return self._total(("amounts", where), lambda: self._paid(where), window)
+
+    def amount(self, where: str | None, window: int) -> Floats:
+        """Sum of the amounts, each to a millionth."""
+        low, middle, high = (
+            self._total(("part", place, where), partial(self._of_paid, part, where), window)
+            for place, part in enumerate(self._parts)
+        )
+        return np.asarray((low + middle * 2.0**_PART + high * 2.0 ** (2 * _PART)) / _MILLION)
+
+    def mean(self, where: str | None, window: int) -> Floats:
+        """Mean amount."""
+        return self.amount(where, window) / self.amounts(where, window)
+
+    def deviation(self, where: str | None, window: int) -> Floats:
+        """Standard deviation of the amounts."""
+        low, middle, high = self._parts
+        squares = (
+            low * low,
+            2 * low * middle,
+            2 * low * high + middle * middle,
+            2 * middle * high,
+            high * high,
+        )
+        total = np.zeros(len(self._asked))
+        for place, part in enumerate(squares):
+            key = ("square", place, where)
+            total += self._total(key, partial(self._of_paid, part, where), window) * 2.0 ** (
+                _PART * place
+            )
+        mean_square = self.mean(where, window) ** 2
+        variance = total / self.amounts(where, window) / _MILLION**2 - mean_square
+        return np.asarray(np.sqrt(np.where(variance > _NO_VARIANCE * mean_square, variance, 0)))
+
+    def largest(self, where: str | None, window: int) -> Floats:
+        """Largest amount."""
+        indexer = _Before(start=np.searchsorted(self._clock, self._clock - window))
+        values = pd.Series(np.where(self._paid(where), self._amount, np.nan))
+        return np.asarray(values.rolling(indexer, min_periods=1).max())[self._asked]
+
+    def since_last(self, where: str | None, window: int) -> Floats:
+        """Seconds since the last event."""
+        places = np.where(self._events(where), np.arange(len(self._clock)), -1)
+        last = np.concatenate([[-1], np.maximum.accumulate(places)])[self._asked]
+        seconds = (self._clock[self._asked] - self._clock[last]) / _SECOND
+        return np.where(last >= self._start(window), seconds, np.nan)
+
+    def risk(self, where: str | None, window: int) -> Floats:
+        """Share of the labels that say anomalous, of those that were known before this time."""
+        label = self._rows[LABEL]
+        told = label.is_valid().to_numpy(zero_copy_only=False) & self._described(where)
+        bad = label.fill_null(False).to_numpy(zero_copy_only=False) & told
+        # Unlike events, labels are not in an order among those of the same time.
+        until = np.searchsorted(self._clock, self._clock[self._asked])
+        totals = [
+            self._total((name, where), partial(np.asarray, flags), window, until)
+            for name, flags in (("bad", bad), ("told", told))
+        ]
+        return totals[0] / totals[1]
+
+    def distinct(self, of: str, where: str | None, window: int) -> Integers:
+        """How many distinct values.
+
+        A value is there at t when one of its events has t - window <= s < t. These intervals merge
+        into stretches; the values at t are the stretches begun by t less those ended by then.
+        """
+        places, values = self._by_value(of, where)
+        same = np.diff(values) == 0
+        near = same & (np.diff(self._clock[places]) <= window)
+        begins, ends = np.zeros((2, len(self._clock)), dtype=bool)
+        begins[places] = np.concatenate([[True], ~near])[: len(places)]
+        ends[places] = np.concatenate([~near, [True]])[: len(places)]
+        return _before(begins)[self._asked] - _before(ends)[self._start(window)]
+
+    def entropy(self, of: str, where: str | None, window: int) -> Floats:
+        """Entropy of the values, in bits: log2(N) - sum(n log2(n)) / N.
+
+        An event adds what the sum grows by when it comes and takes what it falls by when it goes.
+        """
+        places, values = self._by_value(of, where)
+        n = len(self._clock)
+        order = np.arange(len(places))
+        within = values * (n + 1) + places
+        start = np.searchsorted(self._clock, self._clock[places] - window)
+        until = np.searchsorted(self._clock, self._clock[places] + window, side="right")
+        # Events with its value when it comes, itself included; and when it goes.
+        coming = order - np.searchsorted(within, values * (n + 1) + start) + 1
+        going = np.searchsorted(within, values * (n + 1) + until) - order
+        comes, goes = np.zeros((2, n), dtype=np.int64)
+        comes[places] = _surprise(coming) - _surprise(coming - 1)
+        goes[places] = _surprise(going) - _surprise(going - 1)
+        total = _before(comes)[self._asked] - _before(goes)[self._start(window)]
+        there = _before(np.bincount(places, minlength=n))
+        count = there[self._asked] - there[self._start(window)]
+        return np.asarray(np.maximum(np.log2(count) - total / _ENTROPY_UNIT / count, 0))
+
+    @cached_property
+    def own_amount(self) -> Floats:
+        """The amounts of the rows that ask."""
+        return self._amount[self._asked]
+
+    @cached_property
+    def _amount(self) -> Floats:
+        return np.asarray(
+            self._rows[AMOUNT].fill_null(np.nan).to_numpy(zero_copy_only=False), dtype=float
+        )
+
+    @cached_property
+    def _parts(self) -> tuple[Integers, Integers, Integers]:
+        """The amounts in millionths, in parts of 21 bits, the lowest first."""
+        millionths = np.rint(np.nan_to_num(self._amount) * _MILLION)
+        high = np.floor(millionths / 2 ** (2 * _PART))
+        rest = (millionths - high * 2 ** (2 * _PART)).astype(np.int64)
+        return rest & _MASK, rest >> _PART, high.astype(np.int64)
+
+    def _described(self, where: str | None) -> Flags:
+        if where is None:
+            return np.ones(len(self._clock), dtype=bool)
+        return np.asarray(self._rows[where].fill_null(False).to_numpy(zero_copy_only=False))
+
+    def _events(self, where: str | None) -> Flags:
+        happened = self._rows[HAPPENED].to_numpy(zero_copy_only=False)
+        return np.asarray(happened & self._described(where))
+
+    def _paid(self, where: str | None) -> Flags:
+        return self._events(where) & ~np.isnan(self._amount)
+
+    def _by_value(self, of: str, where: str | None) -> tuple[Integers, Integers]:
+        """Places of the events that have a value, by entity and value, and numbers of these."""
+        encoded = self._rows[of].dictionary_encode()
+        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        places = np.flatnonzero(self._events(where) & (codes >= 0))
+        pairs = (self._entity * (len(encoded.dictionary) + 1) + codes)[places]
+        order = np.argsort(pairs, kind="stable")
+        pairs = pairs[order]
+        return places[order], np.cumsum(np.diff(pairs, prepend=pairs[:1]) != 0)
+
+    def _start(self, window: int) -> Integers:
+        """Where the windows of the rows that ask start."""
+        key = ("start", window)
+        if key not in self._kept:
+            times = self._clock[self._asked] - window
+            self._kept[key] = np.searchsorted(self._clock, times)
+        return self._kept[key]
+
+    def _of_paid(self, part: Integers, where: str | None) -> Integers:
+        return part * self._paid(where)
+
+    def _total(
+        self,
+        key: tuple[object, ...],
+        values: Callable[[], NDArray[np.generic]],
+        window: int,
+        until: Integers | None = None,
+    ) -> Integers:
+        """Totals over the windows of the rows that ask."""
+        if key not in self._kept:
+            self._kept[key] = _before(values())
+        totals = self._kept[key]
+        return totals[self._asked if until is None else until] - totals[self._start(window)]
+
+
+class _Before(BaseIndexer):
+    """Windows from a given start to just before each row."""
+
+    start: Integers
+
+    def get_window_bounds(
+        self,
+        num_values: int = 0,
+        min_periods: int | None = None,
+        center: bool | None = None,
+        closed: str | None = None,
+        step: int | None = None,
+    ) -> tuple[Integers, Integers]:
+        return self.start, np.arange(num_values)
+
+
+def _before(values: NDArray[np.generic]) -> Integers:
+    """Totals before each place, and of all."""
+    totals = np.zeros(len(values) + 1, dtype=np.int64)
+    np.cumsum(values, out=totals[1:])
+    return totals
+
+
+def _surprise(counts: Integers) -> Integers:
+    """Counts n as n log2(n), in whole numbers of 2 ** -24."""
+    n = counts.astype(float)
+    return np.asarray(np.rint(n * np.log2(np.maximum(n, 1)) * _ENTROPY_UNIT), dtype=np.int64)

@@ -1,0 +1,115 @@
+"""Engines side by side: each in a process of its own, with the machine to itself."""
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import duckdb
+import psutil
+from pyspark.sql import DataFrame, SparkSession
+
+from habitus.edges.spark import start_spark
+from habitus.loading import load_settings
+
+CORES = 2
+MEMORY = "4g"
+# Where engines write: Spark a Delta table, DuckDB a file beside it.
+OUT = ".bench/out"
+
+# Prepares the work on the events in a folder, and returns what is to be timed.
+Engine = Callable[[str], Callable[[], object]]
+
+
+def with_spark(make: Callable[[DataFrame], DataFrame]) -> Engine:
+    """An engine that makes a frame of events and writes it as Delta."""
+
+    def prepare(events: str) -> Callable[[], object]:
+        spark = session(events)
+        return lambda: make(spark.read.parquet(events)).write.format("delta").save(OUT)
+
+    return prepare
+
+
+def with_duckdb(query: str) -> Engine:
+    """An engine that writes what a query makes of `{events}` as Parquet."""
+
+    def prepare(events: str) -> Callable[[], object]:
+        connection = duckdb.connect()
+        connection.execute(f"set threads={CORES}; set memory_limit='16GB'")
+        connection.execute(f"set temp_directory='{OUT}.spill'; set preserve_insertion_order=false")
+        source = f"read_parquet('{events}/*.parquet')"
+        target = f"copy ({query.format(events=source)}) to '{OUT}.parquet' (format parquet)"
+        return lambda: connection.execute(target)
+
+    return prepare
+
+
+def measured(script: str, engine: str, events: str, runs: int) -> dict[str, float]:
+    """The median `seconds` of some runs in a new process, and the GB it took at most.
+
+    Args:
+        script: The benchmark, which calls `run_engine` when asked to.
+        engine: The engine's name.
+        events: Folder of events.
+        runs: How many runs.
+    """
+    command = [sys.executable, script, "--engine", engine, events, str(runs)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    _clear()
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    print(engine, Path(events).name, found, file=sys.stderr)
+    return found
+
+
+def run_engine(engines: Mapping[str, Engine]) -> bool:
+    """Run the engine that the command line asks for, if it does, and print what it took as JSON."""
+    if sys.argv[1:2] != ["--engine"]:
+        return False
+    name, events, runs = sys.argv[2:]
+    peaks = {"java": 0.0, "python": 0.0}
+    threading.Thread(target=_watch, args=(peaks,), daemon=True).start()
+    work = engines[name](events)
+    times = []
+    for _ in range(int(runs)):
+        _clear()
+        before = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - before)
+    print(json.dumps({"seconds": statistics.median(times), **peaks}))
+    return True
+
+
+def session(events: str) -> SparkSession:
+    """Spark on two cores, partitions of about half a million events."""
+    partitions = max(8, 2 * int(Path(events).name.partition("M")[0]))
+    overrides = [
+        f"spark.master=local[{CORES}]",
+        f"spark.driver_memory={MEMORY}",
+        f"spark.shuffle_partitions={partitions}",
+    ]
+    return start_spark(load_settings(overrides=overrides).spark, "benchmark")
+
+
+def _clear() -> None:
+    shutil.rmtree(OUT, ignore_errors=True)
+    Path(f"{OUT}.parquet").unlink(missing_ok=True)
+
+
+def _watch(peaks: dict[str, float]) -> None:
+    while True:
+        now = dict.fromkeys(peaks, 0.0)
+        for child in psutil.Process().children(recursive=True):
+            try:
+                kind = "java" if child.name() == "java" else "python"
+                now[kind] += child.memory_info().rss / 1e9
+            except psutil.NoSuchProcess:
+                continue
+        for kind, used in now.items():
+            peaks[kind] = max(peaks[kind], used)
+        time.sleep(0.5)

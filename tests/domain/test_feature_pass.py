@@ -1,0 +1,150 @@
+"""Features of sorted histories are what their definition says, however batches are cut."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from event_streams import START, event, streams
+from feature_words import COLUMN_OF, value
+from hypothesis import given
+from hypothesis import strategies as st
+
+from habitus.config import FeatureSettings
+from habitus.domain.feature_pass import Feature, with_features
+
+pytestmark = pytest.mark.plain
+
+Row = dict[str, Any]
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+FAILED = "outcome = failure"
+DECLARED = (
+    FeatureSettings(
+        entity="user",
+        windows=(HOUR, DAY),
+        measures=("count", "sum", "mean", "max", "since_last", "new", "ratio", "zscore"),
+    ),
+    FeatureSettings(
+        entity="user",
+        windows=(HOUR, DAY),
+        measures=("count", "max", "share", "distinct", "entropy", "since_last", "zscore"),
+        of="device",
+        where={"outcome": "failure"},
+    ),
+    FeatureSettings(
+        entity="user",
+        windows=(timedelta(minutes=10),),
+        measures=("distinct", "entropy"),
+        of="category",
+    ),
+)
+FEATURES = [
+    Feature(
+        f"{measure} {number} {window}",
+        measure,
+        window // timedelta(microseconds=1),
+        COLUMN_OF[declared.of] if declared.of else None,
+        FAILED if declared.where else None,
+    )
+    for number, declared in enumerate(DECLARED)
+    for window in declared.windows
+    for measure in declared.measures
+]
+SCHEMA = pa.schema(
+    [
+        ("unit_id", pa.string()),
+        ("user_id", pa.string()),
+        ("at", pa.int64()),
+        ("happened", pa.bool_()),
+        ("amount", pa.float64()),
+        ("label", pa.bool_()),
+        ("device_id", pa.string()),
+        ("category", pa.string()),
+        (FAILED, pa.bool_()),
+    ]
+)
+
+
+def history(events: Sequence[Row]) -> pa.RecordBatch:
+    """The events as sorted rows of their users' histories, each of which asks for itself."""
+    rows = [
+        row
+        | {
+            "unit_id": row["event_id"],
+            "at": (row["event_time"] - START) // timedelta(microseconds=1),
+            "happened": True,
+            FAILED: None if row["outcome"] is None else row["outcome"] == "failure",
+        }
+        for row in sorted(events, key=lambda e: (e["user_id"], e["event_time"], e["event_id"]))
+    ]
+    return pa.RecordBatch.from_pylist(rows, SCHEMA)
+
+
+def found(
+    batches: Sequence[pa.RecordBatch], features: Sequence[Feature] = FEATURES, at_once: int = 1
+) -> dict[str, Row]:
+    answers = [
+        row
+        for batch in with_features(batches, ["user_id"], features, at_once)
+        for row in batch.to_pylist()
+    ]
+    by_unit = {row["unit_id"]: row for row in answers}
+    assert len(by_unit) == len(answers)
+    return by_unit
+
+
+@given(events=streams(size=40), data=st.data())
+def test_every_measure_is_what_its_definition_says(events: list[Row], data: st.DataObject) -> None:
+    rows = history(events)
+    cuts = sorted(data.draw(st.lists(st.integers(0, rows.num_rows), max_size=5)))
+    batches = [
+        rows.slice(start, end - start)
+        for start, end in zip([0, *cuts], [*cuts, rows.num_rows], strict=True)
+    ]
+    answers = found(batches, at_once=data.draw(st.integers(1, 10)))
+    assert answers.keys() == {row["event_id"] for row in events}
+    for row in events:
+        of_user = [other for other in events if other["user_id"] == row["user_id"]]
+        place = (row["event_time"], row["event_id"])
+        for number, declared in enumerate(DECLARED):
+            for window in declared.windows:
+                for measure in declared.measures:
+                    name = f"{measure} {number} {window}"
+                    wanted = value(declared, window, measure, place, row["amount"], of_user, [])
+                    near = None if wanted is None else pytest.approx(wanted, rel=1e-6, abs=1e-6)
+                    assert answers[row["event_id"]][name] == near, (row["event_id"], name)
+
+
+def test_an_event_sees_those_of_its_microsecond_that_come_before_it_in_order() -> None:
+    events = [event("ann", 0, name) for name in ("b", "a", "c")]
+    counts = {unit: row[f"count 0 {HOUR}"] for unit, row in found([history(events)]).items()}
+    assert counts == {"a": 0, "b": 1, "c": 2}
+
+
+def test_sums_stay_exact_after_amounts_of_very_different_size() -> None:
+    amounts = [1e12, 0.01, 0.02, 0.03]
+    events = [event("ann", n * 7200, f"e{n}", amount=amount) for n, amount in enumerate(amounts)]
+    answers = found([history([*events, event("ann", 6 * 3600 + 60, "last", amount=0.05)])])
+    assert answers["last"][f"sum 0 {HOUR}"] == 0.03
+    assert answers["e2"][f"sum 0 {DAY}"] == 1e12 + 0.01
+
+
+def test_entities_whose_times_do_not_fit_one_clock_are_taken_apart() -> None:
+    years = Feature("count", "count", 400 * 365 * 86_400 * 1_000_000, None, None)
+    events = [
+        event(f"u{user:04}", n * 600, f"{user}-{n}") for user in range(2000) for n in range(2)
+    ]
+    answers = found([history(events)], [years], at_once=10_000)
+    assert {unit: row["count"] for unit, row in answers.items()} == {
+        row["event_id"]: float(row["event_id"].endswith("-1")) for row in events
+    }
+
+
+def test_rows_that_ask_nothing_are_not_answered() -> None:
+    rows = history([event("ann", 0, "a"), event("ann", 1, "b")]).to_pylist()
+    rows[0]["unit_id"] = None
+    answers = found([pa.RecordBatch.from_pylist(rows, SCHEMA)])
+    assert answers.keys() == {"b"}
+    assert answers["b"][f"count 0 {HOUR}"] == 1
+    assert list(with_features([], ["user_id"], FEATURES)) == []

@@ -1,0 +1,98 @@
+"""Features by their definition: plain loops over all events, slow and obvious."""
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from habitus.config import FeatureSettings
+
+Row = dict[str, Any]
+COLUMN_OF = {
+    "user": "user_id",
+    "counterparty": "counterparty_id",
+    "device": "device_id",
+    "network": "network",
+    "item": "item_id",
+    "action": "action",
+    "category": "category",
+    "outcome": "outcome",
+    "channel": "channel",
+}
+
+
+def value(
+    declared: FeatureSettings,
+    window: timedelta,
+    measure: str,
+    place: tuple[datetime, str],
+    amount: float | None,
+    of_entity: Sequence[Row],
+    labels: Sequence[Row],
+) -> float | None:
+    """One feature of one unit.
+
+    Args:
+        declared: What is declared.
+        window: One of its windows.
+        measure: One of its measures.
+        place: The unit's time and event.
+        amount: The unit's amount.
+        of_entity: All events of its entity, in any order.
+        labels: All labels.
+    """
+    time = place[0]
+    described = [
+        row for row in of_entity if all(row[name] == told for name, told in declared.where.items())
+    ]
+    before = [
+        row
+        for row in of_entity
+        if time - window <= row["event_time"] and (row["event_time"], row["event_id"]) < place
+    ]
+    inside = [row for row in described if row in before]
+    amounts = [row["amount"] for row in inside if row["amount"] is not None]
+    values = [row[COLUMN_OF[declared.of]] for row in inside] if declared.of else []
+    counts = Counter(one for one in values if one is not None)
+    match measure:
+        case "count":
+            return len(inside)
+        case "sum":
+            return math.fsum(amounts)
+        case "mean":
+            return statistics.fmean(amounts) if amounts else None
+        case "max":
+            return max(amounts, default=None)
+        case "distinct":
+            return len(counts)
+        case "entropy":
+            shares = [n / counts.total() for n in counts.values()]
+            return -sum(share * math.log2(share) for share in shares) if shares else None
+        case "share":
+            return len(inside) / len(before) if before else None
+        case "since_last":
+            pauses = [(time - row["event_time"]).total_seconds() for row in inside]
+            return min(pauses, default=None)
+        case "new":
+            return float(not inside)
+        case "ratio":
+            mean = statistics.fmean(amounts) if amounts else 0
+            return amount / mean if amount is not None and mean else None
+        case "zscore":
+            deviation = statistics.pstdev(amounts) if amounts else 0
+            if amount is None or not deviation:
+                return None
+            return (amount - statistics.fmean(amounts)) / deviation
+        case "risk":
+            ids = {row["event_id"] for row in described}
+            known = [
+                row["label"]
+                for row in labels
+                if row["unit_kind"] == "event"
+                and row["unit_id"] in ids
+                and time - window <= row["known_at"] < time
+            ]
+            return statistics.fmean(known) if known else None
+    raise AssertionError(measure)
