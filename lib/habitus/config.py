@@ -165,19 +165,24 @@ class SessionSettings(Frozen):
     )
     max_events: int = Field(ge=2, description="Events after which a session is closed.")
     max_duration: Duration = Field(description="Duration that no session is longer than.")
-    rebuild: bool = Field(
-        description="Make all sessions anew, also where only some are near new events."
-    )
-    lost_history: Literal["rebuild", "refuse"] = Field(
-        description="What to do when `events` cannot tell what is new: it was overwritten, rows "
-        "were changed, or the files of that time were vacuumed."
-    )
 
     @model_validator(mode="after")
     def _no_session_is_shorter_than_a_pause(self) -> Self:
         if self.max_duration < max(self.gap, timedelta(seconds=1)):
             raise ValueError("max_duration must be at least as long as gap, and a second")
         return self
+
+
+class UpdateSettings(Frozen):
+    """How `sessions` and `features` follow what they are made from."""
+
+    rebuild: bool = Field(
+        description="Make all rows anew, also where only some are near what is new."
+    )
+    lost_history: Literal["rebuild", "refuse"] = Field(
+        description="What to do when a table cannot tell what is new: it was overwritten, its rows "
+        "were changed, or the files of that time were vacuumed."
+    )
 
 
 class FeatureSettings(Frozen):
@@ -329,6 +334,7 @@ class Settings(Frozen):
     spark: SparkSettings
     simulate: SimulateSettings
     sessions: SessionSettings
+    updates: UpdateSettings
     features: tuple[FeatureSettings, ...] = Field(
         description="Histories that features are made of; what each says stands below."
     )

@@ -73,6 +73,7 @@ LABELS = Table(
     key=("unit_kind", "unit_id", "known_at"),
     checks=_KINDS,
     cluster_by=("unit_id",),
+    keeps_changes=True,
 )
 
 # An event as sessions hold it.
@@ -122,6 +123,7 @@ SESSIONS = Table(
         "end_reason_is_known": "end_reason in ('gap', 'hint', 'cap', 'open')",
     },
     cluster_by=("session_date", "user_id"),
+    keeps_changes=True,
 )
 
 

@@ -108,8 +108,8 @@ def test_what_was_added_since_a_version_can_be_told(spark: SparkSession, lake: L
     lake.append(TABLE, things(spark, ("b", 1, "x")))
     last = lake.merge(TABLE, things(spark, ("b", 1, "x"), ("c", 1, "x")))
 
-    added = lake.added(TABLE, first.version, last.version)
-    none = lake.added(TABLE, last.version, last.version)
+    added = lake.changes(TABLE, first.version, last.version, only_added=True)
+    none = lake.changes(TABLE, last.version, last.version)
 
     assert added is not None
     assert sorted(row["id"] for row in added.collect()) == ["b", "c"]
@@ -121,7 +121,7 @@ def test_a_table_whose_rows_were_changed_cannot_tell(spark: SparkSession, lake: 
     first = lake.append(TABLE, things(spark, ("a", 1, "x")))
     last = lake.overwrite(TABLE, things(spark, ("b", 1, "x")))
 
-    assert lake.added(TABLE, first.version, last.version) is None
+    assert lake.changes(TABLE, first.version, last.version, only_added=True) is None
 
 
 def test_a_table_whose_old_files_are_gone_cannot_tell(spark: SparkSession, lake: Lake) -> None:
@@ -132,7 +132,7 @@ def test_a_table_whose_old_files_are_gone_cannot_tell(spark: SparkSession, lake:
     spark.sql(f"VACUUM {lake.name(TABLE)} RETAIN 0 HOURS")
     spark.conf.unset("spark.databricks.delta.retentionDurationCheck.enabled")
 
-    assert lake.added(TABLE, first.version, lake.version(TABLE)) is None
+    assert lake.changes(TABLE, first.version, lake.version(TABLE)) is None
 
 
 def test_a_table_whose_old_log_is_gone_cannot_tell(spark: SparkSession, lake: Lake) -> None:
@@ -142,7 +142,7 @@ def test_a_table_whose_old_log_is_gone_cannot_tell(spark: SparkSession, lake: La
     for version in range(last.version):
         (Path(lake.root) / f"things/_delta_log/{version:020}.json").unlink()
 
-    assert lake.added(TABLE, first.version - 1, last.version) is None
+    assert lake.changes(TABLE, first.version - 1, last.version) is None
 
 
 def test_rows_come_change_and_go_in_one_commit_that_says_why(
@@ -193,7 +193,7 @@ def test_an_old_table_begins_to_keep_its_changes(spark: SparkSession, lake: Lake
     first = again.append(TABLE, things(spark, ("b", 1, "x")))
     last = again.append(TABLE, things(spark, ("c", 1, "x")))
 
-    added = again.added(TABLE, first.version, last.version)
+    added = again.changes(TABLE, first.version, last.version, only_added=True)
     assert added is not None
     assert [row["id"] for row in added.collect()] == ["c"]
 

@@ -51,8 +51,8 @@ def test_new_events_change_only_what_they_must_and_leave_what_a_rebuild_makes(
 
 
 def rebuilding(settings: Settings) -> Settings:
-    sessions = settings.sessions.model_copy(update={"rebuild": True})
-    return settings.model_copy(update={"sessions": sessions})
+    updates = settings.updates.model_copy(update={"rebuild": True})
+    return settings.model_copy(update={"updates": updates})
 
 
 def test_another_rule_makes_all_sessions_anew(
@@ -75,10 +75,10 @@ def test_events_that_cannot_tell_what_is_new_are_all_read_or_refused_as_set(
     lake.append(EVENTS, frame(spark, EVENTS, events))
     run(spark, "sessionize", settings)
     lake.overwrite(EVENTS, frame(spark, EVENTS, events[1:]))
-    refusing = settings.sessions.model_copy(update={"lost_history": "refuse"})
+    refusing = settings.updates.model_copy(update={"lost_history": "refuse"})
 
     with pytest.raises(InputError, match="cannot tell what was added since version 1"):
-        run(spark, "sessionize", settings.model_copy(update={"sessions": refusing}))
+        run(spark, "sessionize", settings.model_copy(update={"updates": refusing}))
     rebuilt = run(spark, "sessionize", settings)
 
     assert rebuilt.rows_in == {"events": len(events) - 1}

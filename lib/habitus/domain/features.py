@@ -76,8 +76,9 @@ def compute_features(
     labels: DataFrame,
     features: Sequence[FeatureSettings],
     unit_kind: UnitKind,
+    chosen: DataFrame | None = None,
 ) -> DataFrame:
-    """All features of all units; columns as in `tables.features(feature_names(features))`.
+    """All features of units; columns as in `tables.features(feature_names(features))`.
 
     One shuffle by each entity, and one by unit that brings them together.
 
@@ -86,22 +87,26 @@ def compute_features(
         labels: As in `tables.LABELS`; only labels of events count.
         features: What to compute.
         unit_kind: Whether the units are the sessions or their events.
+        chosen: The unit_id of those wanted; None for all.
 
     Raises:
         SettingsError: A feature is declared twice.
     """
     names = feature_names(features)
-    by_entity: dict[tuple[str, ...], list[FeatureSettings]] = {}
-    for declared in features:
-        by_entity.setdefault(declared.entities, []).append(declared)
-    events = _events(sessions, unit_kind)
+    events = event_rows(sessions, unit_kind)
+    units = unit_rows(sessions, unit_kind)
+    if chosen is not None:
+        units = units.join(chosen, "unit_id", "left_semi")
+    # Where all events are units, they ask for themselves.
+    asking = None if unit_kind == "event" and chosen is None else units
+    declared_of = by_entity(features)
     parts = [
-        _of_entity(sessions, events, labels, of_entity, unit_kind)
-        for of_entity in by_entity.values()
+        _of_entity(events, asking, labels, of_entity, all_asked=chosen is None)
+        for of_entity in declared_of.values()
     ]
-    if ("user",) not in by_entity:
+    if ("user",) not in declared_of:
         # Every unit has a user; it may have no other entity.
-        parts.append(_units(sessions, events, unit_kind).select(*UNIT))
+        parts.append(units.select(*UNIT))
     combined = parts[0]
     for part in parts[1:]:
         combined = combined.unionByName(part, allowMissingColumns=True)
@@ -148,8 +153,18 @@ def _short(duration: timedelta) -> str:
     return f"{_micros(duration)}us"
 
 
-def _events(sessions: DataFrame, unit_kind: UnitKind) -> DataFrame:
-    """One row per event; an event that is a unit asks for itself."""
+def by_entity(
+    features: Sequence[FeatureSettings],
+) -> dict[tuple[str, ...], list[FeatureSettings]]:
+    """The declarations of each entity, or pair."""
+    declared_of: dict[tuple[str, ...], list[FeatureSettings]] = {}
+    for declared in features:
+        declared_of.setdefault(declared.entities, []).append(declared)
+    return declared_of
+
+
+def event_rows(sessions: DataFrame, unit_kind: UnitKind) -> DataFrame:
+    """Rows of events' histories; an event that is a unit asks for itself."""
     unit = F.col("event.event_id") if unit_kind == "event" else F.lit(None).cast("string")
     return sessions.select("user_id", F.explode("events").alias("event")).select(
         unit.alias("unit_id"),
@@ -160,10 +175,10 @@ def _events(sessions: DataFrame, unit_kind: UnitKind) -> DataFrame:
     )
 
 
-def _units(sessions: DataFrame, events: DataFrame, unit_kind: UnitKind) -> DataFrame:
-    """One row per unit that asks; a session does so before its first event, by that one's id."""
+def unit_rows(sessions: DataFrame, unit_kind: UnitKind) -> DataFrame:
+    """Rows that only ask for a unit, at the place of its first event."""
     if unit_kind == "event":
-        return events
+        return event_rows(sessions, unit_kind).withColumn(HAPPENED, F.lit(False))
     return sessions.select(
         F.col("session_id").alias("unit_id"),
         "user_id",
@@ -175,55 +190,28 @@ def _units(sessions: DataFrame, events: DataFrame, unit_kind: UnitKind) -> DataF
     )
 
 
-def _of_entity(
-    sessions: DataFrame,
-    events: DataFrame,
-    labels: DataFrame,
-    declared: Sequence[FeatureSettings],
-    unit_kind: UnitKind,
-) -> DataFrame:
-    """`UNIT` and the features of one kind of entity; a row for each unit and entity of its."""
-    keys = [_column(entity) for entity in declared[0].entities]
-    features = [feature for one in declared for feature in _declared(one)]
-    rows = events
-    if unit_kind == "session":
-        units = _with_keys(_units(sessions, events, unit_kind), keys)
-        rows = rows.unionByName(units, allowMissingColumns=True)
-    rows = rows.withColumns(_where_columns(declared)).withColumn(LABEL, F.lit(None).cast("boolean"))
-    if needs_labels(declared):
-        rows = rows.unionByName(_label_rows(rows.where(HAPPENED), labels))
+def with_keys(rows: DataFrame, entities: Sequence[str]) -> DataFrame:
+    """Rows that have an entity; of a session with several, a row for each."""
+    keys = entity_columns(entities)
+    inside = [key for key in keys if key != "user_id"]
+    if "events" in rows.columns:
+        if inside:
+            told = F.transform("events", lambda event: F.struct(*(event[key] for key in inside)))
+            rows = rows.withColumn("entity", F.explode(F.array_distinct(told)))
+            rows = rows.select("*", *(F.col("entity")[key].alias(key) for key in inside))
+        rows = rows.drop("events", "entity")
     for key in keys:
         rows = rows.where(F.col(key).isNotNull())
-    told = {name for feature in features for name in (feature.of, feature.where) if name}
-    read = dict.fromkeys([*UNIT, HAPPENED, AMOUNT, LABEL, *keys, *sorted(told)])
-    in_order = rows.repartition(*keys).sortWithinPartitions(*keys, "at", "event_id", HAPPENED)
-    return in_order.select(*(F.col(f"`{name}`") for name in read)).mapInArrow(
-        partial(with_features, keys=keys, features=features), _schema(features)
-    )
+    return rows
 
 
-def _with_keys(units: DataFrame, keys: Sequence[str]) -> DataFrame:
-    """A row for each entity that a session has."""
-    inside = [key for key in keys if key != "user_id"]
-    if inside:
-        entities = F.transform("events", lambda event: F.struct(*(event[key] for key in inside)))
-        units = units.withColumn("entity", F.explode(F.array_distinct(entities)))
-        units = units.select("*", *(F.col("entity")[key].alias(key) for key in inside))
-    return units.drop("events", "entity")
+def entity_columns(entities: Sequence[str]) -> list[str]:
+    """The columns that tell entities apart."""
+    return [_column(entity) for entity in entities]
 
 
-def _where_columns(declared: Sequence[FeatureSettings]) -> dict[str, Column]:
-    columns = {}
-    for one in declared:
-        if name := _where_name(one):
-            columns[name] = F.lit(True)
-            for column, value in one.where.items():
-                columns[name] &= F.col(column) == value
-    return columns
-
-
-def _label_rows(events: DataFrame, labels: DataFrame) -> DataFrame:
-    """Labels of events, at the time they became known."""
+def label_rows(events: DataFrame, labels: DataFrame) -> DataFrame:
+    """Rows of events' labels, at the time they became known."""
     known = labels.where("unit_kind = 'event'").select(
         F.col("unit_id").alias("event_id"),
         F.col("label").alias("_label"),
@@ -239,6 +227,46 @@ def _label_rows(events: DataFrame, labels: DataFrame) -> DataFrame:
         }
     )
     return joined.drop("_label", "_known_at")
+
+
+def _of_entity(
+    events: DataFrame,
+    units: DataFrame | None,
+    labels: DataFrame,
+    declared: Sequence[FeatureSettings],
+    *,
+    all_asked: bool,
+) -> DataFrame:
+    """`UNIT` and the features of one kind of entity; a row for each unit and entity of its."""
+    entities = declared[0].entities
+    keys = entity_columns(entities)
+    features = [feature for one in declared for feature in _declared(one)]
+    rows = with_keys(events, entities)
+    if units is not None:
+        asking = with_keys(units, entities)
+        if not all_asked:
+            rows = rows.join(asking.select(*keys).distinct(), keys, "left_semi")
+        rows = rows.withColumn("unit_id", F.lit(None).cast("string"))
+        rows = rows.unionByName(asking, allowMissingColumns=True)
+    rows = rows.withColumns(_where_columns(declared)).withColumn(LABEL, F.lit(None).cast("boolean"))
+    if needs_labels(declared):
+        rows = rows.unionByName(label_rows(rows.where(HAPPENED), labels))
+    told = {name for feature in features for name in (feature.of, feature.where) if name}
+    read = dict.fromkeys([*UNIT, HAPPENED, AMOUNT, LABEL, *keys, *sorted(told)])
+    in_order = rows.repartition(*keys).sortWithinPartitions(*keys, "at", "event_id", HAPPENED)
+    return in_order.select(*(F.col(f"`{name}`") for name in read)).mapInArrow(
+        partial(with_features, keys=keys, features=features), _schema(features)
+    )
+
+
+def _where_columns(declared: Sequence[FeatureSettings]) -> dict[str, Column]:
+    columns = {}
+    for one in declared:
+        if name := _where_name(one):
+            columns[name] = F.lit(True)
+            for column, value in one.where.items():
+                columns[name] &= F.col(column) == value
+    return columns
 
 
 def _schema(features: Sequence[Feature]) -> T.StructType:

@@ -109,14 +109,26 @@ class Lake:
         """What tells the table from another one at its place, made after it was dropped."""
         return str(self._detail(table)["id"])
 
-    def added(self, table: Table, since: int, until: int) -> DataFrame | None:
-        """Rows added after one version up to another; None where the table cannot tell.
+    def changes(
+        self, table: Table, since: int, until: int, *, only_added: bool = False
+    ) -> DataFrame | None:
+        """Rows that changed after one version up to another; None where the table cannot tell.
 
-        It cannot where rows were changed or removed in between, nor where the history of that time
-        is not kept any more.
+        It cannot where the history of that time is not kept any more.
+
+        Args:
+            table: The table, one that keeps changes.
+            since: The version before the first change.
+            until: The last version.
+            only_added: Answer None also where rows were changed or removed.
+
+        Returns:
+            Rows as they were and are, and `_change_type`: insert, delete, update_preimage or
+            update_postimage.
         """
         if since == until:
-            return self._spark.createDataFrame([], table.schema())
+            empty = self._spark.createDataFrame([], table.schema())
+            return empty.withColumn("_change_type", F.lit("insert"))
         reader = self._spark.read.option("readChangeFeed", "true")
         reader = reader.option("startingVersion", since + 1).option("endingVersion", until)
         try:
@@ -127,9 +139,9 @@ class Lake:
             if any(code in str(error) for code in HISTORY_GONE):
                 return None
             raise
-        if any(row["_change_type"] != "insert" for row in kinds):
+        if only_added and any(row["_change_type"] != "insert" for row in kinds):
             return None
-        return changes.select(*table.names)
+        return changes.select(*table.names, "_change_type")
 
     def _keep_changes(self, table: Table) -> None:
         feed = "delta.enableChangeDataFeed"
