@@ -1,33 +1,14 @@
 """From `sessions` to `features`, and with a vocabulary to `sequences`."""
 
 import math
-from datetime import UTC, datetime
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-
-from habitus.config import UnitKind
-from habitus.domain.feature_changes import (
-    longest_window,
-    units_before_and_after,
-    units_to_compute,
-)
-from habitus.domain.features import compute_features, feature_names, needs_labels
+from habitus.domain.features import feature_names
 from habitus.domain.sequences import encode, fit_vocabulary
 from habitus.domain.split import resolve_split, unit_span
+from habitus.jobs.feature_updates import bring_up_to_date
 from habitus.jobs.frame import JobContext
-from habitus.jobs.increments import (
-    Made,
-    changes_since,
-    made_before,
-    refuse_another_writer,
-    source,
-)
-from habitus.table import Table
-from habitus.tables import LABELS, SESSIONS, features, sequences
+from habitus.tables import SESSIONS, features, sequences
 
-# To be raised when the code makes other features of the same sessions by the same settings.
-_PASS = 1
 # Row groups that training can share out evenly, and shuffle among.
 _FILES_PER_WORKER = 4
 # About a hundred megabytes of sessions of a few dozen events: one row group.
@@ -46,96 +27,10 @@ def run(context: JobContext) -> None:
         context.artefacts.write_vocabulary(vocabulary)
     table = features(names)
     with context.reporter.step("compute features"):
-        _bring_up_to_date(context, table)
+        bring_up_to_date(context, table)
     with context.reporter.step("encode sequences"):
         written = context.lake.read(table, context.lake.version(table))
         units = written.count()
         files = max(_FILES_PER_WORKER * settings.train.workers, math.ceil(units / _UNITS_PER_FILE))
         encoded = encode(sessions, written, vocabulary, settings.sequences, files)
         context.overwrite(sequences(vocabulary.field_names), encoded)
-
-
-def _bring_up_to_date(context: JobContext, table: Table) -> None:
-    """Compute the features that changed, or all."""
-    labels = context.read_or_empty(LABELS)
-    before = made_before(context, table, _rule(context))
-    changes = changes_since(context, before, SESSIONS)
-    new_labels: DataFrame | None = labels.limit(0)
-    if LABELS.name in _made(context).sources:
-        new_labels = changes_since(context, before, LABELS, only_added=True)
-    if changes is None or new_labels is None:
-        _compute_all(context, table, labels)
-        return
-    times = changes.select(F.col("started_at").alias("at")).unionByName(
-        new_labels.select(F.col("known_at").alias("at"))
-    )
-    told = times.agg(F.count(F.lit(1)).alias("rows"), F.min("at").alias("first")).first()
-    assert told is not None, "an aggregate without groups has one row"
-    # Sessions that were all made anew are all there twice, as they were and are.
-    if told["rows"] > context.rows_in[SESSIONS.name]:
-        _compute_all(context, table, labels)
-    elif told["rows"]:
-        _merge(context, table, changes, labels, new_labels, told["first"].replace(tzinfo=UTC))
-
-
-def _compute_all(context: JobContext, table: Table, labels: DataFrame) -> None:
-    settings = context.settings
-    sessions = context.read(SESSIONS)
-    computed = compute_features(sessions, labels, settings.features, settings.unit)
-    context.overwrite(table, computed, _made(context).model_dump_json())
-
-
-def _merge(
-    context: JobContext,
-    table: Table,
-    changes: DataFrame,
-    labels: DataFrame,
-    new_labels: DataFrame,
-    since: datetime,
-) -> None:
-    """Compute the features of units that what is new since a time may change."""
-    declared, unit = context.settings.features, context.settings.unit
-    version = context.lake.version(table)
-    sessions = context.read(SESSIONS)
-    # A label may be of an event of any age; else nothing before the longest window matters.
-    recent = history = sessions
-    if not needs_labels(declared):
-        recent = sessions.where(F.col("ended_at") >= F.lit(since))
-        history = sessions.where(F.col("ended_at") >= F.lit(since - longest_window(declared)))
-    chosen = units_to_compute(changes, recent, labels, new_labels, declared, unit).persist()
-    try:
-        computed = compute_features(history, labels, declared, unit, chosen)
-        refuse_another_writer(context, table, version)
-        context.merge(
-            table,
-            _with_gone(computed, changes, unit),
-            update=tuple(name for name in table.names if name not in table.key),
-            where=f"old.as_of >= TIMESTAMP'{since.isoformat()}'",
-            note=_made(context).model_dump_json(),
-        )
-    finally:
-        chosen.unpersist()
-
-
-def _with_gone(computed: DataFrame, changes: DataFrame, unit: UnitKind) -> DataFrame:
-    gone = units_before_and_after(changes, unit).where("gone")
-    return computed.withColumn("gone", F.lit(False)).unionByName(
-        gone.select(F.lit(unit).alias("unit_kind"), "unit_id", "user_id", "gone"),
-        allowMissingColumns=True,
-    )
-
-
-def _made(context: JobContext) -> Made:
-    """What this run makes the features from."""
-    tables = [SESSIONS]
-    if needs_labels(context.settings.features) and LABELS.name in context.inputs:
-        tables.append(LABELS)
-    return Made(
-        sources={table.name: source(context, table) for table in tables}, rule=_rule(context)
-    )
-
-
-def _rule(context: JobContext) -> str:
-    settings = context.settings
-    declared = [one.model_dump_json() for one in settings.features]
-    return f"{_PASS} {settings.unit} {' '.join(declared)}"
