@@ -27,7 +27,9 @@ class Table:
         key: Columns that identify a row; empty where rows have no identity.
         checks: Condition by name that every row fulfils (Spark SQL).
         cluster_by: Columns that readers filter by; Delta keeps like values together.
-        keeps_changes: Whether readers ask what was added since a version.
+        keeps_changes: Whether readers ask what changed since a version.
+        marks_changes: Whether rows that change are only marked in their files, which need not be
+            written anew then; readers must know Delta's deletion vectors.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Table:
     checks: Mapping[str, str] = field(default_factory=dict)
     cluster_by: tuple[str, ...] = ()
     keeps_changes: bool = False
+    marks_changes: bool = False
 
     @property
     def names(self) -> list[str]:

@@ -124,6 +124,7 @@ SESSIONS = Table(
     },
     cluster_by=("session_date", "user_id"),
     keeps_changes=True,
+    marks_changes=True,
 )
 
 
@@ -142,6 +143,7 @@ def features(names: Iterable[str]) -> Table:
         key=("unit_kind", "unit_id"),
         checks=_KINDS,
         cluster_by=("as_of",),
+        marks_changes=True,
     )
 
 

@@ -47,17 +47,20 @@ def definition(statement: str, name: str, table: Table) -> str:
         for column in table.columns
     )
     cluster = f"CLUSTER BY ({', '.join(table.cluster_by)})" if table.cluster_by else ""
-    properties = {
-        OWNER: table.name,
-        # Readers of plain Parquet files (training) would not see deletion vectors.
-        "delta.enableDeletionVectors": "false",
-        "delta.enableChangeDataFeed": str(table.keeps_changes).lower(),
-    }
+    properties = {OWNER: table.name, **features_of(table)}
     pairs = ", ".join(f"{_quoted(key)} = {_quoted(value)}" for key, value in properties.items())
     return (
         f"{statement} {name} ({columns}) USING delta {cluster} "
         f"COMMENT {_quoted(table.comment)} TBLPROPERTIES ({pairs})"
     )
+
+
+def features_of(table: Table) -> dict[str, str]:
+    """The properties that turn what Delta can do on or off."""
+    return {
+        "delta.enableDeletionVectors": str(table.marks_changes).lower(),
+        "delta.enableChangeDataFeed": str(table.keeps_changes).lower(),
+    }
 
 
 def _quoted(text: str) -> str:

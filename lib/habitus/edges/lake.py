@@ -10,7 +10,14 @@ from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
 from habitus.edges.artefacts import absolute
-from habitus.edges.delta_words import HISTORY_GONE, NOTE, OWNER, SAME_ROWS, definition
+from habitus.edges.delta_words import (
+    HISTORY_GONE,
+    NOTE,
+    OWNER,
+    SAME_ROWS,
+    definition,
+    features_of,
+)
 from habitus.edges.spark import SPARK_ERRORS
 from habitus.errors import InputError
 from habitus.table import Table
@@ -90,7 +97,7 @@ class Lake:
             self._build(table, "CREATE TABLE")
         else:
             self._refuse_faults(table, self._spark.read.table(self.name(table)))
-            self._keep_changes(table)
+            self._turn_on_features(table)
         constrained = self._properties(table) if table.checks else {}
         for name, condition in table.checks.items():
             if f"delta.constraints.{name}" not in constrained:
@@ -143,10 +150,11 @@ class Lake:
             return None
         return changes.select(*table.names, "_change_type")
 
-    def _keep_changes(self, table: Table) -> None:
-        feed = "delta.enableChangeDataFeed"
-        if table.keeps_changes and self._properties(table).get(feed) != "true":
-            self._spark.sql(f"ALTER TABLE {self.name(table)} SET TBLPROPERTIES ({feed} = true)")
+    def _turn_on_features(self, table: Table) -> None:
+        here = self._properties(table)
+        for name, value in features_of(table).items():
+            if value == "true" and here.get(name) != "true":
+                self._spark.sql(f"ALTER TABLE {self.name(table)} SET TBLPROPERTIES ({name} = true)")
 
     def overwrite(self, table: Table, frame: DataFrame, note: str | None = None) -> Written:
         """Replace all rows in one commit.
