@@ -61,7 +61,7 @@ def measured(script: str, engine: str, events: str, runs: int) -> dict[str, floa
     """
     command = [sys.executable, script, "--engine", engine, events, str(runs)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    _clear()
+    clear()
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     print(engine, Path(events).name, found, file=sys.stderr)
     return found
@@ -77,7 +77,7 @@ def run_engine(engines: Mapping[str, Engine]) -> bool:
     work = engines[name](events)
     times = []
     for _ in range(int(runs)):
-        _clear()
+        clear()
         before = time.perf_counter()
         work()
         times.append(time.perf_counter() - before)
@@ -96,7 +96,8 @@ def session(events: str) -> SparkSession:
     return start_spark(load_settings(overrides=overrides).spark, "benchmark")
 
 
-def _clear() -> None:
+def clear() -> None:
+    """Remove what engines wrote."""
     shutil.rmtree(OUT, ignore_errors=True)
     Path(f"{OUT}.parquet").unlink(missing_ok=True)
 

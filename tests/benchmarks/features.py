@@ -16,7 +16,16 @@ from datetime import UTC, timedelta
 from pathlib import Path
 
 import duckdb
-from _engines import OUT, Engine, measured, run_engine, session, with_duckdb, with_spark
+from _engines import (
+    OUT,
+    Engine,
+    clear,
+    measured,
+    run_engine,
+    session,
+    with_duckdb,
+    with_spark,
+)
 from _figures import Figure, at_most, publish
 from _shop import shop_events
 from pyspark.sql import DataFrame, SparkSession, Window
@@ -121,6 +130,7 @@ def units_that_differ(events: str) -> int:
     Of those that have a counterparty, and share their microsecond with no other of the entity:
     habitus takes such in the order of their ids.
     """
+    clear()
     prepared_habitus(events)()
     alone = " and ".join(
         f"count(*) over (partition by {key}, event_time) = 1" for key in ENTITIES.values()
@@ -141,15 +151,13 @@ def units_that_differ(events: str) -> int:
         """
     ).fetchone()
     assert found is not None
+    clear()
     return int(found[0])
 
 
 def main() -> None:
-    """Print the table; `--small` takes a million events."""
+    """Print the table; `--small` takes a million events, `--once` one run of each instead of 3."""
     if run_engine(ENGINES):
-        return
-    if sys.argv[1:2] == ["--differing"]:
-        print(units_that_differ(sys.argv[2]))
         return
     small = sys.argv[1:] == ["--small"]
     millions = 1 if small else 20
@@ -163,7 +171,7 @@ def main() -> None:
         sessions_of(spark, events)
     differing = units_that_differ(few)
     spark.stop()
-    runs = 1 if small else RUNS
+    runs = RUNS if sys.argv[1:] == [] else 1
     found = {name: measured(__file__, name, hot, runs) for name in ("DuckDB", "habitus")}
     ours, duck = found["habitus"]["seconds"], found["DuckDB"]["seconds"]
     without = measured(__file__, "habitus", even, runs)["seconds"]

@@ -12,6 +12,19 @@ from pyspark.sql import SparkSession
 from habitus.config import SparkSettings
 from habitus.errors import SettingsError
 
+# Columns, as Parquet names them, whose values hardly repeat: a dictionary of them is built in vain.
+_HARDLY_REPEATED = (
+    "event_id",
+    "event_ids.list.element",
+    "events.list.element.event_id",
+    "events.list.element.event_time",
+    "new_values.list.element.event_id",
+    "new_values.list.element.event_time",
+    "session_id",
+    "started_at",
+    "ended_at",
+    "unit_id",
+)
 _DELTA = "io.delta.sql.DeltaSparkSessionExtension"
 # What habitus relies on wherever it runs; conf/spark-defaults.conf holds what a cluster may change.
 _ALWAYS = {
@@ -22,6 +35,9 @@ _ALWAYS = {
     # A malformed value becomes null and the row is rejected with its reason, not the whole job.
     "spark.sql.ansi.enabled": "false",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # Eight bytes with statistics, by which readers skip; the default has twelve and none.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    **{f"spark.hadoop.parquet.enable.dictionary#{column}": "false" for column in _HARDLY_REPEATED},
     # Python workers would otherwise each start as many threads as the machine has cores.
     "spark.executorEnv.OMP_NUM_THREADS": "1",
 }
