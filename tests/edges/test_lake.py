@@ -124,6 +124,22 @@ def test_a_table_whose_rows_were_changed_cannot_tell(spark: SparkSession, lake: 
     assert lake.changes(TABLE, first.version, last.version, only_added=True) is None
 
 
+def test_of_rows_that_changed_often_only_the_first_and_last_state_are_told(
+    spark: SparkSession, lake: Lake
+) -> None:
+    first = lake.append(TABLE, things(spark, ("a", 1, "x"), ("b", 1, "x"), ("c", 1, "x")))
+    for size in (2, 3):
+        lake.merge(TABLE, things(spark, ("a", size, "x"), ("d", size, "x")), update=["size"])
+    gone = things(spark, ("b", 0, "x"), ("d", 0, "x")).withColumn("gone", F.lit(True))
+    last = lake.merge(TABLE, gone)
+
+    changes = lake.changes(TABLE, first.version, last.version)
+
+    assert changes is not None
+    found = sorted((row["is_now"], row["id"], row["size"]) for row in changes.collect())
+    assert found == [(False, "a", 1), (False, "b", 1), (True, "a", 3)]
+
+
 def test_a_table_whose_old_files_are_gone_cannot_tell(spark: SparkSession, lake: Lake) -> None:
     first = lake.append(TABLE, things(spark, ("a", 1, "x")))
     lake.append(TABLE, things(spark, ("b", 1, "x")))

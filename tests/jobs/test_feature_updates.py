@@ -93,9 +93,10 @@ def test_features_follow_new_events_and_labels_and_are_what_a_rebuild_makes(
     lake.append(LABELS, frame(spark, LABELS, labels[::2]))
     run(spark, "sessionize", settings)
     updated(spark, settings)
-    lake.append(EVENTS, frame(spark, EVENTS, new))
+    for part in (new[::2], new[1::2]):
+        lake.append(EVENTS, frame(spark, EVENTS, part))
+        run(spark, "sessionize", settings)
     lake.append(LABELS, frame(spark, LABELS, labels[1::2]))
-    run(spark, "sessionize", settings)
 
     found = updated(spark, settings)
     after = content(lake, declared)

@@ -21,8 +21,6 @@ from habitus.domain.features import (
     with_keys,
 )
 
-_CHANGE = "_change_type"
-
 
 def longest_window(features: Sequence[FeatureSettings]) -> timedelta:
     """How far back features look at most."""
@@ -33,18 +31,17 @@ def units_before_and_after(changes: DataFrame, unit_kind: UnitKind) -> DataFrame
     """The units of sessions that changed.
 
     Args:
-        changes: Rows of `sessions` as they were and are, with Delta's `_change_type`.
+        changes: Rows of `sessions` as they were and as they are, and whether it `is_now`.
         unit_kind: What the units are.
 
     Returns:
         Columns unit_id, user_id, and whether the unit is `gone`.
     """
-    now = F.col(_CHANGE).isin("insert", "update_postimage")
     units = [
-        unit_rows(changes.where(condition), unit_kind)
+        unit_rows(changes.where(F.col("is_now") == is_now), unit_kind)
         .select("unit_id", "user_id")
         .withColumn("is_now", F.lit(is_now))
-        for condition, is_now in ((now, True), (~now, False))
+        for is_now in (True, False)
     ]
     return (
         units[0]
@@ -68,7 +65,7 @@ def units_to_compute(
     """The units whose features may have changed.
 
     Args:
-        changes: Rows of `sessions` as they were and are, with Delta's `_change_type`.
+        changes: Rows of `sessions` as they were and as they are, and whether it `is_now`.
         sessions: Rows of `sessions`; where no labels count, those that end before what changed
             first may be left out.
         labels: Rows of `labels`.
@@ -79,9 +76,8 @@ def units_to_compute(
     Returns:
         Column unit_id.
     """
-    is_now = F.col(_CHANGE).isin("insert", "update_postimage")
-    told = event_rows(changes.where(~is_now), unit_kind).select("event_id")
-    new = event_rows(changes.where(is_now), unit_kind).join(told, "event_id", "left_anti")
+    told = event_rows(changes.where("not is_now"), unit_kind).select("event_id")
+    new = event_rows(changes.where("is_now"), unit_kind).join(told, "event_id", "left_anti")
     units = unit_rows(sessions, unit_kind)
     touched = units_before_and_after(changes, unit_kind).where("not gone").select("unit_id")
     for entities, declared in by_entity(features).items():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import deltalake
 from delta.tables import DeltaTable
-from pyspark.sql import Column, DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
@@ -124,18 +124,18 @@ class Lake:
         It cannot where the history of that time is not kept any more.
 
         Args:
-            table: The table, one that keeps changes.
+            table: The table, one that keeps changes and has a key.
             since: The version before the first change.
             until: The last version.
             only_added: Answer None also where rows were changed or removed.
 
         Returns:
-            Rows as they were and are, and `_change_type`: insert, delete, update_preimage or
-            update_postimage.
+            Rows as they were at the first version and as they are at the last, and whether it
+            `is_now`.
         """
         if since == until:
             empty = self._spark.createDataFrame([], table.schema())
-            return empty.withColumn("_change_type", F.lit("insert"))
+            return empty.withColumn("is_now", F.lit(True))
         reader = self._spark.read.option("readChangeFeed", "true")
         reader = reader.option("startingVersion", since + 1).option("endingVersion", until)
         try:
@@ -146,9 +146,21 @@ class Lake:
             if any(code in str(error) for code in HISTORY_GONE):
                 return None
             raise
-        if only_added and any(row["_change_type"] != "insert" for row in kinds):
+        is_now = F.col("_change_type").isin("insert", "update_postimage")
+        if all(row["_change_type"] == "insert" for row in kinds):
+            return changes.select(*table.names, is_now.alias("is_now"))
+        if only_added:
             return None
-        return changes.select(*table.names, "_change_type")
+        # A row may have changed several times: only its first and last state count.
+        of_row = Window.partitionBy(*table.key)
+        first, last = (end("_commit_version").over(of_row) for end in (F.min, F.max))
+        at_end = F.col("_commit_version") == F.when(F.col("is_now"), last).otherwise(first)
+        return (
+            changes.withColumn("is_now", is_now)
+            .withColumn("at_end", at_end)
+            .where("at_end")
+            .select(*table.names, "is_now")
+        )
 
     def _turn_on_features(self, table: Table) -> None:
         here = self._properties(table)
