@@ -140,7 +140,7 @@ def _events() -> st.SearchStrategy[tuple[str, float, Row]]:
                 "action": st.sampled_from(["view", "cart", "pay"]),
                 "category": st.sampled_from([None, "toys", "books", "wine"]),
                 "counterparty_id": st.sampled_from([None, "shop", "stall"]),
-                "amount": st.sampled_from([None, 0.0, 0.1, 0.2, 19.99, 1e6]),
+                "amount": st.sampled_from([None, 0.0, 0.1, 0.2, -19.99, 19.99, 1e6]),
                 "outcome": st.sampled_from([None, "success", "failure"]),
                 "device_id": st.sampled_from([None, "phone", "desk"]),
                 "network": st.sampled_from([None, "home", "cafe"]),

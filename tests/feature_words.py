@@ -86,13 +86,13 @@ def value(
                 return None
             return (amount - statistics.fmean(amounts)) / deviation
         case "risk":
-            ids = {row["event_id"] for row in described}
+            happened = {row["event_id"]: row["event_time"] for row in described}
             known = [
                 row["label"]
                 for row in labels
                 if row["unit_kind"] == "event"
-                and row["unit_id"] in ids
-                and time - window <= row["known_at"] < time
+                and row["unit_id"] in happened
+                and time - window <= max(row["known_at"], happened[row["unit_id"]]) < time
             ]
             return statistics.fmean(known) if known else None
     raise AssertionError(measure)

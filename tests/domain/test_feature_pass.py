@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from event_streams import START, event, streams
@@ -128,6 +129,24 @@ def test_sums_stay_exact_after_amounts_of_very_different_size() -> None:
     answers = found([history([*events, event("ann", 6 * 3600 + 60, "last", amount=0.05)])])
     assert answers["last"][f"sum 0 {HOUR}"] == 0.03
     assert answers["e2"][f"sum 0 {DAY}"] == 1e12 + 0.01
+
+
+def test_deviations_are_exact_over_millions_of_events_and_of_refunds() -> None:
+    n = 3_000_000
+    amounts = np.where(np.arange(n) % 1000 == 0, -2.99, -1.99)
+    rows = pa.RecordBatch.from_pydict(
+        {
+            "unit_id": pa.array([None] * (n - 1) + ["last"]),
+            "user_id": pa.array(["ann"] * n),
+            "at": pa.array(np.arange(n)),
+            "happened": pa.array(np.ones(n, dtype=bool)),
+            "amount": pa.array(amounts),
+        }
+    )
+    zscore = Feature("zscore", "zscore", 2 * n, None, None)
+    before = amounts[:-1]
+    wanted = (amounts[-1] - before.mean()) / before.std()
+    assert found([rows], [zscore])["last"]["zscore"] == pytest.approx(wanted, rel=1e-6)
 
 
 def test_entities_whose_times_do_not_fit_one_clock_are_taken_apart() -> None:

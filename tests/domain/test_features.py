@@ -62,7 +62,7 @@ def labelled_streams(draw: st.DrawFn) -> tuple[list[Row], list[Row]]:
     events = draw(streams())
     labels = []
     for row in events:
-        for delay in draw(st.sets(st.sampled_from([0, 600, 3600, 7200]), max_size=2)):
+        for delay in draw(st.sets(st.sampled_from([-600, 0, 600, 3600, 7200]), max_size=2)):
             seconds = (row["event_time"] - START).total_seconds() + delay
             labels.append(label(row["event_id"], draw(st.booleans()), seconds))
     return events, labels

@@ -3,8 +3,9 @@
 An entity is a user, counterparty, device, network or item, or a pair of two, e.g. a user with a
 device. An event unit is asked about at its own place in the order by (event_time, event_id), a
 session at that of its first event. The window w before a place at time t holds the entity's events
-before that place with t - w <= event_time, of those that `where` describes; and the labels of such
-events that were known at t - w <= known_at < t.
+before that place with t - w <= event_time, of those that `where` describes; and the labels, of such
+events at any earlier time, that were known at t - w <= known_at < t (a label dated before its event
+counts as known at the event's time).
 
 ==========  ==============================================================  ================
 measure     of the window's N events                                        for no history
@@ -12,7 +13,7 @@ measure     of the window's N events                                        for 
 count       N                                                               0
 sum         sum of the amounts, each to a millionth                         0
 mean        sum / how many have an amount                                   none
-max         largest amount                                                  none
+max         largest amount, as it is                                        none
 distinct    how many distinct values `of` has, exactly                      0
 entropy     log2(N) - sum(n log2 n) / N in bits, n events with each value   none
             of `of`, of the N that have one
@@ -20,8 +21,8 @@ share       N / how many events there are without `where`                   none
 since_last  seconds since the last event                                    none
 new         1 where N = 0, else 0                                           1
 ratio       the unit's amount / mean                                        none
-zscore      (the unit's amount - mean) / standard deviation of the amounts  none, as where
-                                                                            all are the same
+zscore      (the unit's amount - mean) / standard deviation of the amounts  none, as where that
+                                                                            is < 1e-7 of the mean
 risk        labels that say anomalous / labels                              none
 ==========  ==============================================================  ================
 

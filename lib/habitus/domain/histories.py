@@ -23,7 +23,8 @@ HAPPENED, AMOUNT, LABEL = "happened", "amount", "label"
 
 _SECOND = 1_000_000
 _MILLION = 1_000_000
-# Amounts are summed in three parts of so many bits, so that sums of squares are whole numbers too.
+# Amounts are summed in three parts of so many bits, squares also apart above and below 32 bits:
+# whole numbers that no sum over two thousand million events overflows.
 _PART = 21
 _MASK = (1 << _PART) - 1
 # Entropies are sums of n log2(n), held in whole numbers of 2 ** -24.
@@ -67,18 +68,19 @@ class Histories:
 
     def amount(self, where: str | None, window: int) -> Floats:
         """Sum of the amounts, each to a millionth."""
-        low, middle, high = (
-            self._total(("part", place, where), partial(self._of_paid, part, where), window)
-            for place, part in enumerate(self._parts)
-        )
-        return np.asarray((low + middle * 2.0**_PART + high * 2.0 ** (2 * _PART)) / _MILLION)
+        total = np.zeros(len(self._asked))
+        for place, part in enumerate(self._parts):
+            key = ("part", place, where)
+            found = self._total(key, partial(self._of_paid, part * self._sign, where), window)
+            total += found * 2.0 ** (_PART * place)
+        return total / _MILLION
 
     def mean(self, where: str | None, window: int) -> Floats:
         """Mean amount."""
         return self.amount(where, window) / self.amounts(where, window)
 
     def deviation(self, where: str | None, window: int) -> Floats:
-        """Standard deviation of the amounts."""
+        """Standard deviation of the amounts; 0 where it is below 1e-7 of the mean, rounding."""
         low, middle, high = self._parts
         squares = (
             low * low,
@@ -89,10 +91,10 @@ class Histories:
         )
         total = np.zeros(len(self._asked))
         for place, part in enumerate(squares):
-            key = ("square", place, where)
-            total += self._total(key, partial(self._of_paid, part, where), window) * 2.0 ** (
-                _PART * place
-            )
+            for bit, half in ((0, part & 0xFFFFFFFF), (32, part >> 32)):
+                key = ("square", place, bit, where)
+                found = self._total(key, partial(self._of_paid, half, where), window)
+                total += found * 2.0 ** (_PART * place + bit)
         mean_square = self.mean(where, window) ** 2
         variance = total / self.amounts(where, window) / _MILLION**2 - mean_square
         return np.asarray(np.sqrt(np.where(variance > _NO_VARIANCE * mean_square, variance, 0)))
@@ -171,9 +173,13 @@ class Histories:
         )
 
     @cached_property
+    def _sign(self) -> Integers:
+        return np.where(self._amount < 0, -1, 1)
+
+    @cached_property
     def _parts(self) -> tuple[Integers, Integers, Integers]:
-        """The amounts in millionths, in parts of 21 bits, the lowest first."""
-        millionths = np.rint(np.nan_to_num(self._amount) * _MILLION)
+        """The amounts without sign, in millionths, in parts of 21 bits, the lowest first."""
+        millionths = np.rint(np.abs(np.nan_to_num(self._amount)) * _MILLION)
         high = np.floor(millionths / 2 ** (2 * _PART))
         rest = (millionths - high * 2 ** (2 * _PART)).astype(np.int64)
         return rest & _MASK, rest >> _PART, high.astype(np.int64)

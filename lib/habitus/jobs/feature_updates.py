@@ -12,7 +12,7 @@ from habitus.domain.feature_changes import (
     units_to_compute,
 )
 from habitus.domain.features import compute_features, needs_labels
-from habitus.jobs.frame import JobContext
+from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.increments import (
     Made,
     changes_since,
@@ -30,24 +30,31 @@ _PASS = 1
 def bring_up_to_date(context: JobContext, table: Table) -> None:
     """Compute the features that changed, or all."""
     labels = context.read_or_empty(LABELS)
+    # Before the note is: what another run writes in between is then seen.
+    version = context.lake.version(table) if context.lake.exists(table) else None
     before = made_before(context, table, _rule(context))
+    sources = _made(context).sources
+    if before is not None and before.sources.keys() != sources.keys():
+        before = None
     changes = changes_since(context, before, SESSIONS)
     new_labels: DataFrame | None = labels.limit(0)
-    if LABELS.name in _made(context).sources:
+    if LABELS.name in sources:
         new_labels = changes_since(context, before, LABELS, only_added=True)
-    if changes is None or new_labels is None:
+    if version is None or changes is None or new_labels is None:
         _compute_all(context, table, labels)
         return
-    times = changes.select(F.col("started_at").alias("at")).unionByName(
-        new_labels.select(F.col("known_at").alias("at"))
-    )
-    told = times.agg(F.count(F.lit(1)).alias("rows"), F.min("at").alias("first")).first()
-    assert told is not None, "an aggregate without groups has one row"
-    # Sessions that were all made anew are all there twice, as they were and are.
-    if told["rows"] > context.read(SESSIONS).count():
-        _compute_all(context, table, labels)
-    elif told["rows"]:
-        _merge(context, table, changes, labels, new_labels, told["first"].replace(tzinfo=UTC))
+    with persisted(changes):
+        times = changes.select(F.col("started_at").alias("at")).unionByName(
+            new_labels.select(F.col("known_at").alias("at"))
+        )
+        told = times.agg(F.count(F.lit(1)).alias("rows"), F.min("at").alias("first")).first()
+        assert told is not None, "an aggregate without groups has one row"
+        # Sessions that were all made anew are all there twice, as they were and are.
+        if told["rows"] > context.read(SESSIONS).count():
+            _compute_all(context, table, labels)
+        elif told["rows"]:
+            since = told["first"].replace(tzinfo=UTC)
+            _merge(context, table, version, changes, labels, new_labels, since)
 
 
 def _compute_all(context: JobContext, table: Table, labels: DataFrame) -> None:
@@ -60,6 +67,7 @@ def _compute_all(context: JobContext, table: Table, labels: DataFrame) -> None:
 def _merge(
     context: JobContext,
     table: Table,
+    version: int,
     changes: DataFrame,
     labels: DataFrame,
     new_labels: DataFrame,
@@ -67,15 +75,14 @@ def _merge(
 ) -> None:
     """Compute the features of units that what is new since a time may change."""
     declared, unit = context.settings.features, context.settings.unit
-    version = context.lake.version(table)
     sessions = context.read(SESSIONS)
     # A label may be of an event of any age; else nothing before the longest window matters.
     recent = history = sessions
     if not needs_labels(declared):
         recent = sessions.where(F.col("ended_at") >= F.lit(since))
         history = sessions.where(F.col("ended_at") >= F.lit(since - longest_window(declared)))
-    chosen = units_to_compute(changes, recent, labels, new_labels, declared, unit).persist()
-    try:
+    chosen = units_to_compute(changes, recent, labels, new_labels, declared, unit)
+    with persisted(chosen):
         computed = compute_features(history, labels, declared, unit, chosen)
         refuse_another_writer(context, table, version)
         context.merge(
@@ -85,8 +92,6 @@ def _merge(
             where=f"old.as_of >= TIMESTAMP'{since.isoformat()}'",
             note=_made(context).model_dump_json(),
         )
-    finally:
-        chosen.unpersist()
 
 
 def _with_gone(computed: DataFrame, changes: DataFrame, unit: UnitKind) -> DataFrame:

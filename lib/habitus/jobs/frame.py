@@ -1,8 +1,8 @@
 """What every job is given, and what every run leaves behind."""
 
 import uuid
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -98,6 +98,16 @@ class JobContext:
         self.rows_out[table.name] = self.rows_out.get(table.name, 0) + written.rows
         self.reporter.say(f"{table.name}: {written.rows:,} rows written")
         return written.rows
+
+
+@contextmanager
+def persisted(frame: DataFrame) -> Iterator[DataFrame]:
+    """Keep a frame that is read several times, as long as it is needed."""
+    frame.persist()
+    try:
+        yield frame
+    finally:
+        frame.unpersist()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from habitus.domain.session_changes import changed_sessions, concerned_since, touched_by
 from habitus.domain.sessions import sessionize
 from habitus.errors import InputError
-from habitus.jobs.frame import JobContext
+from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.increments import (
     Made,
     changes_since,
@@ -73,13 +73,9 @@ def _bring_up_to_date(
     with context.reporter.step("bring the sessions near new events up to date"):
         touched = touched_by(added, sessions, settings, since)
         # In this order: the first is part of the second.
-        firsts, kept = touched.firsts.persist(), touched.kept.persist()
-        try:
+        with persisted(touched.firsts), persisted(touched.kept):
             changes = changed_sessions(touched, added, sessions, settings, now, since)
             _merge(context, changes, since, version, now)
-        finally:
-            kept.unpersist()
-            firsts.unpersist()
 
 
 def _merge(
