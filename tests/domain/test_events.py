@@ -68,7 +68,12 @@ def test_a_row_becomes_an_event(spark: SparkSession) -> None:
 
 @pytest.mark.parametrize(
     ("price", "why"),
-    [("NaN", []), ("Infinity", ["amount_malformed"]), ("1O", ["amount_malformed"])],
+    [
+        ("NaN", []),
+        ("Infinity", ["amount_malformed"]),
+        ("1e300", ["amount_malformed"]),
+        ("1O", ["amount_malformed"]),
+    ],
 )
 def test_an_amount_is_a_number_or_missing(spark: SparkSession, price: str, why: list[str]) -> None:
     line = ("1", "2026-01-01", "u", "view", price, None)

@@ -9,6 +9,8 @@ from habitus.domain.mapping import REQUIRED, LabelFileMapping, SourceMapping
 from habitus.tables import EVENTS, EVENTS_REJECTED, LABELS
 
 CORRUPT = "_corrupt_record"
+# Beyond, sums of amounts are no longer exact to a millionth; nothing costs as much.
+_MOST_AMOUNT = 1e15
 _RAW, _REASONS, _LABEL, _LABEL_KIND = "_raw", "_reasons", "_label", "_label_kind"
 # A separator no text holds, so that ("ab", "c") and ("a", "bc") differ.
 _SEPARATOR, _ABSENT = "\x1f", "\x00"
@@ -159,7 +161,7 @@ def _malformed(mapping: SourceMapping) -> Column:
 def _unfit(value: Column, type_: str) -> Column:
     typed = value.cast(type_)
     if type_ == "double":
-        return typed.isNull() | (F.abs(typed) == float("inf"))
+        return typed.isNull() | (F.abs(typed) > _MOST_AMOUNT)
     return typed.isNull()
 
 
