@@ -161,7 +161,8 @@ def _malformed(mapping: SourceMapping) -> Column:
 def _unfit(value: Column, type_: str) -> Column:
     typed = value.cast(type_)
     if type_ == "double":
-        return typed.isNull() | (F.abs(typed) > _MOST_AMOUNT)
+        # To Spark NaN is larger than any number; it says that the amount is missing.
+        return typed.isNull() | (~F.isnan(typed) & (F.abs(typed) > _MOST_AMOUNT))
     return typed.isNull()
 
 
