@@ -25,9 +25,11 @@ _PASS = 1
 def run(context: JobContext) -> None:
     """Bring the sessions up to date with new events, or make them all."""
     context.read(EVENTS)
+    # Before the note is: what another run writes in between is then seen.
+    version = context.lake.version(SESSIONS) if context.lake.exists(SESSIONS) else None
     before = made_before(context, SESSIONS, _rule(context))
     added = changes_since(context, before, EVENTS, only_added=True)
-    if before is None or before.now is None or added is None:
+    if version is None or before is None or before.now is None or added is None:
         _make_all(context)
         return
     span = added.agg(
@@ -40,7 +42,7 @@ def run(context: JobContext) -> None:
     context.reporter.say(f"events: {span['rows']:,} new")
     if span["rows"]:
         now = max(before.now, _utc(span["last"]))
-        _bring_up_to_date(context, added, _utc(span["first"]), now)
+        _bring_up_to_date(context, version, added, _utc(span["first"]), now)
 
 
 def _make_all(context: JobContext) -> None:
@@ -61,10 +63,9 @@ def _make_all(context: JobContext) -> None:
 
 
 def _bring_up_to_date(
-    context: JobContext, added: DataFrame, first: datetime, now: datetime
+    context: JobContext, version: int, added: DataFrame, first: datetime, now: datetime
 ) -> None:
     settings = context.settings.sessions
-    version = context.lake.version(SESSIONS)
     sessions = context.lake.read(SESSIONS, version)
     oldest = sessions.where("not closed").agg(F.min("started_at").alias("start")).first()
     assert oldest is not None, "an aggregate without groups has one row"
