@@ -1,57 +1,19 @@
 """Every setting: its type and what it means. The values stand in `conf/base.yaml`."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Literal, Self
 
-import pandas as pd
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-
-def _duration(value: object) -> object:
-    return pd.Timedelta(value).to_pytimedelta() if isinstance(value, str) else value
-
-
-def _positive(value: timedelta) -> timedelta:
-    if value <= timedelta(0):
-        raise ValueError("a duration must be longer than nothing")
-    return value
-
-
-def _in_words(value: timedelta) -> str:
-    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds")):
-        if value.total_seconds() % unit == 0:
-            return f"{int(value.total_seconds() // unit)} {name}"
-    return str(value)
-
-
-def _no_number(value: object) -> object:
-    if isinstance(value, int | float):
-        raise ValueError("a time is written like 2026-01-31 or 2026-01-31T12:00:00")
-    return value
-
-
-def _utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    AfterValidator(_positive),
-    PlainSerializer(_in_words, when_used="always"),
-]
-Time = Annotated[datetime, BeforeValidator(_no_number), AfterValidator(_utc)]
-Share = Annotated[float, Field(ge=0, le=1)]
+from habitus.setting_types import Duration, Share, Time
 
 UnitKind = Literal["session", "event"]
 FieldName = Literal[

@@ -51,7 +51,8 @@ def with_duckdb(query: str) -> Engine:
 
 
 def measured(script: str, engine: str, events: str, runs: int) -> dict[str, float]:
-    """The median `seconds` of some runs in a new process, and the GB it took at most.
+    """The median `seconds` of some runs in a new process, the GB it took at most, and the bytes of
+    Delta it had `written`.
 
     Args:
         script: The benchmark, which calls `run_engine` when asked to.
@@ -81,7 +82,8 @@ def run_engine(engines: Mapping[str, Engine]) -> bool:
         before = time.perf_counter()
         work()
         times.append(time.perf_counter() - before)
-    print(json.dumps({"seconds": statistics.median(times), **peaks}))
+    written = sum(path.stat().st_size for path in Path(OUT).rglob("*.parquet"))
+    print(json.dumps({"seconds": statistics.median(times), **peaks, "written": written}))
     return True
 
 

@@ -162,6 +162,9 @@ def main() -> None:
         at_most("a user with 5 % of the events against none, time", ours / without, 1.2),
         Figure("GB of Java, peak", by_engine["habitus"]["java"]),
         Figure("GB of Python workers, peak", by_engine["habitus"]["python"]),
+        Figure(
+            "bytes an event, written by habitus", by_engine["habitus"]["written"] / (millions * 1e6)
+        ),
     ]
     job = up_to_date(hot)
     share_of_time = job["new"] / job["full"]

@@ -57,6 +57,7 @@ class Histories:
         self._clock = clock
         self._asked = asked
         self._kept: dict[tuple[object, ...], Integers] = {}
+        self._sorted: dict[tuple[str, str | None], tuple[Integers, Integers]] = {}
 
     def count(self, where: str | None, window: int) -> Integers:
         """How many events."""
@@ -198,13 +199,16 @@ class Histories:
 
     def _by_value(self, of: str, where: str | None) -> tuple[Integers, Integers]:
         """Places of the events that have a value, by entity and value, and numbers of these."""
-        encoded = self._rows[of].dictionary_encode()
-        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        places = np.flatnonzero(self._events(where) & (codes >= 0))
-        pairs = (self._entity * (len(encoded.dictionary) + 1) + codes)[places]
-        order = np.argsort(pairs, kind="stable")
-        pairs = pairs[order]
-        return places[order], np.cumsum(np.diff(pairs, prepend=pairs[:1]) != 0)
+        if (of, where) not in self._sorted:
+            encoded = self._rows[of].dictionary_encode()
+            codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+            places = np.flatnonzero(self._events(where) & (codes >= 0))
+            pairs = (self._entity * (len(encoded.dictionary) + 1) + codes)[places]
+            order = np.argsort(pairs, kind="stable")
+            pairs = pairs[order]
+            numbers = np.cumsum(np.diff(pairs, prepend=pairs[:1]) != 0)
+            self._sorted[of, where] = (places[order], numbers)
+        return self._sorted[of, where]
 
     def _start(self, window: int) -> Integers:
         """Where the windows of the rows that ask start."""

@@ -5,9 +5,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from habitus.config import Duration, Frozen
+from habitus.config import Frozen
 from habitus.errors import SettingsError, nearest
 from habitus.loading import parse, read_yaml
+from habitus.setting_types import Duration
 from habitus.tables import EVENTS, LABELS
 
 REQUIRED = ("user_id", "event_time", "action")

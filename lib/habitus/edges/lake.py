@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import deltalake
 from delta.tables import DeltaTable
-from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
 from habitus.edges.artefacts import absolute
+from habitus.edges.change_feed import net_changes
 from habitus.edges.delta_words import (
     HISTORY_GONE,
     NOTE,
@@ -151,16 +152,7 @@ class Lake:
             return changes.select(*table.names, is_now.alias("is_now"))
         if only_added:
             return None
-        # A row may have changed several times: only its first and last state count.
-        of_row = Window.partitionBy(*table.key)
-        first, last = (end("_commit_version").over(of_row) for end in (F.min, F.max))
-        at_end = F.col("_commit_version") == F.when(F.col("is_now"), last).otherwise(first)
-        return (
-            changes.withColumn("is_now", is_now)
-            .withColumn("at_end", at_end)
-            .where("at_end")
-            .select(*table.names, "is_now")
-        )
+        return net_changes(changes.withColumn("is_now", is_now), table)
 
     def _turn_on_features(self, table: Table) -> None:
         here = self._properties(table)

@@ -43,17 +43,17 @@ def bring_up_to_date(context: JobContext, table: Table) -> None:
     if version is None or changes is None or new_labels is None:
         _compute_all(context, table, labels)
         return
-    with persisted(changes):
-        times = changes.select(F.col("started_at").alias("at")).unionByName(
-            new_labels.select(F.col("known_at").alias("at"))
-        )
-        told = times.agg(F.count(F.lit(1)).alias("rows"), F.min("at").alias("first")).first()
-        assert told is not None, "an aggregate without groups has one row"
-        # Sessions that were all made anew are all there twice, as they were and are.
-        if told["rows"] > context.read(SESSIONS).count():
-            _compute_all(context, table, labels)
-        elif told["rows"]:
-            since = told["first"].replace(tzinfo=UTC)
+    times = changes.select(F.col("started_at").alias("at")).unionByName(
+        new_labels.select(F.col("known_at").alias("at"))
+    )
+    told = times.agg(F.count(F.lit(1)).alias("rows"), F.min("at").alias("first")).first()
+    assert told is not None, "an aggregate without groups has one row"
+    # Sessions that were all made anew are all there twice, as they were and are.
+    if told["rows"] > context.read(SESSIONS).count():
+        _compute_all(context, table, labels)
+    elif told["rows"]:
+        since = told["first"].replace(tzinfo=UTC)
+        with persisted(changes):
             _merge(context, table, version, changes, labels, new_labels, since)
 
 
