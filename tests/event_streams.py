@@ -54,6 +54,7 @@ def sessions_of(events: Sequence[Row]) -> list[Row]:
             "n_events": len(inside),
             "closed": True,
             "end_reason": "gap",
+            "heavy": False,
             "n_actions": {},
             "n_items": 0,
             "amount_sum": 0.0,

@@ -22,7 +22,7 @@ def told(session: Row) -> tuple[Any, ...]:
     """What is compared of a session."""
     marks = tuple(tuple(inner[mark] for mark in NEW) for inner in session["events"])
     ids = [inner["event_id"] for inner in session["events"]]
-    return session["user_id"], ids, session["end_reason"], marks
+    return session["user_id"], ids, session["end_reason"], session["heavy"], marks
 
 
 def sessions_by_words(
@@ -42,7 +42,8 @@ def sessions_by_words(
                     following = runs[index + 1][0] if index + 1 < len(runs) else None
                     reason = _end(run[-1], following, hint, settings, now)
                 ids = [row["event_id"] for row in part]
-                row = (user, ids, reason, tuple(new[one] for one in ids))
+                heavy = reason == "cap" or part[0]["event_time"] > run[0]["event_time"]
+                row = (user, ids, reason, heavy, tuple(new[one] for one in ids))
                 found.append((user, part[0]["event_time"], ids, row))
     return [row for *_, row in sorted(found)]
 

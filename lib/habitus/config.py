@@ -69,6 +69,9 @@ class LakeSettings(Frozen):
     schema_name: str | None = Field(
         alias="schema", description="Metastore schema; none for tables by path."
     )
+    compact_above: int = Field(
+        gt=0, description="More files than this, if small, are written together after a merge."
+    )
 
     @model_validator(mode="after")
     def _catalog_has_a_schema(self) -> Self:

@@ -36,6 +36,14 @@ class InputError(HabitusError):
     """Source files or tables that are missing, unreadable, empty or of another shape."""
 
 
+class ConflictError(HabitusError):
+    """A table that another run changed at the same time."""
+
+
+class ClusterError(HabitusError):
+    """Machines, disks or memory of Spark that gave out."""
+
+
 class TrainingError(HabitusError):
     """Training that cannot start or cannot go on."""
 

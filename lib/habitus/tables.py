@@ -98,6 +98,12 @@ SESSIONS = Table(
         Column("n_events", "int", "Number of events.", required=True),
         Column("closed", "boolean", "Whether no later event can join.", required=True),
         Column("end_reason", "string", "gap, hint, cap or open.", required=True),
+        Column(
+            "heavy",
+            "boolean",
+            "Whether it is a part of activity that caps cut: bots, resellers, shared accounts.",
+            required=True,
+        ),
         Column("n_actions", "map<string,int>", "Events by action.", required=True),
         Column("n_items", "int", "Distinct items.", required=True),
         Column("amount_sum", "double", "Sum of the amounts, 0 for none.", required=True),
@@ -151,6 +157,7 @@ def sequences(fields: Iterable[str]) -> Table:
     """The `sequences` table with one token array for each of these fields."""
     return Table(
         name="sequences",
+        # Not clustered: training wants rows in random order.
         comment="A unit as arrays, ready for training and scoring.",
         columns=(
             _UNIT,
@@ -175,7 +182,6 @@ def sequences(fields: Iterable[str]) -> Table:
         ),
         key=("unit_id",),
         checks=_KINDS,
-        cluster_by=("event_date",),
     )
 
 

@@ -57,8 +57,10 @@ def test_sessions_are_those_of_the_words_of_the_rule(
     settings_ = rule(by=by, max_events=max_events, max_duration=timedelta(hours=max_hours))
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", batch)
 
-    made = sessions(spark, events, settings_)
-    spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
+    try:
+        made = sessions(spark, events, settings_)
+    finally:
+        spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
 
     assert [told(row) for row in made] == sessions_by_words(events, settings_, NOW)
 
@@ -112,6 +114,15 @@ def test_a_cap_on_events_closes_a_session_and_says_so(spark: SparkSession) -> No
 
     assert ids(made) == [["0", "1"], ["2", "3"], ["4"]]
     assert reasons(made) == ["cap", "cap", "gap"]
+
+
+def test_activity_that_caps_cut_is_marked_as_heavy(spark: SparkSession) -> None:
+    events = [event("u", n, f"{n}") for n in (0, 1, 2, 3 * 3600)]
+
+    made = sessions(spark, events, rule(max_events=2))
+
+    assert ids(made) == [["0", "1"], ["2"], [f"{3 * 3600}"]]
+    assert [row["heavy"] for row in made] == [True, True, False]
 
 
 def test_a_cap_on_duration_closes_a_session_and_says_so(spark: SparkSession) -> None:

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
 from habitus.edges.lake import Lake
-from habitus.errors import InputError
+from habitus.errors import ConflictError, InputError
 from habitus.table import Column, Table
 
 pytestmark = pytest.mark.lake
@@ -33,7 +33,10 @@ TABLE = Table(
 
 @pytest.fixture
 def lake(spark: SparkSession, tmp_path: Path) -> Lake:
-    return Lake(spark, LakeSettings(root=str(tmp_path / "lake"), catalog=None, schema=None))
+    return Lake(
+        spark,
+        LakeSettings(root=str(tmp_path / "lake"), catalog=None, schema=None, compact_above=200),
+    )
 
 
 def things(spark: SparkSession, *rows: tuple[Any, ...]) -> DataFrame:
@@ -204,7 +207,7 @@ def test_a_table_whose_first_write_failed_has_no_note(spark: SparkSession, lake:
 
 def test_an_old_table_begins_to_keep_its_changes(spark: SparkSession, lake: Lake) -> None:
     lake.append(replace(TABLE, keeps_changes=False), things(spark, ("a", 1, "x")))
-    again = Lake(spark, LakeSettings(root=lake.root, catalog=None, schema=None))
+    again = Lake(spark, LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200))
 
     first = again.append(TABLE, things(spark, ("b", 1, "x")))
     last = again.append(TABLE, things(spark, ("c", 1, "x")))
@@ -244,6 +247,72 @@ def test_a_table_of_ours_takes_new_columns_when_it_is_rebuilt(
         lake.append(wider, spark.createDataFrame([("c", -1, "x", "red")], wider.schema()))
 
 
+def test_a_creation_that_was_killed_in_its_first_commit_is_done_again(
+    spark: SparkSession, lake: Lake
+) -> None:
+    log = Path(lake.root, "things", "_delta_log")
+    (log / "_staged_commits").mkdir(parents=True)
+    (log / ".00000000000000000000.json.d5510d57.tmp").touch()
+
+    lake.append(TABLE, things(spark, ("a", 1, "x")))
+
+    assert lake.read(TABLE).count() == 1
+
+
+def test_a_merge_that_another_run_overtook_leaves_what_that_one_wrote(
+    spark: SparkSession, lake: Lake
+) -> None:
+    lake.append(TABLE, things(spark, ("a", 1, "x")))
+    read = lake.version(TABLE)
+    lake.merge(TABLE, things(spark, ("b", 2, "x")))
+    here = content(lake)
+
+    with pytest.raises(ConflictError, match="another run has changed the table"):
+        lake.merge(TABLE, things(spark, ("c", 3, "x")), made_from=read)
+
+    assert content(lake) == here
+
+
+class LateLake(Lake):
+    """A lake into which another run writes when a merge has seen that none did."""
+
+    def _refuse_faults(self, table: Table, frame: DataFrame) -> None:
+        super()._refuse_faults(table, frame)
+        Lake(self._spark, self._settings).append(TABLE, things(self._spark, ("b", 2, "x")))
+
+
+def test_a_merge_that_another_run_overtakes_at_the_last_moment_is_undone(
+    spark: SparkSession, lake: Lake
+) -> None:
+    late = LateLake(
+        spark, LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
+    )
+    late.create(TABLE)
+    read = lake.version(TABLE)
+
+    with pytest.raises(ConflictError, match="another run has changed the table"):
+        late.merge(TABLE, things(spark, ("a", 1, "x")), made_from=read)
+
+    assert content(lake) == [("b", 2, "x")]
+
+
+def test_a_scattered_table_is_compacted_into_files_that_readers_can_skip(
+    spark: SparkSession, lake: Lake
+) -> None:
+    for size in (1, 2, 3):
+        lake.append(TABLE, things(spark, ("a", size, "x"), ("z", size, "x")))
+    before, version = lake.layout(TABLE), lake.version(TABLE)
+
+    lake.compact(TABLE)
+
+    after = lake.layout(TABLE)
+    assert (before.files, before.reads) == (6, {"id": 3.0})
+    assert (after.files, after.reads) == (1, {"id": 1.0})
+    changes = lake.changes(TABLE, version, lake.version(TABLE))
+    assert changes is not None
+    assert changes.count() == 0
+
+
 def test_a_frame_of_another_shape_is_refused_before_anything_is_written(
     spark: SparkSession, lake: Lake
 ) -> None:
@@ -259,7 +328,9 @@ def _big() -> Any:
 
 def test_a_metastore_lake_names_its_tables(spark: SparkSession, tmp_path: Path) -> None:
     spark.sql("CREATE SCHEMA IF NOT EXISTS shop")
-    settings = LakeSettings(root=str(tmp_path), catalog="spark_catalog", schema="shop")
+    settings = LakeSettings(
+        root=str(tmp_path), catalog="spark_catalog", schema="shop", compact_above=200
+    )
     lake = Lake(spark, settings)
 
     written = lake.overwrite(TABLE, things(spark, ("a", 1, "x")))

@@ -1,16 +1,18 @@
 """Sessions of a real lake, brought up to date run by run."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from event_streams import frame, shoppers
-from jobs.conftest import run, small_settings
+from jobs.conftest import Lines, run, small_settings
 from pyspark.sql import SparkSession
 
 from habitus.config import Settings
 from habitus.edges.lake import Lake
 from habitus.errors import InputError
+from habitus.jobs.frame import JobContext
 from habitus.tables import EVENTS, SESSIONS
 
 pytestmark = pytest.mark.jobs
@@ -48,6 +50,32 @@ def test_new_events_change_only_what_they_must_and_leave_what_a_rebuild_makes(
     assert 0 < updated.rows_out["sessions"] < rebuilt.rows_out["sessions"]
     assert (again.rows_in, again.rows_out) == ({"events": 0}, {})
     assert content(lake) == after
+
+
+def test_many_small_files_are_compacted_at_the_end_of_a_run_or_when_asked(
+    spark: SparkSession, lake: Lake, settings: Settings
+) -> None:
+    events = shoppers(5, users=3)
+    lake.append(EVENTS, frame(spark, EVENTS, events[:-5]))
+    run(spark, "sessionize", settings)
+    lake.append(EVENTS, frame(spark, EVENTS, events[-5:]))
+    tidy = settings.lake.model_copy(update={"compact_above": 1})
+
+    updated = run(spark, "sessionize", settings.model_copy(update={"lake": tidy}))
+    made, files = content(lake), lake.layout(SESSIONS).files
+    again = run(spark, "sessionize", settings)
+    asked = run(spark, "compact", settings)
+
+    assert "compact sessions" in told(updated)
+    assert files == 1
+    assert (again.rows_in, again.rows_out) == ({"events": 0}, {})
+    assert any(re.match(r"events: \d+ files are now 1 of", line) for line in told(asked))
+    assert content(lake) == made
+
+
+def told(context: JobContext) -> list[str]:
+    assert isinstance(context.reporter, Lines)
+    return context.reporter.lines
 
 
 def rebuilding(settings: Settings) -> Settings:

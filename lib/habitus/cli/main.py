@@ -16,7 +16,9 @@ from rich.text import Text
 
 from habitus.cli.progress import ConsoleReporter, libraries_to_log
 from habitus.config import Settings
-from habitus.edges.spark import spark_says, start_spark
+from habitus.edges.spark import start_spark
+from habitus.edges.spark_errors import spark_says
+from habitus.edges.spark_progress import stage_progress
 from habitus.errors import HabitusError
 from habitus.jobs.catalogue import CHAIN, JOBS
 from habitus.jobs.frame import Arguments, JobContext, run_job
@@ -33,10 +35,12 @@ _SOURCE = (
     click.option("--source", help="Source mapping, a YAML file; ingest needs it."),
     click.option("--input", "input_", help="Path or URI of the source's files; ingest needs it."),
 )
+# What `habitus run` may begin with, in order.
+_WHOLE = ("simulate", *CHAIN)
 _FROM = click.option(
     "--from",
     "first",
-    type=click.Choice(list(JOBS)),
+    type=click.Choice(_WHOLE),
     default=CHAIN[0],
     show_default=True,
     help="Begin with this job.",
@@ -63,7 +67,7 @@ def _command(name: str, summary: str, options: Sequence[Callable[..., Any]]) -> 
         input_: str | None = None,
         first: str | None = None,
     ) -> None:
-        jobs = [name] if first is None else list(JOBS)[list(JOBS).index(first) :]
+        jobs = [name] if first is None else _WHOLE[_WHOLE.index(first) :]
         if "ingest" in jobs:
             for option, value in (("--source", source), ("--input", input_)):
                 if value is None:
@@ -126,7 +130,7 @@ def _run(
             if dry_run:
                 _show_plan(jobs, arguments, settings, console, verbose)
             else:
-                _run_jobs(jobs, arguments, settings, ConsoleReporter(console), verbose)
+                _run_jobs(jobs, arguments, settings, console, verbose)
         except HabitusError as error:
             if verbose:
                 traceback.print_exc()
@@ -154,10 +158,11 @@ def _run_jobs(
     jobs: Sequence[str],
     arguments: Arguments,
     settings: Settings,
-    reporter: ConsoleReporter,
+    console: Console,
     verbose: bool,
 ) -> None:
     spark = start_spark(settings.spark, " ".join(jobs), quiet=not verbose)
+    reporter = ConsoleReporter(console, lambda: stage_progress(spark))
     for number, name in enumerate(jobs, 1):
         count = f"[{number}/{len(jobs)}] " if len(jobs) > 1 else ""
         reporter.heading(f"{count}{name}: {JOBS[name].summary}")

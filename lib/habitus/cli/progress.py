@@ -4,8 +4,9 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TextIO
@@ -14,22 +15,57 @@ from rich.console import Console, RenderableType
 
 
 class ConsoleReporter:
-    """Shows progress as rich text on a terminal and as plain lines in a log."""
+    """Shows progress as rich text on a terminal and as plain lines in a log.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        console: Where to.
+        progress: Says how far the work of a step is, None when there is nothing to say.
+        every: Seconds between two looks; by default a second on a terminal, a minute in a log.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        progress: Callable[[], str | None] | None = None,
+        every: float | None = None,
+    ) -> None:
         self._console = console
+        self._progress = progress
+        self._every = every or (1 if console.is_terminal else 60)
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
-        """Show that a step is under way, and how long it took."""
+        """Show that a step is under way, how far it is, and how long it took."""
         started = time.monotonic()
         if self._console.is_terminal:
-            with self._console.status(text):
+            with (
+                self._console.status(text) as status,
+                self._watching(lambda words: status.update(f"{text}: {words}")),
+            ):
                 yield
         else:
             self._console.print(f"  {text} ...", highlight=False)
-            yield
+            with self._watching(self.say):
+                yield
         self._console.print(f"  {text}: {time.monotonic() - started:.1f} s", highlight=False)
+
+    @contextmanager
+    def _watching(self, show: Callable[[str], object]) -> Iterator[None]:
+        """Show how far the work is, from a thread beside it."""
+        done = threading.Event()
+
+        def watch() -> None:
+            while self._progress is not None and not done.wait(self._every):
+                if words := self._progress():
+                    show(words)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
 
     def say(self, text: str) -> None:
         """Show one line."""

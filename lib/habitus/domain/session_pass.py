@@ -29,6 +29,7 @@ PASSED = (
     "started_at",
     "ended_at",
     "end_reason",
+    "heavy",
     "n_actions",
     "n_items",
     "amount_sum",
@@ -194,6 +195,8 @@ def _collect(rows: _Rows, bounds: Integers, rule: Rule, fields: Sequence[str]) -
     events = rows.events.slice(0, n)
     session = np.repeat(np.arange(len(first)), np.diff(bounds))
     offsets = pa.array(bounds.astype(np.int32))
+    reasons = _end_reasons(rows, last, rule)
+    continued = rows.run_start[first] != rows.times[first]
     amounts = events["amount"].fill_null(0.0).to_numpy(zero_copy_only=False)
     structs = pa.StructArray.from_arrays([events[name] for name in fields], list(fields))
     return pa.RecordBatch.from_pydict(
@@ -201,7 +204,8 @@ def _collect(rows: _Rows, bounds: Integers, rule: Rule, fields: Sequence[str]) -
             "user_id": events["user_id"].take(pa.array(first)),
             "started_at": events["event_time"].take(pa.array(first)),
             "ended_at": events["event_time"].take(pa.array(last)),
-            "end_reason": _REASONS.take(pa.array(_end_reasons(rows, last, rule))),
+            "end_reason": _REASONS.take(pa.array(reasons)),
+            "heavy": pa.array(continued | (reasons == _CAP)),
             "n_actions": _counts(session, events["action"], len(first)),
             "n_items": _distinct(session, events["item_id"], len(first)),
             "amount_sum": np.add.reduceat(amounts, first),

@@ -11,9 +11,10 @@ without an id fall to pauses. Two caps cut what would go on too long:
   shorter than half of it is cut;
 - on events: what is then left is cut after every `max_events` events.
 
-The parts say that a cap ended them. The last session of a user is open while its next event could
-still join it; by the source's session id alone, a session is taken for closed once nothing has come
-for `gap`.
+The parts say that a cap ended them; they and the last one, which a pause ends, are `heavy`: a part
+of activity that began before it or goes on after it, as that of bots and shared accounts. The last
+session of a user is open while its next event could still join it; by the source's session id
+alone, a session is taken for closed once nothing has come for `gap`.
 
 A late event changes sessions of its user that begin within `gap` plus `max_duration` after it or
 end within `gap` before it (by the source's session id alone, `max_duration` stands for `gap`), and

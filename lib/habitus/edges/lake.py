@@ -1,26 +1,20 @@
 """The lake: Delta tables by path or in a metastore, created from their declarations."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import deltalake
-from delta.tables import DeltaTable
-from pyspark.sql import Column, DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
-from habitus.edges.artefacts import absolute
+from habitus.edges.catalog import Catalog
 from habitus.edges.change_feed import net_changes
-from habitus.edges.delta_words import (
-    HISTORY_GONE,
-    NOTE,
-    OWNER,
-    SAME_ROWS,
-    definition,
-    features_of,
-)
-from habitus.edges.spark import SPARK_ERRORS
-from habitus.errors import InputError
+from habitus.edges.delta_words import HISTORY_GONE, NOTE, OWNER, definition, features_of
+from habitus.edges.folders import Folder
+from habitus.edges.spark import FILE_SIZE
+from habitus.edges.spark_errors import SPARK_ERRORS, is_conflict
+from habitus.errors import ConflictError, InputError
 from habitus.table import Table
 
 
@@ -32,7 +26,7 @@ class Written:
     version: int
 
 
-class Lake:
+class Lake(Catalog):
     """The tables of one lake.
 
     Args:
@@ -41,27 +35,8 @@ class Lake:
     """
 
     def __init__(self, spark: SparkSession, settings: LakeSettings) -> None:
-        self._spark = spark
-        self._settings = settings
-        self.root = absolute(settings.root)
+        super().__init__(spark, settings)
         self._created: set[str] = set()
-
-    def name(self, table: Table) -> str:
-        """The table as Spark SQL names it."""
-        if self._settings.schema_name is None:
-            return f"delta.`{self.root}/{table.name}`"
-        parts = [self._settings.catalog, self._settings.schema_name, table.name]
-        return ".".join(f"`{part}`" for part in parts if part)
-
-    def exists(self, table: Table) -> bool:
-        """Whether the table is there."""
-        if self._settings.schema_name is None:
-            return bool(DeltaTable.isDeltaTable(self._spark, f"{self.root}/{table.name}"))
-        return self._spark.catalog.tableExists(self.name(table))
-
-    def version(self, table: Table) -> int:
-        """The table's latest version."""
-        return int(self._commit(table)["version"])
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """Read the table, at its latest or the given version.
@@ -95,6 +70,7 @@ class Lake:
         if table.name in self._created:
             return
         if not self.exists(table):
+            self._clear_unfinished(table)
             self._build(table, "CREATE TABLE")
         else:
             self._refuse_faults(table, self._spark.read.table(self.name(table)))
@@ -106,16 +82,6 @@ class Lake:
                     f"ALTER TABLE {self.name(table)} ADD CONSTRAINT {name} CHECK ({condition})"
                 )
         self._created.add(table.name)
-
-    def note(self, table: Table) -> str | None:
-        """The note of the last commit that could change rows; None where it has none."""
-        history = self._delta(table).history().where(~F.col("operation").isin(*SAME_ROWS))
-        last: Row | None = history.orderBy(F.desc("version")).first()
-        return None if last is None else last["userMetadata"]
-
-    def identity(self, table: Table) -> str:
-        """What tells the table from another one at its place, made after it was dropped."""
-        return str(self._detail(table)["id"])
 
     def changes(
         self, table: Table, since: int, until: int, *, only_added: bool = False
@@ -193,10 +159,11 @@ class Lake:
         # The note is of the rows; the commits that made the table do not have it.
         if note is not None:
             writer = writer.option("userMetadata", note)
-        if self._settings.schema_name is None:
-            writer.save(f"{self.root}/{table.name}")
-        else:
-            writer.saveAsTable(self.name(table))
+        with self._or_conflict(table):
+            if self._settings.schema_name is None:
+                writer.save(f"{self.root}/{table.name}")
+            else:
+                writer.saveAsTable(self.name(table))
         return self._written(table, "numOutputRows")
 
     def merge(
@@ -207,6 +174,7 @@ class Lake:
         stamp: Iterable[str] = (),
         where: str = "true",
         note: str | None = None,
+        made_from: int | None = None,
     ) -> Written:
         """Insert rows with new keys; where a key is there, update the row if it differs.
 
@@ -220,9 +188,15 @@ class Lake:
             where: A condition on the table, as `old`, that holds for all rows concerned, so that
                 others need not be read.
             note: What the commit is to say beside.
+            made_from: The version of this table that the rows were made from, if they were.
+
+        Raises:
+            ConflictError: Another run has written the table since; it is as that one left it.
         """
         self.create(table)
         before = self.version(table)
+        if made_from is not None and made_from != before:
+            raise self._conflict(table)
         goes = "gone" in frame.columns
         self._refuse_faults(table, frame.drop("gone"))
         builder = (
@@ -241,58 +215,64 @@ class Lake:
         if note is not None:
             self._spark.conf.set(NOTE, note)
         try:
-            builder.execute()
+            with self._or_conflict(table):
+                builder.execute()
         finally:
             self._spark.conf.unset(NOTE)
+        if made_from is not None:
+            self._undo_if_late(table, made_from)
         written = self._written(
             table, "numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDeleted"
         )
         # Delta makes no commit when nothing changes; the last one is then another's.
         return written if written.version > before else Written(rows=0, version=before)
 
-    def files(self, table: Table, version: int) -> list[str]:
-        """The data files of one version, for readers that know Parquet but not Delta.
+    def compact(self, table: Table) -> None:
+        """Write small files together, and rows that readers ask for together near each other.
 
         Raises:
-            InputError: The table uses features that such readers would misread.
+            ConflictError: Another run has written the table meanwhile; it is as that one left it.
         """
-        location = f"{self.root}/{table.name}"
-        if self._settings.schema_name is not None:
-            location = str(self._detail(table)["location"])
-        snapshot = deltalake.DeltaTable(location.removeprefix("file:"), version=version)
-        unreadable = {"deletionVectors", "columnMapping"} & set(
-            snapshot.protocol().reader_features or []
+        with self._or_conflict(table):
+            self._delta(table).optimize().executeCompaction()
+
+    def is_scattered(self, table: Table) -> bool:
+        """Whether the table has many files, most of them small."""
+        detail = self._detail(table)
+        files, size = int(detail["numFiles"]), int(detail["sizeInBytes"])
+        return files > self._settings.compact_above and size < files * FILE_SIZE / 4
+
+    @contextmanager
+    def _or_conflict(self, table: Table) -> Iterator[None]:
+        try:
+            yield
+        except SPARK_ERRORS as error:
+            if is_conflict(error):
+                raise self._conflict(table) from error
+            raise
+
+    def _conflict(self, table: Table) -> ConflictError:
+        return ConflictError(
+            self.name(table),
+            "another run has changed the table at the same time",
+            "Run this one again.",
         )
-        if unreadable:
-            raise InputError(
-                self.name(table),
-                f"the table uses {', '.join(sorted(unreadable))}",
-                "Write it again without, so that its files can be read as Parquet.",
-            )
-        return [str(uri) for uri in snapshot.file_uris()]
 
-    def _delta(self, table: Table) -> DeltaTable:
-        if self._settings.schema_name is None:
-            return DeltaTable.forPath(self._spark, f"{self.root}/{table.name}")
-        return DeltaTable.forName(self._spark, self.name(table))
-
-    def _detail(self, table: Table) -> Row:
-        detail: Row | None = self._delta(table).detail().first()
-        assert detail is not None, "a Delta table has details"
-        return detail
-
-    def _properties(self, table: Table) -> dict[str, str]:
-        # Unlike the details, these are found without a look at the table's files.
-        rows = self._spark.sql(f"SHOW TBLPROPERTIES {self.name(table)}").collect()
-        return {row["key"]: row["value"] for row in rows}
-
-    def _commit(self, table: Table) -> Row:
-        commit: Row | None = self._delta(table).history(1).first()
-        assert commit is not None, "a Delta table has a history"
-        return commit
+    def _undo_if_late(self, table: Table, made_from: int) -> None:
+        # Delta lets a merge begin at a version later than the one that its rows were made from.
+        commit = self._commit(table)
+        if int(commit["version"]) > made_from and commit["readVersion"] != made_from:
+            self._delta(table).restoreToVersion(int(commit["version"]) - 1)
+            raise self._conflict(table)
 
     def _build(self, table: Table, statement: str) -> None:
         self._spark.sql(definition(statement, self.name(table), table))
+
+    def _clear_unfinished(self, table: Table) -> None:
+        # A run killed in its first commit leaves a log without one, which Delta takes for a table
+        # when it is to create it, and for none otherwise.
+        if self._settings.schema_name is None:
+            Folder(self._spark, f"{self.root}/{table.name}/_delta_log").delete()
 
     def _checked(self, table: Table, frame: DataFrame) -> DataFrame:
         self._refuse_faults(table, frame)

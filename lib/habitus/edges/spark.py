@@ -1,12 +1,9 @@
 """The Spark session."""
 
 import os
-import re
 import sys
 import time
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from habitus.config import SparkSettings
@@ -25,6 +22,8 @@ _HARDLY_REPEATED = (
     "ended_at",
     "unit_id",
 )
+# Bytes of a compacted file.
+FILE_SIZE = 128 << 20
 _DELTA = "io.delta.sql.DeltaSparkSessionExtension"
 # What habitus relies on wherever it runs; conf/spark-defaults.conf holds what a cluster may change.
 _ALWAYS = {
@@ -38,6 +37,8 @@ _ALWAYS = {
     # Eight bytes with statistics, by which readers skip; the default has twelve and none.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     **{f"spark.hadoop.parquet.enable.dictionary#{column}": "false" for column in _HARDLY_REPEATED},
+    # Compacted files: large enough to read in one go, and enough of them to skip some.
+    "spark.databricks.delta.optimize.maxFileSize": str(FILE_SIZE),
     # Python workers would otherwise each start as many threads as the machine has cores.
     "spark.executorEnv.OMP_NUM_THREADS": "1",
 }
@@ -50,23 +51,6 @@ _LOCAL = {
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.warehouse.dir": ".spark-warehouse",
 }
-
-
-# What a failed query, read or write raises: the first when Spark knows what is wrong with it.
-SPARK_ERRORS = (PySparkException, Py4JJavaError)
-
-
-def spark_says(error: Exception) -> str:
-    """What Spark found wrong, in one line without codes, suggestions and stack traces."""
-    text = str(error)
-    if isinstance(error, Py4JJavaError):
-        cause = error.java_exception
-        while cause.getCause() is not None:
-            cause = cause.getCause()
-        text = cause.getMessage() or cause.toString()
-    line = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
-    line = re.sub(r"^\s*\[[A-Z_.0-9]+\]\s*", "", line)
-    return re.split(r" SQLSTATE| Did you mean| \(line \d", line)[0].rstrip(". ")
 
 
 def submitted() -> bool:

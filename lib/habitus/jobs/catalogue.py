@@ -77,6 +77,13 @@ JOBS: dict[str, Job] = {
             run=_lazily("report"),
             folders=("reports",),
         ),
+        Job(
+            name="compact",
+            summary="Write small files together, clustered for readers.",
+            reads=(),
+            writes=("events", "labels", "sessions", "features", "scores", "anomalies"),
+            run=_lazily("compact"),
+        ),
     )
 }
 

@@ -13,13 +13,7 @@ from habitus.domain.feature_changes import (
 )
 from habitus.domain.features import compute_features, needs_labels
 from habitus.jobs.frame import JobContext, persisted
-from habitus.jobs.increments import (
-    Made,
-    changes_since,
-    made_before,
-    refuse_another_writer,
-    source,
-)
+from habitus.jobs.increments import Made, changes_since, made_before, source
 from habitus.table import Table
 from habitus.tables import LABELS, SESSIONS
 
@@ -84,13 +78,13 @@ def _merge(
     chosen = units_to_compute(changes, recent, labels, new_labels, declared, unit)
     with persisted(chosen):
         computed = compute_features(history, labels, declared, unit, chosen)
-        refuse_another_writer(context, table, version)
         context.merge(
             table,
             _with_gone(computed, changes, unit),
             update=tuple(name for name in table.names if name not in table.key),
             where=f"old.as_of >= TIMESTAMP'{since.isoformat()}'",
             note=_made(context).model_dump_json(),
+            made_from=version,
         )
 
 

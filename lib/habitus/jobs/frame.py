@@ -13,9 +13,13 @@ from rich.console import RenderableType
 from habitus.config import Settings
 from habitus.edges.artefacts import ArtefactStore
 from habitus.edges.lake import Lake, Written
-from habitus.errors import HabitusError
+from habitus.edges.spark_errors import SPARK_ERRORS, spark_says, understood
+from habitus.errors import ConflictError, HabitusError
 from habitus.table import Table
 from habitus.tables import RUNS
+
+# How often a row of `runs` is tried to be brought up to date beside other runs.
+_ATTEMPTS = 5
 
 
 class Reporter(Protocol):
@@ -89,9 +93,32 @@ class JobContext:
         stamp: tuple[str, ...] = (),
         where: str = "true",
         note: str | None = None,
+        made_from: int | None = None,
     ) -> int:
         """Insert new rows and update changed ones, see `Lake.merge`; returns how many were."""
-        return self._wrote(table, self.lake.merge(table, frame, update, stamp, where, note))
+        written = self.lake.merge(table, frame, update, stamp, where, note, made_from)
+        if table.cluster_by and self.lake.is_scattered(table):
+            self.compact(table)
+        return self._wrote(table, written)
+
+    def compact(self, table: Table) -> None:
+        """Compact a table, unless another run writes it; say what it was like and is."""
+        before = self.lake.layout(table)
+        try:
+            with self.reporter.step(f"compact {table.name}"):
+                self.lake.compact(table)
+        except ConflictError as error:
+            self.reporter.say(str(error))
+            return
+        after = self.lake.layout(table)
+        reads = ", ".join(
+            f"one {name} in {after.reads[name]:.1f} of them ({count:.1f} before)"
+            for name, count in before.reads.items()
+        )
+        self.reporter.say(
+            f"{table.name}: {before.files:,} files are now {after.files:,} of "
+            f"{after.size / after.files / 1e6:,.1f} MB; {reads}"
+        )
 
     def _wrote(self, table: Table, written: Written) -> int:
         self.outputs[table.name] = written.version
@@ -135,16 +162,27 @@ def run_job(job: Job, context: JobContext) -> None:
     """Run a job and leave a row in `runs`, also when it fails.
 
     Raises:
-        HabitusError: Whatever the job raised; other errors pass unchanged.
+        HabitusError: Whatever the job raised, in our words where we know what Spark means; other
+            errors pass unchanged.
     """
     _record(context, "running")
     try:
         job.run(context)
     except BaseException as error:
-        known = isinstance(error, HabitusError)
-        _record(context, "failed", str(error) if known else f"{type(error).__name__}: {error}")
-        raise
+        known = error if isinstance(error, HabitusError) else understood(error)
+        _record_failure(context, str(known) if known else f"{type(error).__name__}: {error}")
+        if known is None or known is error:
+            raise
+        raise known from error
     _record(context, "done")
+
+
+def _record_failure(context: JobContext, error: str) -> None:
+    try:
+        _record(context, "failed", error)
+    except SPARK_ERRORS as another:
+        # What keeps the run from being recorded, a full disk say, must not hide why it failed.
+        context.reporter.say(f"{RUNS.name} could not be told: {spark_says(another)}")
 
 
 def _record(context: JobContext, status: str, error: str | None = None) -> None:
@@ -165,9 +203,16 @@ def _record(context: JobContext, status: str, error: str | None = None) -> None:
     if status == "running":
         context.lake.append(RUNS, frame)
         return
-    context.lake.merge(
-        RUNS,
-        frame,
-        update=("status", "ended_at", "error"),
-        stamp=("inputs", "outputs", "rows_in", "rows_out"),
-    )
+    for attempt in range(_ATTEMPTS):
+        try:
+            context.lake.merge(
+                RUNS,
+                frame,
+                update=("status", "ended_at", "error"),
+                stamp=("inputs", "outputs", "rows_in", "rows_out"),
+            )
+            return
+        except ConflictError:
+            # Another run has said how it ended; what it says is about another row.
+            if attempt == _ATTEMPTS - 1:
+                raise

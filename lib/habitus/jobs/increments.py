@@ -76,17 +76,3 @@ def changes_since(
             )
         context.reporter.say(f"{table.name}: {problem}; all is made anew")
     return changes
-
-
-def refuse_another_writer(context: JobContext, table: Table, version: int) -> None:
-    """Make sure that a table is still as it was read.
-
-    Raises:
-        InputError: Another run has written it since.
-    """
-    if context.lake.version(table) != version:
-        raise InputError(
-            context.lake.name(table),
-            f"another run has written the table since version {version} was read",
-            "Run this one again.",
-        )

@@ -15,7 +15,7 @@ from habitus.domain.events import (
     valid_events,
 )
 from habitus.domain.mapping import LabelFileMapping, SourceMapping, load_mapping
-from habitus.edges.spark import SPARK_ERRORS, spark_says
+from habitus.edges.spark_errors import SPARK_ERRORS, spark_says
 from habitus.errors import HabitusError, InputError, SettingsError
 from habitus.jobs.frame import JobContext
 from habitus.tables import EVENTS, EVENTS_REJECTED, LABELS

@@ -9,17 +9,11 @@ from habitus.domain.session_changes import changed_sessions, concerned_since, to
 from habitus.domain.sessions import sessionize
 from habitus.errors import InputError
 from habitus.jobs.frame import JobContext, persisted
-from habitus.jobs.increments import (
-    Made,
-    changes_since,
-    made_before,
-    refuse_another_writer,
-    source,
-)
+from habitus.jobs.increments import Made, changes_since, made_before, source
 from habitus.tables import EVENTS, SESSIONS
 
 # To be raised when the code makes other sessions of the same events by the same rule.
-_PASS = 1
+_PASS = 2
 
 
 def run(context: JobContext) -> None:
@@ -82,8 +76,7 @@ def _bring_up_to_date(
 def _merge(
     context: JobContext, changes: DataFrame, since: date, version: int, now: datetime
 ) -> None:
-    refuse_another_writer(context, SESSIONS, version)
-    differing = ("end_reason", "events")
+    differing = ("end_reason", "heavy", "events")
     context.merge(
         SESSIONS,
         changes,
@@ -91,6 +84,7 @@ def _merge(
         stamp=tuple(name for name in SESSIONS.names if name not in differing),
         where=f"old.session_date >= DATE'{since.isoformat()}'",
         note=_note(context, now),
+        made_from=version,
     )
 
 

@@ -1,0 +1,132 @@
+"""Where the lake's tables are, and what Delta knows of each."""
+
+from dataclasses import dataclass
+
+import deltalake
+import numpy as np
+import pyarrow as pa
+from delta.tables import DeltaTable
+from pyspark.sql import Row, SparkSession
+from pyspark.sql import functions as F
+
+from habitus.config import LakeSettings
+from habitus.edges.artefacts import absolute
+from habitus.edges.delta_words import SAME_ROWS
+from habitus.errors import InputError
+from habitus.table import Table
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table lies in its files.
+
+    Attributes:
+        files: How many there are.
+        size: Bytes of all.
+        reads: For each column that the table is clustered by, in how many files the rows of one
+            value may be, on average over the least value of each file: so many are read.
+    """
+
+    files: int
+    size: int
+    reads: dict[str, float]
+
+
+class Catalog:
+    """The places of one lake's tables, by path or in a metastore.
+
+    Args:
+        spark: The running session.
+        settings: Where the tables are.
+    """
+
+    def __init__(self, spark: SparkSession, settings: LakeSettings) -> None:
+        self._spark = spark
+        self._settings = settings
+        self.root = absolute(settings.root)
+
+    def name(self, table: Table) -> str:
+        """The table as Spark SQL names it."""
+        if self._settings.schema_name is None:
+            return f"delta.`{self.root}/{table.name}`"
+        parts = [self._settings.catalog, self._settings.schema_name, table.name]
+        return ".".join(f"`{part}`" for part in parts if part)
+
+    def exists(self, table: Table) -> bool:
+        """Whether the table is there."""
+        if self._settings.schema_name is None:
+            return bool(DeltaTable.isDeltaTable(self._spark, f"{self.root}/{table.name}"))
+        return self._spark.catalog.tableExists(self.name(table))
+
+    def version(self, table: Table) -> int:
+        """The table's latest version."""
+        return int(self._commit(table)["version"])
+
+    def note(self, table: Table) -> str | None:
+        """The note of the last commit that could change rows; None where it has none."""
+        history = self._delta(table).history().where(~F.col("operation").isin(*SAME_ROWS))
+        last: Row | None = history.orderBy(F.desc("version")).first()
+        return None if last is None else last["userMetadata"]
+
+    def identity(self, table: Table) -> str:
+        """What tells the table from another one at its place, made after it was dropped."""
+        return str(self._detail(table)["id"])
+
+    def files(self, table: Table, version: int) -> list[str]:
+        """The data files of one version, for readers that know Parquet but not Delta.
+
+        Raises:
+            InputError: The table uses features that such readers would misread.
+        """
+        snapshot = self._snapshot(table, version)
+        unreadable = {"deletionVectors", "columnMapping"} & set(
+            snapshot.protocol().reader_features or []
+        )
+        if unreadable:
+            raise InputError(
+                self.name(table),
+                f"the table uses {', '.join(sorted(unreadable))}",
+                "Write it again without, so that its files can be read as Parquet.",
+            )
+        return [str(uri) for uri in snapshot.file_uris()]
+
+    def layout(self, table: Table) -> Layout:
+        """How the table lies in its files, by their statistics."""
+        told = pa.table(self._snapshot(table).get_add_actions(flatten=True))
+        reads = {}
+        for column in table.cluster_by:
+            least, most = (
+                told[f"{end}.{column}"].combine_chunks().drop_null().to_numpy(zero_copy_only=False)
+                for end in ("min", "max")
+            )
+            # The files that begin at or before a value, less those that end before it.
+            begun = np.searchsorted(np.sort(least), least, side="right")
+            ended = np.searchsorted(np.sort(most), least, side="left")
+            reads[column] = float((begun - ended).mean()) if len(least) else 0.0
+        return Layout(told.num_rows, int(np.sum(told["size_bytes"].to_numpy())), reads)
+
+    def _snapshot(self, table: Table, version: int | None = None) -> deltalake.DeltaTable:
+        location = f"{self.root}/{table.name}"
+        if self._settings.schema_name is not None:
+            location = str(self._detail(table)["location"])
+        return deltalake.DeltaTable(location.removeprefix("file:"), version=version)
+
+    def _delta(self, table: Table) -> DeltaTable:
+        if self._settings.schema_name is None:
+            return DeltaTable.forPath(self._spark, f"{self.root}/{table.name}")
+        return DeltaTable.forName(self._spark, self.name(table))
+
+    def _detail(self, table: Table) -> Row:
+        detail: Row | None = self._delta(table).detail().first()
+        assert detail is not None, "a Delta table has details"
+        return detail
+
+    def _properties(self, table: Table) -> dict[str, str]:
+        # Unlike the details, these are found without a look at the table's files.
+        rows = self._spark.sql(f"SHOW TBLPROPERTIES {self.name(table)}").collect()
+        return {row["key"]: row["value"] for row in rows}
+
+    def _commit(self, table: Table) -> Row:
+        commit: Row | None = self._delta(table).history(1).first()
+        assert commit is not None, "a Delta table has a history"
+        return commit

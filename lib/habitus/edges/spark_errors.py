@@ -1,0 +1,80 @@
+"""What Spark and Delta raise, in words that a person can act on."""
+
+import re
+from collections.abc import Callable
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+
+from habitus.errors import ClusterError, HabitusError, InputError
+
+# What a failed query, read or write raises: the first when Spark knows what is wrong with it.
+SPARK_ERRORS = (PySparkException, Py4JJavaError)
+# What Delta says of a table that another writer changed first.
+_CONFLICT = re.compile(r"DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED")
+
+
+def spark_says(error: Exception) -> str:
+    """What Spark found wrong, in one line without codes, suggestions and stack traces."""
+    text = str(error)
+    if isinstance(error, Py4JJavaError):
+        cause = error.java_exception
+        while cause.getCause() is not None:
+            cause = cause.getCause()
+        text = cause.getMessage() or cause.toString()
+    line = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
+    line = re.sub(r"^\s*\[[A-Z_.0-9]+\]\s*", "", line)
+    return re.split(r" SQLSTATE| Did you mean| \(line \d", line)[0].rstrip(". ")
+
+
+def is_conflict(error: Exception) -> bool:
+    """Whether Delta refused a write because another writer was first."""
+    return _CONFLICT.search(str(error)) is not None
+
+
+def understood(error: BaseException) -> HabitusError | None:
+    """The same in our words, with its mend; None where the cause is not one of the known ones."""
+    if not isinstance(error, SPARK_ERRORS):
+        return None
+    for pattern, words in _KNOWN:
+        if found := pattern.search(str(error)):
+            return words(found)
+    return None
+
+
+def _disk_full(_: re.Match[str]) -> HabitusError:
+    return ClusterError(
+        "spark.local.dir",
+        "no space left on a disk that Spark writes to, most likely that of its shuffle files",
+        "Free space there, or name larger disks in spark.options (spark.local.dir; on a cluster "
+        "the workers' SPARK_LOCAL_DIRS), and run it again.",
+    )
+
+
+def _unreadable(found: re.Match[str]) -> HabitusError:
+    gone = "is gone" if found["why"] == "FILE_NOT_EXIST" else "is damaged"
+    return InputError(
+        found["path"],
+        f"the file {gone}",
+        "Restore it from a copy, or its table to a version without it (RESTORE TABLE ... TO "
+        "VERSION AS OF ...), and run it again.",
+    )
+
+
+def _workers_lost(found: re.Match[str]) -> HabitusError:
+    return ClusterError(
+        "spark",
+        f"a task lost its worker {found['times']} times, which is as often as it may",
+        "See why the workers went in their logs (memory is the usual cause: raise "
+        "spark.executor.memoryOverhead or spark.shuffle.partitions), and run it again.",
+    )
+
+
+_KNOWN: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], HabitusError]], ...] = (
+    (re.compile(r"No space left on device"), _disk_full),
+    (re.compile(r"FAILED_READ_FILE\.(?P<why>\w+)\] .*? file (?P<path>\S+?)\.?\s"), _unreadable),
+    (
+        re.compile(r"failed (?P<times>\d+) times, most recent failure: \S+ ExecutorLostFailure"),
+        _workers_lost,
+    ),
+)
