@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 import psutil
+from _figures import Figure
 from pyspark.sql import DataFrame, SparkSession
 
 from habitus.edges.spark import start_spark
@@ -52,7 +53,7 @@ def with_duckdb(query: str) -> Engine:
 
 def measured(script: str, engine: str, events: str, runs: int) -> dict[str, float]:
     """The median `seconds` of some runs in a new process, the GB it took at most, and the bytes of
-    Delta it had `written`.
+    Delta it had `written` and, on average, sent through shuffles (`shuffled`).
 
     Args:
         script: The benchmark, which calls `run_engine` when asked to.
@@ -66,6 +67,14 @@ def measured(script: str, engine: str, events: str, runs: int) -> dict[str, floa
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     print(engine, Path(events).name, found, file=sys.stderr)
     return found
+
+
+def per_event(found: Mapping[str, float], millions: int) -> list[Figure]:
+    """What an engine wrote and shuffled, by event."""
+    return [
+        Figure(f"bytes an event, {kind} by habitus", found[kind] / (millions * 1e6))
+        for kind in ("written", "shuffled")
+    ]
 
 
 def run_engine(engines: Mapping[str, Engine]) -> bool:
@@ -83,8 +92,23 @@ def run_engine(engines: Mapping[str, Engine]) -> bool:
         work()
         times.append(time.perf_counter() - before)
     written = sum(path.stat().st_size for path in Path(OUT).rglob("*.parquet"))
-    print(json.dumps({"seconds": statistics.median(times), **peaks, "written": written}))
+    shuffled = _shuffled() / int(runs)
+    found = {"seconds": statistics.median(times), "written": written, "shuffled": shuffled}
+    print(json.dumps(found | peaks))
     return True
+
+
+def _shuffled() -> float:
+    """Bytes that the session, if there is one, has sent through shuffles."""
+    spark = SparkSession.getActiveSession()
+    if spark is None:
+        return 0.0
+    context = spark.sparkContext
+    assert context._gateway is not None
+    no_quantiles = context._gateway.new_array(context._jvm.double, 0)  # type: ignore[union-attr]
+    store = context._jsc.sc().statusStore()  # type: ignore[union-attr]
+    stages = store.stageList(None, False, False, no_quantiles, None)
+    return float(sum(stages.apply(at).shuffleWriteBytes() for at in range(stages.size())))
 
 
 def session(events: str) -> SparkSession:

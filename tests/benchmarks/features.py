@@ -21,6 +21,7 @@ from _engines import (
     Engine,
     clear,
     measured,
+    per_event,
     run_engine,
     session,
     with_duckdb,
@@ -190,9 +191,7 @@ def main() -> None:
             at_most("units that differ from DuckDB's, of a million events", differing, 0),
             Figure("GB of Java, peak", found["habitus"]["java"]),
             Figure("GB of Python workers, peak", found["habitus"]["python"]),
-            Figure(
-                "bytes an event, written by habitus", found["habitus"]["written"] / (millions * 1e6)
-            ),
+            *per_event(found["habitus"], millions),
         ],
     )
 

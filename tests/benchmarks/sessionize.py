@@ -11,7 +11,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC
 
-from _engines import measured, run_engine, session, with_duckdb, with_spark
+from _engines import measured, per_event, run_engine, session, with_duckdb, with_spark
 from _figures import Figure, at_most, publish
 from _shop import shop_events
 from pyspark.sql import DataFrame
@@ -19,11 +19,12 @@ from pyspark.sql import functions as F
 from rich.console import RenderableType
 
 from habitus.domain.sessions import sessionize
+from habitus.edges.catalog import Layout
 from habitus.edges.lake import Lake
 from habitus.jobs.catalogue import JOBS
 from habitus.jobs.frame import JobContext, run_job
 from habitus.loading import load_settings
-from habitus.tables import EVENTS, SESSION_EVENT
+from habitus.tables import EVENTS, SESSION_EVENT, SESSIONS
 
 RUNS = 3
 DAY = 86_400
@@ -92,8 +93,9 @@ ENGINES = {
 }
 
 
-def up_to_date(events: str) -> dict[str, float]:
-    """Seconds of the job over nearly all events, and then over the 1 % that is new.
+def up_to_date(events: str) -> tuple[dict[str, float], Layout, Layout]:
+    """Seconds of the job over nearly all events, then over the 1 % that is new, and of compaction;
+    and how the sessions lie in their files before and after that.
 
     Nine tenths of the new events are the newest; the others are up to two days late.
     """
@@ -113,9 +115,14 @@ def up_to_date(events: str) -> dict[str, float]:
         before = time.perf_counter()
         run_job(JOBS["sessionize"], JobContext("sessionize", settings, spark, Silent()))
         seconds[name] = time.perf_counter() - before
+    scattered = lake.layout(SESSIONS)
+    before = time.perf_counter()
+    lake.compact(SESSIONS)
+    seconds["compact"] = time.perf_counter() - before
+    compact = lake.layout(SESSIONS)
     spark.stop()
     shutil.rmtree(LAKE)
-    return seconds
+    return seconds, scattered, compact
 
 
 class Silent:
@@ -132,23 +139,22 @@ class Silent:
 
 
 def main() -> None:
-    """Print the table; `--small` takes a million events, `--once` one run of each instead of 3.
-
-    Neither takes the set of ten times the size.
+    """Print the table; `--small` takes a million events and no set of ten times the size, `--once`
+    one run of each instead of 3.
     """
     if run_engine(ENGINES):
         return
     if sys.argv[1:2] == ["--new"]:
-        print(up_to_date(sys.argv[2]))
+        print(*up_to_date(sys.argv[2]), sep="\n")
         return
-    small, whole = sys.argv[1:] == ["--small"], sys.argv[1:] == []
+    small = sys.argv[1:] == ["--small"]
     millions = 1 if small else 20
     spark = session(f"{millions}M")
     hot = shop_events(spark, millions, 0.05)
     even = shop_events(spark, millions, 0.0)
-    large = shop_events(spark, 10 * millions, 0.05) if whole else None
+    large = shop_events(spark, 10 * millions, 0.05) if not small else None
     spark.stop()
-    runs = RUNS if whole else 1
+    runs = RUNS if sys.argv[1:] == [] else 1
     by_engine = {engine: measured(__file__, engine, hot, runs) for engine in ENGINES}
     seconds = {engine: found["seconds"] for engine, found in by_engine.items()}
     ours = seconds["habitus"]
@@ -162,17 +168,22 @@ def main() -> None:
         at_most("a user with 5 % of the events against none, time", ours / without, 1.2),
         Figure("GB of Java, peak", by_engine["habitus"]["java"]),
         Figure("GB of Python workers, peak", by_engine["habitus"]["python"]),
-        Figure(
-            "bytes an event, written by habitus", by_engine["habitus"]["written"] / (millions * 1e6)
-        ),
+        *per_event(by_engine["habitus"], millions),
     ]
-    job = up_to_date(hot)
+    job, scattered, compact = up_to_date(hot)
     share_of_time = job["new"] / job["full"]
     figures += [
         Figure("seconds, the job over 99 % of the events", round(job["full"], 1)),
         Figure("seconds, the job over 1 % that is new", round(job["new"], 1)),
         at_most("1 % new events against a full run, time", share_of_time, 0.05),
+        Figure("seconds to compact", round(job["compact"], 1)),
     ]
+    for state, layout in (("before", scattered), ("after", compact)):
+        figures.append(Figure(f"files {state} compaction", layout.files))
+        figures += [
+            Figure(f"files with one {column}, {state} compaction", files)
+            for column, files in layout.reads.items()
+        ]
     if large is not None:
         found = measured(__file__, "habitus", large, 1)
         figures += [
