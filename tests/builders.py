@@ -78,6 +78,24 @@ def oddities(count: int, seed: int, words: Vocabulary) -> Units:
     return _filled(words, actions, lengths, random, odd=True)
 
 
+def together(*parts: Units) -> Units:
+    """The units of all parts, one after another."""
+    starts = np.cumsum([0, *(part.offsets[-1] for part in parts)])
+    offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts, strict=False)]
+
+    def joined(name: str) -> npt.NDArray[np.generic]:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    return Units(
+        offsets=np.concatenate([*offsets, starts[-1:]]),
+        tokens={
+            field: np.concatenate([part.tokens[field] for part in parts])
+            for field in parts[0].tokens
+        },
+        **{name: joined(name) for name in ("amounts", "gaps", "context", "scored_from", "closed")},  # type: ignore[arg-type]
+    )
+
+
 def _filled(
     words: Vocabulary,
     actions: npt.NDArray[np.int64],

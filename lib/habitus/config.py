@@ -43,7 +43,15 @@ MeasureName = Literal[
     "ratio",
     "risk",
 ]
-DetectorName = Literal["behaviour", "markov", "isolation_forest"]
+DetectorName = Literal[
+    "behaviour",
+    "markov",
+    "isolation_forest",
+    "gradient_boosting",
+    "random_forest",
+    "logistic_regression",
+    "linear_svm",
+]
 
 
 def _with_action(value: tuple[str, ...]) -> tuple[str, ...]:

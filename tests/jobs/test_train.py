@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from habitus.errors import ArtefactError, InputError, SettingsError, TrainingErr
 from habitus.jobs import train
 from habitus.jobs.frame import JobContext
 from habitus.loading import load_settings
-from habitus.tables import sequences
+from habitus.tables import LABELS, sequences
 
 pytestmark = pytest.mark.jobs
 
@@ -237,3 +237,58 @@ def test_two_workers_train_one_model(spark: SparkSession, tmp_path: Path) -> Non
     assert any(line.startswith("epoch 2 of 2:") for line in lines)
     model = load_model(context.artefacts.root, context.artefacts.current()["behaviour"])
     assert len(model.detector.score(builders.units(10, 3, WORDS))) == 10
+
+
+def only(detector: str) -> tuple[str, str]:
+    return f"detectors=[{detector}]", f"alerts.detector={detector}"
+
+
+def label(context: JobContext, first: int, count: int, known_at: datetime) -> None:
+    """Say that these units are anomalous."""
+    rows = [
+        {
+            "unit_kind": "session",
+            "unit_id": f"u{number}",
+            "label": True,
+            "kind": "card_testing",
+            "known_at": known_at,
+            "source": "analyst",
+        }
+        for number in range(first, first + count)
+    ]
+    context.lake.append(LABELS, context.spark.createDataFrame(rows, LABELS.schema()))
+
+
+def test_a_supervised_model_learns_from_what_is_known_by_the_end_of_validation(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    learning = (*only("logistic_regression"), "train.sample=100")
+    context = lake_of(spark, tmp_path, 800, *learning)
+    known_by = WORDS.split.validation_until
+    label(context, 0, 30, known_by - timedelta(hours=1))
+    label(context, 100, 30, known_by + timedelta(hours=1))
+    train.run(context)
+    first = context.artefacts.current()["logistic_regression"]
+
+    label(context, 200, 5, known_by - timedelta(hours=1))
+    again = context_of(spark, settings_in(tmp_path, *learning))
+    train.run(again)
+
+    second = again.artefacts.current()["logistic_regression"]
+    assert first != second
+    found = [json.loads(again.artefacts.read(one)["card.json"]) for one in (first, second)]
+    assert [card["labels"]["anomalous"] for card in found] == [30, 35]
+    page = again.artefacts.read(first)["card.md"].decode()
+    assert "30 of those learned from are anomalous" in page
+    # 30 in 400 it is on average, however few of the normal ones are read.
+    score = load_model(again.artefacts.root, first).detector.score
+    assert 0.03 < score(builders.units(300, 8, WORDS)).mean() < 0.2
+
+
+def test_a_supervised_model_is_refused_without_labels(spark: SparkSession, tmp_path: Path) -> None:
+    context = lake_of(spark, tmp_path, 800, *only("gradient_boosting"))
+
+    with pytest.raises(TrainingError, match="0 of 400 training units are known to be anomalous"):
+        train.run(context)
+
+    assert context.artefacts.current() == {}

@@ -4,31 +4,22 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any, Protocol, Self, cast
-from urllib.parse import unquote
 
 import numpy as np
-import pyarrow as pa
-from pyspark.errors import AnalysisException
-from pyspark.sql import functions as F
 
 from habitus.config import DetectorName
-from habitus.domain.calibration import FEWEST, Calibration
-from habitus.domain.detectors import detector_class, load_detector
+from habitus.domain.calibration import Calibration
+from habitus.domain.detectors import SUPERVISED, detector_class, load_detector
 from habitus.domain.detectors.base import Detector
+from habitus.domain.detectors.labelled import Labelled
 from habitus.domain.features import needs_labels
 from habitus.domain.models.card import Card
-from habitus.domain.parts import PARTS, contents, fingerprint, sample, with_part
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.edges.tracking import TrackedRun, curves, track
-from habitus.errors import InputError, SettingsError, TrainingError
 from habitus.jobs.frame import JobContext
-from habitus.tables import sequences
-
-TRAINING, VALIDATION, CALIBRATION = PARTS
-_UNITS = ("amounts", "gaps", "context", "scored_from", "closed")
+from habitus.jobs.training_data import TRAINING, VALIDATION, TrainingData
 
 
 class _Fitted(Detector, Protocol):
@@ -38,12 +29,19 @@ class _Fitted(Detector, Protocol):
     def fit(cls, units: Units, vocabulary: Vocabulary, seed: int) -> Self: ...
 
 
+class _Supervised(Detector, Protocol):
+    """A detector that is fitted on labels."""
+
+    @classmethod
+    def fit(cls, labelled: Labelled, vocabulary: Vocabulary, seed: int) -> Self: ...
+
+
 def run(context: JobContext) -> None:
     """Fit and calibrate every detector that is not there yet for these settings and this data."""
     data = TrainingData(context)
     data.refuse_too_few()
     for name in context.settings.detectors:
-        settings = _settings_of(name, context)
+        settings = _settings_of(name, context, data)
         model_id = _model_id(name, settings, data)
         if context.artefacts.exists(model_id):
             context.reporter.say(f"{model_id} is there already")
@@ -55,88 +53,8 @@ def run(context: JobContext) -> None:
         context.artefacts.delete(f"checkpoints/{model_id}")
 
 
-class TrainingData:
-    """One version of the sequences: its vocabulary, the files of each part, and samples.
-
-    Raises:
-        InputError: The table has no row.
-    """
-
-    def __init__(self, context: JobContext) -> None:
-        self._context = context
-        self.table = sequences(context.settings.sequences.fields)
-        frame = context.read(self.table)
-        self.version = context.inputs[self.table.name]
-        known = frame.select("vocabulary_id").first()
-        if known is None:
-            raise InputError(
-                context.lake.name(self.table), "there is no row", "Run `habitus features` first."
-            )
-        self.vocabulary = context.artefacts.read_vocabulary(known["vocabulary_id"])
-        self._parted = with_part(frame, self.vocabulary.split)
-        with context.reporter.step("look the sequences over"):
-            held = contents(self._parted).collect()  # a row per file and part
-            paths = {_base(path): path for path in context.lake.files(self.table, self.version)}
-        self.fingerprint = fingerprint(held)
-        self.files: dict[str, tuple[tuple[str, int], ...]] = {
-            part: tuple(
-                sorted((paths[_base(r["file"])], r["units"]) for r in held if r["part"] == part)
-            )
-            for part in PARTS
-        }
-        self.units = {part: sum(number for _, number in self.files[part]) for part in PARTS}
-        context.rows_in |= {f"{part} units": number for part, number in self.units.items()}
-
-    def refuse_too_few(self) -> None:
-        """Stop before anything is trained on next to nothing."""
-        least = self._context.settings.train.minimum_units
-        place = self._context.lake.name(self.table)
-        found = ", ".join(f"{number:,} {part}" for part, number in self.units.items())
-        if self.units[TRAINING] < least:
-            raise TrainingError(
-                place,
-                f"{self.units[TRAINING]:,} training units, fewer than train.minimum_units={least}"
-                f" ({found})",
-                "Ingest more, move split.train_until, or lower train.minimum_units.",
-            )
-        for part, needed in ((VALIDATION, 1), (CALIBRATION, FEWEST)):
-            if self.units[part] < needed:
-                raise TrainingError(
-                    place,
-                    f"{part} needs at least {needed} unit{'s' * (needed > 1)} ({found})",
-                    "Move split.train_until, split.validation_until or split.calibration_share.",
-                )
-
-    @cached_property
-    def training(self) -> Units:
-        """A sample of the training units."""
-        return self._sampled(TRAINING)[0]
-
-    @cached_property
-    def calibration(self) -> tuple[Units, pa.ChunkedArray]:
-        """A sample of the calibration units, and the segment of each."""
-        return self._sampled(CALIBRATION)
-
-    def _sampled(self, part: str) -> tuple[Units, pa.ChunkedArray]:
-        settings = self._context.settings
-        fields = self.vocabulary.field_names
-        chosen = sample(self._parted, part, self.units[part], settings.train.sample, settings.seed)
-        try:
-            columns = chosen.select(
-                *fields, *_UNITS, F.expr(settings.segment).cast("string").alias("segment")
-            )
-        except AnalysisException as error:
-            raise SettingsError(
-                "segment",
-                f"{settings.segment!r} is no expression over sequences",
-                f"Use the columns {', '.join(self.table.names)}.",
-            ) from error
-        found = columns.toArrow()
-        return Units.from_arrow(found, fields), found.column("segment")
-
-
-def _settings_of(name: DetectorName, context: JobContext) -> dict[str, Any]:
-    """The settings that decide what a detector learns; the others may change without effect."""
+def _settings_of(name: DetectorName, context: JobContext, data: TrainingData) -> dict[str, Any]:
+    """What decides what a detector learns beside the units; other settings have no effect."""
     settings = context.settings
     train = settings.train.model_dump(mode="json")
     if name == "behaviour":
@@ -144,6 +62,8 @@ def _settings_of(name: DetectorName, context: JobContext) -> dict[str, Any]:
         learning = {key: value for key, value in train.items() if key not in idle}
     else:
         learning = {"sample": train["sample"]}
+    if name in SUPERVISED:
+        learning["labels"] = data.labels.fingerprint
     return {"seed": settings.seed, "segment": settings.segment} | {
         f"train.{key}": value for key, value in sorted(learning.items())
     }
@@ -176,9 +96,7 @@ def _train(
         if name == "behaviour":
             files = _fit_behaviour(context, data, model_id, tracked, history)
         else:
-            kind = cast(type[_Fitted], detector_class(name))
-            fitted = kind.fit(data.training, data.vocabulary, context.settings.seed)
-            files = fitted.to_files()
+            files = _fit_here(name, data, context.settings.seed)
         calibration, figures = _calibrate(name, files, data)
         card = _card(context, data, name, model_id, settings, history, figures)
         context.artefacts.write(
@@ -194,6 +112,14 @@ def _train(
         )
         tracked.metrics({f"calibration_{key}": value for key, value in figures.items()})
         tracked.file("card.md", card.to_markdown())
+
+
+def _fit_here(name: DetectorName, data: TrainingData, seed: int) -> dict[str, bytes]:
+    if name in SUPERVISED:
+        supervised = cast(type[_Supervised], detector_class(name))
+        return supervised.fit(data.labelled, data.vocabulary, seed).to_files()
+    kind = cast(type[_Fitted], detector_class(name))
+    return kind.fit(data.training, data.vocabulary, seed).to_files()
 
 
 def _fit_behaviour(
@@ -280,9 +206,5 @@ def _card(
         settings=settings,
         epochs=history,
         calibration=figures,
+        labels=data.labels if name in SUPERVISED else None,
     )
-
-
-def _base(path: str) -> str:
-    """The name by which Spark's and delta-rs's spelling of a path agree; unique in a table."""
-    return unquote(path).rpartition("/")[2]

@@ -9,10 +9,16 @@ from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError, nearest
 
 _CLASSES = {
-    "behaviour": "BehaviourDetector",
-    "markov": "MarkovDetector",
-    "isolation_forest": "IsolationForestDetector",
+    "behaviour": ("behaviour", "BehaviourDetector"),
+    "markov": ("markov", "MarkovDetector"),
+    "isolation_forest": ("isolation_forest", "IsolationForestDetector"),
+    "gradient_boosting": ("trees", "GradientBoostingDetector"),
+    "random_forest": ("trees", "RandomForestDetector"),
+    "logistic_regression": ("linear", "LogisticRegressionDetector"),
+    "linear_svm": ("linear", "LinearSvmDetector"),
 }
+# Those that learn from labels which units are anomalous.
+SUPERVISED = frozenset({"gradient_boosting", "random_forest", "logistic_regression", "linear_svm"})
 
 
 def detector_class(name: str) -> type[Detector]:
@@ -23,8 +29,8 @@ def detector_class(name: str) -> type[Detector]:
     """
     if name not in _CLASSES:
         raise ArtefactError("detector", f"{name!r} is unknown", nearest(name, _CLASSES))
-    module = import_module(f"habitus.domain.detectors.{name}")
-    return cast(type[Detector], getattr(module, _CLASSES[name]))
+    module, kind = _CLASSES[name]
+    return cast(type[Detector], getattr(import_module(f"habitus.domain.detectors.{module}"), kind))
 
 
 def load_detector(name: str, files: Mapping[str, bytes], vocabulary: Vocabulary) -> Detector:

@@ -14,23 +14,20 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from habitus.domain.detectors.base import Reason, Scores
-from habitus.domain.detectors.summary import Feature, summarise
+from habitus.domain.detectors.summary import summarise
+from habitus.domain.detectors.usual import MEND, Usual, read_about, refuse_another_vocabulary
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError, TrainingError
 
 _TREES = 200
 _AT_ONCE = 64  # units explained together; each takes as many rows as there are features
-_LEVELS = np.concatenate(
-    [[0, 1e-4, 1e-3, 0.01, 0.02], np.arange(5, 96, 5) / 100, [0.98, 0.99, 0.999, 0.9999, 1]]
-)
 # Noise on the training units, by scale. A column that never varied could not be cut, and what has
 # never happened before would not count.
 _NOISE = {"log": 0.1, "share": 0.02, "plain": 0.1}
-_USUAL = (0.1, 0.9)  # between these quantiles a value is called usual
 _FOREST, _ABOUT = "forest.onnx", "isolation_forest.json"
 
 
@@ -38,22 +35,14 @@ class _About(BaseModel):
     """What the forest was fitted on.
 
     Args:
-        vocabulary_id: Vocabulary of the units.
-        units: Number of training units.
+        usual: What the training units were like.
         path_length: c, the mean path length of an unsuccessful search among a tree's units.
-        features: [D] names of the summary's columns.
-        medians: [D] their medians, which stand in for what is missing.
-        quantiles: [D, K] their quantiles.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    vocabulary_id: str
-    units: int
+    usual: Usual
     path_length: float
-    features: tuple[str, ...]
-    medians: tuple[float, ...]
-    quantiles: tuple[tuple[float, ...], ...]
 
 
 class IsolationForestDetector:
@@ -90,20 +79,15 @@ class IsolationForestDetector:
         if len(units) < 2:
             raise TrainingError("sequences", f"{len(units)} training units", "Move the split.")
         matrix, features = summarise(units, vocabulary)
-        known = np.where(np.isnan(matrix).all(axis=0), np.float32(0), matrix)
-        medians = np.nanmedian(known, axis=0)
-        filled = _filled(matrix, medians)
+        usual = Usual.fit(matrix, features, vocabulary)
+        filled = usual.filled(matrix)
         widths = np.array([_NOISE[feature.scale] for feature in features])
         noise = np.random.default_rng(seed).uniform(-widths, widths, filled.shape)
         forest = IsolationForest(n_estimators=_TREES, random_state=seed)
         forest.fit(filled + noise.astype(np.float32))
         about = _About(
-            vocabulary_id=vocabulary.vocabulary_id,
-            units=len(units),
+            usual=usual,
             path_length=float(_search_length(np.array([forest.max_samples_]))[0]),
-            features=tuple(feature.name for feature in features),
-            medians=tuple(medians.tolist()),
-            quantiles=tuple(map(tuple, np.quantile(filled, _LEVELS, axis=0).T.tolist())),
         )
         detector = cls(vocabulary, about, _as_onnx(forest, filled.shape[1]))
         difference = np.abs(detector._scores(filled) + forest.score_samples(filled)).max()
@@ -116,7 +100,7 @@ class IsolationForestDetector:
     def score(self, units: Units) -> Scores:
         """[N] between 0 and 1; an ordinary unit is near 0.5 or below."""
         matrix, _ = summarise(units, self._vocabulary)
-        return self._scores(_filled(matrix, np.asarray(self._about.medians)))
+        return self._scores(self._about.usual.filled(matrix))
 
     def explain(self, units: Units, count: int) -> list[list[Reason]]:
         """The first `count` features of each unit whose unusual values raise the score most.
@@ -125,24 +109,11 @@ class IsolationForestDetector:
         surprise is that of a value as far out, on either side, among training units.
         """
         matrix, features = summarise(units, self._vocabulary)
-        filled = _filled(matrix, np.asarray(self._about.medians))
+        filled = self._about.usual.filled(matrix)
         found = []
         for start in range(0, len(units), _AT_ONCE):
             rows = filled[start : start + _AT_ONCE]
-            falls = self._falls(rows)
-            tails = self._tails(rows)
-            totals = falls.sum(axis=1).clip(min=1e-12)
-            order = np.argsort(-falls, axis=1, kind="stable")[:, :count]
-            found += [
-                [
-                    self._reason(features[of], of, row[of], tail[of], fall[of] / total)
-                    for of in chosen
-                    if fall[of] > 0
-                ]
-                for row, tail, fall, total, chosen in zip(
-                    rows, tails, falls, totals, order, strict=True
-                )
-            ]
+            found += self._about.usual.reasons(rows, self._falls(rows), features, count)
         return found
 
     def _falls(self, rows: Floats) -> Scores:
@@ -153,41 +124,11 @@ class IsolationForestDetector:
         width = rows.shape[1]
         changed = np.repeat(rows, width, axis=0).reshape(len(rows), width, width)
         diagonal = np.arange(width)
-        changed[:, diagonal, diagonal] = np.asarray(self._about.medians, dtype=np.float32)
+        changed[:, diagonal, diagonal] = np.asarray(self._about.usual.medians, dtype=np.float32)
         scores = self._scores(changed.reshape(-1, width)).reshape(len(rows), width)
-        low, high = (np.float32(self._usual(level)) for level in _USUAL)
-        unusual = (rows < low) | (rows > high)
+        unusual = self._about.usual.is_unusual(rows)
         falls: Scores = np.where(unusual, self._scores(rows)[:, None] - scores, 0).clip(min=0)
         return falls
-
-    def _tails(self, rows: Floats) -> Scores:
-        """[n, D] share of training units whose value is as far out, on either side."""
-        tails = np.empty(rows.shape)
-        for index, quantiles in enumerate(self._about.quantiles):
-            values = np.asarray(quantiles, dtype=np.float32)
-            below = np.searchsorted(values, rows[:, index], side="right") - 1
-            above = np.searchsorted(values, rows[:, index], side="left")
-            at_most = np.where(below < 0, 0, _LEVELS[below])
-            at_least = 1 - np.append(_LEVELS, 1)[above]
-            tails[:, index] = 2 * np.minimum(at_most, at_least)
-        return tails.clip(1 / (self._about.units + 1), 1)
-
-    def _usual(self, level: float) -> Scores:
-        at = int(np.searchsorted(_LEVELS, level))
-        return np.array([quantiles[at] for quantiles in self._about.quantiles])
-
-    def _reason(
-        self, feature: Feature, index: int, value: float, tail: float, share: float
-    ) -> Reason:
-        low, high = (feature.in_words(float(self._usual(level)[index])) for level in _USUAL)
-        return Reason(
-            event_index=None,
-            field=feature.name,
-            observed=feature.in_words(float(value)),
-            expected=((low if low == high else f"{low} to {high}", _USUAL[1] - _USUAL[0]),),
-            surprise=float(-np.log2(tail)),
-            share=float(share),
-        )
 
     def _scores(self, filled: Floats) -> Scores:
         lengths: npt.NDArray[np.float32] = self._session.run(None, {"summary": filled})[0]
@@ -205,27 +146,12 @@ class IsolationForestDetector:
         Raises:
             ArtefactError: A file is missing, damaged, or made for another vocabulary.
         """
-        mend = "Restore the file, or train again."
-        for name in (_FOREST, _ABOUT):
-            if name not in files:
-                raise ArtefactError(name, "no such file in the artefact", mend)
-        try:
-            about = _About.model_validate_json(files[_ABOUT])
-        except ValidationError as error:
-            fault = error.errors()[0]
-            where = ".".join(map(str, fault["loc"]))
-            raise ArtefactError(_ABOUT, f"{where} {fault['msg']}".strip(), mend) from error
-        if about.vocabulary_id != vocabulary.vocabulary_id:
-            problem = f"made for vocabulary {about.vocabulary_id}, not {vocabulary.vocabulary_id}"
-            raise ArtefactError(_ABOUT, problem, "Train again after the features job.")
+        about = read_about(_About, files, _ABOUT, [_FOREST])
+        refuse_another_vocabulary(_ABOUT, about.usual, vocabulary)
         try:
             return cls(vocabulary, about, files[_FOREST])
         except Exception as error:  # ONNX Runtime has no one root for what a damaged file raises
-            raise ArtefactError(_FOREST, f"not readable: {error}", mend) from error
-
-
-def _filled(matrix: Floats, medians: npt.NDArray[np.floating[Any]]) -> Floats:
-    return np.where(np.isnan(matrix), medians.astype(np.float32), matrix)
+            raise ArtefactError(_FOREST, f"not readable: {error}", MEND) from error
 
 
 def _search_length(units: npt.NDArray[np.int64]) -> Scores:

@@ -16,7 +16,31 @@ _WHAT = {
     "surprise.",
     "isolation_forest": "An isolation forest on counts and statistics of the unit and on the "
     "user's own history.",
+    "gradient_boosting": "Gradient-boosted trees on counts, statistics and features of the unit, "
+    "fitted on labels; a unit scores by its probability of being anomalous.",
+    "random_forest": "A random forest on counts, statistics and features of the unit, fitted on "
+    "labels; a unit scores by its probability of being anomalous.",
+    "logistic_regression": "A logistic regression on counts, statistics and features of the unit, "
+    "fitted on labels; a unit scores by its probability of being anomalous.",
+    "linear_svm": "A linear support vector machine on counts, statistics and features of the unit, "
+    "fitted on labels; a unit scores by its probability of being anomalous.",
 }
+
+
+class LabelsUsed(BaseModel):
+    """What a model was told of its training units.
+
+    Args:
+        known_by: Labels that became known later were not used.
+        anomalous: How many units were known to be anomalous.
+        fingerprint: Hash of which ones.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    known_by: str
+    anomalous: int
+    fingerprint: str
 
 
 class Card(BaseModel):
@@ -36,6 +60,8 @@ class Card(BaseModel):
         settings: Settings that decide what is learned.
         epochs: Losses of each epoch; empty for models without epochs.
         calibration: Units calibrated on, and the median and 99th percentile of their scores.
+        labels: For models that learn from labels: how many training units were known to be
+            anomalous by when.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,6 +79,7 @@ class Card(BaseModel):
     settings: Mapping[str, Any]
     epochs: Sequence[Mapping[str, float]]
     calibration: Mapping[str, float]
+    labels: LabelsUsed | None
 
     def to_markdown(self) -> str:
         """The card as a page for people."""
@@ -64,9 +91,7 @@ class Card(BaseModel):
             "when to stop.",
             f"- {self.units['calibration']:,} more before {self.split['validation_until']}, "
             f"{self.calibration['units']:,.0f} of them used, to turn scores into p-values.",
-            "- Labels only in the features of a labelled risk."
-            if self.risk_features
-            else "- No labels.",
+            self._labels(),
         ]
         parts = [
             f"# {self.model_id}",
@@ -88,6 +113,16 @@ class Card(BaseModel):
             "\n".join(f"- `{name}`: {value}" for name, value in self.settings.items()),
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
+
+    def _labels(self) -> str:
+        if self.labels is not None:
+            return (
+                f"- Labels known by {self.labels.known_by}, which say that "
+                f"{self.labels.anomalous:,} of those learned from are anomalous."
+            )
+        if self.risk_features:
+            return "- Labels only in the features of a labelled risk."
+        return "- No labels."
 
 
 def _table(epochs: Sequence[Mapping[str, float]]) -> str:

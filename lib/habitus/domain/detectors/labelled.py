@@ -1,0 +1,54 @@
+"""What detectors learn from that are told which units are anomalous."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from habitus.domain.units import Units
+from habitus.errors import TrainingError
+
+FOLDS = 5
+# Fewer of either kind cannot be told from chance, nor shared out among the folds.
+FEWEST = 20
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Training units, N of them, and what was known of them when training began.
+
+    Args:
+        units: The units.
+        anomalous: [N] whether a label says so; what no label names counts as normal.
+        weights: [N] how many units each stands for, where normal ones were sampled.
+        users: [N] a number for each unit's user.
+    """
+
+    units: Units
+    anomalous: npt.NDArray[np.bool_]
+    weights: npt.NDArray[np.float64]
+    users: npt.NDArray[np.int64]
+
+    def refuse_too_few(self) -> None:
+        """Stop before a model learns one kind alone.
+
+        Raises:
+            TrainingError: There are too few anomalous or normal units.
+        """
+        counts = {"anomalous": int(self.anomalous.sum()), "normal": int((~self.anomalous).sum())}
+        for kind, count in counts.items():
+            if count < FEWEST:
+                raise TrainingError(
+                    "labels",
+                    f"{count} of {len(self.anomalous)} training units are known to be {kind}, "
+                    f"fewer than {FEWEST}",
+                    "Ingest more labels, move split.train_until, or take detectors that need none.",
+                )
+
+    def folds(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """Units to fit on and to judge by, in turn; a user's units are never in both."""
+        from sklearn.model_selection import StratifiedGroupKFold
+
+        folds = StratifiedGroupKFold(FOLDS)
+        yield from folds.split(self.anomalous, self.anomalous, self.users)

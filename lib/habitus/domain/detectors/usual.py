@@ -1,0 +1,160 @@
+"""What is usual of each number in the summary of a unit, learned from training units."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from habitus.domain.detectors.base import Reason, Scores
+from habitus.domain.detectors.summary import Feature
+from habitus.domain.units import Floats
+from habitus.domain.vocabulary import Vocabulary
+from habitus.errors import ArtefactError
+
+_About = TypeVar("_About", bound=BaseModel)
+MEND = "Restore the file, or train again."
+_LEVELS = np.concatenate(
+    [[0, 1e-4, 1e-3, 0.01, 0.02], np.arange(5, 96, 5) / 100, [0.98, 0.99, 0.999, 0.9999, 1]]
+)
+_USUAL = (0.1, 0.9)  # between these quantiles a value is called usual
+
+
+class Usual(BaseModel):
+    """What the summaries of training units were like.
+
+    Args:
+        vocabulary_id: Vocabulary of the units.
+        units: Number of training units.
+        features: [D] names of the summary's columns.
+        medians: [D] their medians, which stand in for what is missing.
+        quantiles: [D, K] their quantiles.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vocabulary_id: str
+    units: int
+    features: tuple[str, ...]
+    medians: tuple[float, ...]
+    quantiles: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def fit(cls, matrix: Floats, features: Sequence[Feature], vocabulary: Vocabulary) -> Self:
+        """Learn from [N, D] summaries; NaN where a number is not known."""
+        known = np.where(np.isnan(matrix).all(axis=0), np.float32(0), matrix)
+        medians = np.nanmedian(known, axis=0)
+        filled = _filled(matrix, medians)
+        return cls(
+            vocabulary_id=vocabulary.vocabulary_id,
+            units=len(matrix),
+            features=tuple(feature.name for feature in features),
+            medians=tuple(medians.tolist()),
+            quantiles=tuple(map(tuple, np.quantile(filled, _LEVELS, axis=0).T.tolist())),
+        )
+
+    def filled(self, matrix: Floats) -> Floats:
+        """The summaries with the median where a number is not known."""
+        return _filled(matrix, np.asarray(self.medians))
+
+    def is_unusual(self, rows: Floats) -> npt.NDArray[np.bool_]:
+        """[n, D] whether a number is outside the range that is called usual."""
+        low, high = (np.float32(self._quantile(level)) for level in _USUAL)
+        unusual: npt.NDArray[np.bool_] = (rows < low) | (rows > high)
+        return unusual
+
+    def reasons(
+        self, rows: Floats, worth: Scores, features: Sequence[Feature], count: int
+    ) -> list[list[Reason]]:
+        """The first `count` features of each unit by what they are worth to its score.
+
+        The surprise of a feature is that of a value as far out, on either side, among training
+        units; features worth nothing are no reasons.
+
+        Args:
+            rows: [n, D] summaries, filled.
+            worth: [n, D] how much each feature raises the unit's score.
+            features: [D] what the columns mean.
+            count: How many.
+        """
+        tails = self._tails(rows)
+        totals = worth.clip(min=0).sum(axis=1).clip(min=1e-12)
+        order = np.argsort(-worth, axis=1, kind="stable")[:, :count]
+        return [
+            [
+                self._reason(features[of], of, row[of], tail[of], one[of] / total)
+                for of in chosen
+                if one[of] > 0
+            ]
+            for row, tail, one, total, chosen in zip(rows, tails, worth, totals, order, strict=True)
+        ]
+
+    def _tails(self, rows: Floats) -> Scores:
+        """[n, D] share of training units whose value is as far out, on either side."""
+        tails = np.empty(rows.shape)
+        for index, quantiles in enumerate(self.quantiles):
+            values = np.asarray(quantiles, dtype=np.float32)
+            below = np.searchsorted(values, rows[:, index], side="right") - 1
+            above = np.searchsorted(values, rows[:, index], side="left")
+            at_most = np.where(below < 0, 0, _LEVELS[below])
+            at_least = 1 - np.append(_LEVELS, 1)[above]
+            tails[:, index] = 2 * np.minimum(at_most, at_least)
+        return tails.clip(1 / (self.units + 1), 1)
+
+    def _quantile(self, level: float) -> Scores:
+        at = int(np.searchsorted(_LEVELS, level))
+        return np.array([quantiles[at] for quantiles in self.quantiles])
+
+    def _reason(
+        self, feature: Feature, index: int, value: float, tail: float, share: float
+    ) -> Reason:
+        low, high = (feature.in_words(float(self._quantile(level)[index])) for level in _USUAL)
+        return Reason(
+            event_index=None,
+            field=feature.name,
+            observed=feature.in_words(float(value)),
+            expected=((low if low == high else f"{low} to {high}", _USUAL[1] - _USUAL[0]),),
+            surprise=float(-np.log2(tail)),
+            share=float(share),
+        )
+
+
+def read_about(
+    kind: type[_About], files: Mapping[str, bytes], name: str, others: Sequence[str] = ()
+) -> _About:
+    """Read the JSON file that tells what a detector was fitted on.
+
+    Args:
+        kind: What the file holds.
+        files: The artefact's files by name.
+        name: The file's name.
+        others: Files that must be there beside it.
+
+    Raises:
+        ArtefactError: A file is missing, or this one does not fit.
+    """
+    for needed in (*others, name):
+        if needed not in files:
+            raise ArtefactError(needed, "no such file in the artefact", MEND)
+    try:
+        return kind.model_validate_json(files[name])
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise ArtefactError(name, f"{where} {fault['msg']}".strip(), MEND) from error
+
+
+def refuse_another_vocabulary(name: str, usual: Usual, vocabulary: Vocabulary) -> None:
+    """Make sure that a detector was fitted on units of this vocabulary.
+
+    Raises:
+        ArtefactError: It was not; `name` is its file.
+    """
+    if usual.vocabulary_id != vocabulary.vocabulary_id:
+        problem = f"made for vocabulary {usual.vocabulary_id}, not {vocabulary.vocabulary_id}"
+        raise ArtefactError(name, problem, "Train again after the features job.")
+
+
+def _filled(matrix: Floats, medians: npt.NDArray[np.floating[Any]]) -> Floats:
+    return np.where(np.isnan(matrix), medians.astype(np.float32), matrix)

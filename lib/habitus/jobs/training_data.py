@@ -1,0 +1,157 @@
+"""What models are trained on: one version of the sequences, by parts of the time split."""
+
+from functools import cached_property
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from habitus.domain.calibration import FEWEST
+from habitus.domain.detectors.labelled import Labelled
+from habitus.domain.labelling import unit_labels
+from habitus.domain.models.card import LabelsUsed
+from habitus.domain.parts import PARTS, contents, fingerprint, sample, with_part
+from habitus.domain.units import Units
+from habitus.errors import InputError, SettingsError, TrainingError
+from habitus.jobs.frame import JobContext
+from habitus.tables import LABELS, sequences
+
+TRAINING, VALIDATION, CALIBRATION = PARTS
+_UNITS = ("amounts", "gaps", "context", "scored_from", "closed")
+
+
+class TrainingData:
+    """One version of the sequences: its vocabulary, the files of each part, and samples.
+
+    Raises:
+        InputError: The table has no row.
+    """
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+        self.table = sequences(context.settings.sequences.fields)
+        frame = context.read(self.table)
+        self.version = context.inputs[self.table.name]
+        known = frame.select("vocabulary_id").first()
+        if known is None:
+            raise InputError(
+                context.lake.name(self.table), "there is no row", "Run `habitus features` first."
+            )
+        self.vocabulary = context.artefacts.read_vocabulary(known["vocabulary_id"])
+        self._parted = with_part(frame, self.vocabulary.split)
+        with context.reporter.step("look the sequences over"):
+            held = contents(self._parted).collect()  # a row per file and part
+            paths = {_base(path): path for path in context.lake.files(self.table, self.version)}
+        self.fingerprint = fingerprint(held)
+        self.files: dict[str, tuple[tuple[str, int], ...]] = {
+            part: tuple(
+                sorted((paths[_base(r["file"])], r["units"]) for r in held if r["part"] == part)
+            )
+            for part in PARTS
+        }
+        self.units = {part: sum(number for _, number in self.files[part]) for part in PARTS}
+        context.rows_in |= {f"{part} units": number for part, number in self.units.items()}
+
+    def refuse_too_few(self) -> None:
+        """Stop before anything is trained on next to nothing."""
+        least = self._context.settings.train.minimum_units
+        place = self._context.lake.name(self.table)
+        found = ", ".join(f"{number:,} {part}" for part, number in self.units.items())
+        if self.units[TRAINING] < least:
+            raise TrainingError(
+                place,
+                f"{self.units[TRAINING]:,} training units, fewer than train.minimum_units={least}"
+                f" ({found})",
+                "Ingest more, move split.train_until, or lower train.minimum_units.",
+            )
+        for part, needed in ((VALIDATION, 1), (CALIBRATION, FEWEST)):
+            if self.units[part] < needed:
+                raise TrainingError(
+                    place,
+                    f"{part} needs at least {needed} unit{'s' * (needed > 1)} ({found})",
+                    "Move split.train_until, split.validation_until or split.calibration_share.",
+                )
+
+    @cached_property
+    def training(self) -> Units:
+        """A sample of the training units."""
+        return self._sampled(TRAINING)[0]
+
+    @cached_property
+    def labels(self) -> LabelsUsed:
+        """What was known of the training units when the models are first used."""
+        known_by = self.vocabulary.split.validation_until
+        hashed = F.xxhash64("unit_id", "kind")
+        found = self._anomalous.agg(
+            F.count_distinct("unit_id").alias("units"), F.bit_xor(hashed).alias("hash")
+        ).first()
+        assert found is not None, "an aggregate without groups has one row"
+        return LabelsUsed(
+            known_by=known_by.isoformat(),
+            anomalous=found["units"],
+            fingerprint=f"{(found['hash'] or 0) % 2**64:016x}",
+        )
+
+    @cached_property
+    def labelled(self) -> Labelled:
+        """The training units that are known to be anomalous, and a sample of the others.
+
+        There may be `train.sample` of either kind.
+        """
+        most, seed = self._context.settings.train.sample, self._context.settings.seed
+        known = self._anomalous.select("unit_id", F.lit(True).alias("anomalous")).distinct()
+        told = self._parted.join(known, "unit_id", "left").fillna({"anomalous": False})
+        anomalous = self.labels.anomalous
+        normal = self.units[TRAINING] - anomalous
+        chosen = sample(told.where("anomalous"), TRAINING, anomalous, most, seed).unionByName(
+            sample(told.where("not anomalous"), TRAINING, normal, most, seed)
+        )
+        fields = self.vocabulary.field_names
+        found = chosen.select(
+            *fields, *_UNITS, "anomalous", F.xxhash64("user_id").alias("user")
+        ).toArrow()
+        is_anomalous = found.column("anomalous").to_numpy()
+        stands_for = [max(1.0, normal / most), max(1.0, anomalous / most)]
+        return Labelled(
+            units=Units.from_arrow(found, fields),
+            anomalous=is_anomalous,
+            weights=np.asarray(stands_for)[is_anomalous.astype(int)],
+            users=found.column("user").to_numpy(),
+        )
+
+    @cached_property
+    def _anomalous(self) -> DataFrame:
+        """`unit_id` and `kind` of the training units known to be anomalous."""
+        trained = self._parted.where(F.col("part") == TRAINING)
+        labels = self._context.read_or_empty(LABELS)
+        return unit_labels(labels, trained, self.vocabulary.split.validation_until)
+
+    @cached_property
+    def calibration(self) -> tuple[Units, pa.ChunkedArray]:
+        """A sample of the calibration units, and the segment of each."""
+        return self._sampled(CALIBRATION)
+
+    def _sampled(self, part: str) -> tuple[Units, pa.ChunkedArray]:
+        settings = self._context.settings
+        fields = self.vocabulary.field_names
+        chosen = sample(self._parted, part, self.units[part], settings.train.sample, settings.seed)
+        try:
+            columns = chosen.select(
+                *fields, *_UNITS, F.expr(settings.segment).cast("string").alias("segment")
+            )
+        except AnalysisException as error:
+            raise SettingsError(
+                "segment",
+                f"{settings.segment!r} is no expression over sequences",
+                f"Use the columns {', '.join(self.table.names)}.",
+            ) from error
+        found = columns.toArrow()
+        return Units.from_arrow(found, fields), found.column("segment")
+
+
+def _base(path: str) -> str:
+    """The name by which Spark's and delta-rs's spelling of a path agree; unique in a table."""
+    return unquote(path).rpartition("/")[2]

@@ -1,0 +1,198 @@
+"""Detectors that learn from labels."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from builders import oddities, together, units, vocabulary
+from scipy.special import logit
+from sklearn.metrics import roc_auc_score
+
+from habitus.config import UnitKind
+from habitus.domain.detectors import SUPERVISED, detector_class, load_detector
+from habitus.domain.detectors.base import Detector
+from habitus.domain.detectors.labelled import Labelled
+from habitus.domain.detectors.linear import LogisticRegressionDetector
+from habitus.domain.detectors.summary import summarise
+from habitus.domain.detectors.trees import GradientBoostingDetector, RandomForestDetector
+from habitus.errors import ArtefactError, TrainingError
+
+pytestmark = pytest.mark.train
+
+NAMES = sorted(SUPERVISED)
+KINDS: list[UnitKind] = ["session", "event"]
+# Of the units that are labelled as anomalous so many look like any other.
+UNSEEN = 20
+
+
+def labelled(kind: UnitKind = "session", normal: int = 1000, odd: int = 60) -> Labelled:
+    words = vocabulary(kind)
+    parts = [units(normal, 1, words), oddities(odd, 2, words), units(UNSEEN, 3, words)]
+    every = together(*parts)
+    number = np.arange(len(every))
+    return Labelled(every, number >= normal, np.ones(len(every)), number // 4)
+
+
+@cache
+def fitted(name: str, kind: UnitKind = "session") -> Detector:
+    kind_of_detector = detector_class(name)
+    return kind_of_detector.fit(labelled(kind), vocabulary(kind), 7)  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_labels_call_anomalous_is_found_again(name: str, kind: UnitKind) -> None:
+    words = vocabulary(kind)
+    normal, odd = units(500, 4, words), oddities(50, 5, words)
+
+    scores = fitted(name, kind).score(together(normal, odd))
+
+    assert roc_auc_score(np.arange(550) >= 500, scores) > 0.99
+    assert scores.min() >= 0
+    assert scores.max() <= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scores_are_probabilities(name: str) -> None:
+    words = vocabulary()
+    some = together(units(5000, 6, words), oddities(300, 7, words), units(100, 8, words))
+
+    # One of 51 units that look normal is labelled as anomalous, as in training.
+    expected = 400 / 5400
+    assert fitted(name).score(some).mean() == pytest.approx(expected, rel=0.25)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_units_that_stand_for_many_count_as_many(name: str) -> None:
+    known = labelled(normal=2000)
+    third = np.flatnonzero(known.anomalous | (np.arange(len(known.anomalous)) % 10 == 0))
+    sampled = Labelled(
+        known.units.take(third),
+        known.anomalous[third],
+        np.where(known.anomalous[third], 1.0, 10.0),
+        known.users[third],
+    )
+    words = vocabulary()
+    kind = detector_class(name)
+    normal = units(2000, 9, words)
+
+    means = [kind.fit(one, words, 7).score(normal).mean() for one in (known, sampled)]  # type: ignore[attr-defined]
+
+    # Without their weight they would make it ten times as much.
+    assert means[0] / 2 < means[1] < means[0] * 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reasons_are_the_features_that_raise_the_score(name: str) -> None:
+    (reasons,) = fitted(name).explain(oddities(1, 10, vocabulary()), 4)
+
+    assert 1 <= len(reasons) <= 4
+    shares = [reason.share for reason in reasons]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) <= 1 + 1e-9
+    words = {
+        word for reason in reasons for word in ("pay", "failure", "gap") if word in reason.field
+    }
+    assert words
+
+
+@pytest.mark.parametrize("kind", [GradientBoostingDetector, RandomForestDetector])
+def test_what_features_are_worth_adds_up_to_the_log_odds(
+    kind: type[GradientBoostingDetector],
+) -> None:
+    detector = fitted(kind.name)
+    assert isinstance(detector, kind)
+    some = oddities(5, 11, vocabulary())
+    matrix, _ = summarise(some, vocabulary())
+
+    worth = detector._trees.predict(matrix, pred_contrib=True).sum(axis=1)
+
+    assert worth == pytest.approx(detector._trees.predict(matrix, raw_score=True), abs=1e-6)
+
+
+def test_boosted_log_odds_are_those_of_the_score() -> None:
+    detector = fitted("gradient_boosting")
+    assert isinstance(detector, GradientBoostingDetector)
+    some = oddities(5, 11, vocabulary())
+    matrix, _ = summarise(some, vocabulary())
+
+    assert logit(detector.score(some)) == pytest.approx(
+        detector._trees.predict(matrix, raw_score=True), abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_detector_read_from_its_files_scores_and_explains_the_same(name: str) -> None:
+    detector = fitted(name)
+    some = together(units(20, 12, vocabulary()), oddities(5, 13, vocabulary()))
+
+    again = load_detector(name, detector.to_files(), vocabulary())
+
+    np.testing.assert_array_equal(again.score(some), detector.score(some))
+    assert again.explain(some, 3) == detector.explain(some, 3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_gives_the_same_files(name: str) -> None:
+    again = detector_class(name).fit(labelled(), vocabulary(), 7)  # type: ignore[attr-defined]
+
+    assert again.to_files() == fitted(name).to_files()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_units_have_no_scores(name: str) -> None:
+    none = units(3, 1, vocabulary()).take(np.array([], dtype=np.int64))
+
+    assert fitted(name).score(none).shape == (0,)
+    assert fitted(name).explain(none, 3) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("odd", [True, False])
+def test_one_kind_alone_is_refused(name: str, odd: bool) -> None:
+    known = labelled()
+    alike = Labelled(known.units, np.full(len(known.anomalous), odd), known.weights, known.users)
+    kind = "normal" if odd else "anomalous"
+
+    with pytest.raises(TrainingError, match=f"0 of 1080 training units are known to be {kind}"):
+        detector_class(name).fit(alike, vocabulary(), 7)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("gradient_boosting", "trees.txt"),
+        ("gradient_boosting", "trees.json"),
+        ("logistic_regression", "linear.json"),
+    ],
+)
+@pytest.mark.parametrize("content", [None, b"damaged", b"{}"])
+def test_a_missing_or_damaged_file_is_named(name: str, file: str, content: bytes | None) -> None:
+    files = fitted(name).to_files()
+    files.pop(file)
+    if content is not None:
+        files[file] = content
+
+    with pytest.raises(ArtefactError, match=file):
+        load_detector(name, files, vocabulary())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_made_for_another_vocabulary_are_refused(name: str) -> None:
+    with pytest.raises(ArtefactError, match="made for vocabulary"):
+        load_detector(name, fitted(name).to_files(), vocabulary("event"))
+
+
+def test_a_number_that_never_varied_has_no_weight_of_its_own() -> None:
+    known = labelled()
+    flat = np.zeros_like(known.units.context)
+    still = Labelled(
+        type(known.units)(**{**known.units.__dict__, "context": flat}),
+        known.anomalous,
+        known.weights,
+        known.users,
+    )
+
+    detector = LogisticRegressionDetector.fit(still, vocabulary(), 7)
+
+    assert np.isfinite(detector.score(known.units)).all()
