@@ -47,6 +47,7 @@ DetectorName = Literal[
     "behaviour",
     "markov",
     "isolation_forest",
+    "count_distance",
     "gradient_boosting",
     "random_forest",
     "logistic_regression",

@@ -133,8 +133,10 @@ def _watch(peaks: dict[str, float]) -> None:
         now = dict.fromkeys(peaks, 0.0)
         for child in psutil.Process().children(recursive=True):
             try:
-                kind = "java" if child.name() == "java" else "python"
-                now[kind] += child.memory_info().rss / 1e9
+                # Java's own children are Java still, for a moment, and share its memory.
+                kind = child.name().rstrip("0123456789.")
+                if kind in now:
+                    now[kind] += child.memory_info().rss / 1e9
             except psutil.NoSuchProcess:
                 continue
         for kind, used in now.items():

@@ -32,7 +32,13 @@ def at_least(figure: str, value: float, goal: float, rival: float | None = None)
 
 def publish(name: str, figures: Sequence[Figure]) -> None:
     """Print the figures and write them to `.bench/NAME.json`."""
-    table = Table(box=None)
+    show(figures)
+    write(name, figures)
+
+
+def show(figures: Sequence[Figure], title: str | None = None) -> None:
+    """Print the figures as a table."""
+    table = Table(box=None, title=title, title_justify="left")
     for heading in ("figure", "value", "rival", "goal", "met"):
         table.add_column(heading, justify="left" if heading == "figure" else "right")
     for one in figures:
@@ -40,6 +46,10 @@ def publish(name: str, figures: Sequence[Figure]) -> None:
         met = {None: "", True: "yes", False: "no"}[one.met]
         table.add_row(one.figure, *numbers, met)
     Console().print(table)
+
+
+def write(name: str, figures: Sequence[Figure]) -> None:
+    """Write the figures to `.bench/NAME.json`."""
     target = Path(f".bench/{name}.json")
     target.parent.mkdir(exist_ok=True)
     rows = [asdict(figure) for figure in figures]

@@ -183,7 +183,7 @@ def test_rows_come_change_and_go_in_one_commit_that_says_why(
 
     assert content(lake) == [("a", 1, "x"), ("b", 2, "y"), ("d", 4, "y")]
     assert (written.rows, written.version) == (3, before.version + 1)
-    assert lake.note(TABLE) == "brought up to date"
+    assert lake.note(TABLE) == ("brought up to date", before.version)
 
 
 def test_a_note_holds_until_rows_may_have_changed(spark: SparkSession, lake: Lake) -> None:
@@ -195,14 +195,14 @@ def test_a_note_holds_until_rows_may_have_changed(spark: SparkSession, lake: Lak
     spark.sql(f"RESTORE TABLE {lake.name(TABLE)} TO VERSION AS OF {made.version - 1}")
 
     assert before == "made"
-    assert lake.note(TABLE) is None
+    assert lake.note(TABLE)[0] is None
 
 
 def test_a_table_whose_first_write_failed_has_no_note(spark: SparkSession, lake: Lake) -> None:
     with pytest.raises(Exception, match="size_is_positive"):
         lake.overwrite(TABLE, things(spark, ("a", -1, "x")), note="made")
 
-    assert lake.note(TABLE) is None
+    assert lake.note(TABLE)[0] is None
 
 
 def test_an_old_table_begins_to_keep_its_changes(spark: SparkSession, lake: Lake) -> None:

@@ -153,7 +153,7 @@ def test_later_units_leave_the_models_as_they_are_and_other_settings_do_not(
         context.lake.overwrite(TABLE, change(rows(spark, 800)))
         data = train.TrainingData(context)
         return {
-            name: train._model_id(name, train._settings_of(name, context), data)
+            name: train._model_id(name, train._settings_of(name, context, data), data)
             for name in context.settings.detectors
         }
 

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from habitus.domain.calibration import Calibration
-from habitus.domain.detectors.base import Detector
+from habitus.domain.detectors.base import Detector, Scores
 from habitus.domain.explain import reason_rows, summary
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
@@ -18,6 +18,12 @@ _DECIMALS = 4
 _SUMMARISED = 50
 _TRACED = ["unit_id", "p_value", "event_ids", "event_times"]
 _CARRIED = ("unit_kind", "unit_id", "user_id", "started_at", "event_date")
+
+
+def scores_of(detector: Detector, units: Units) -> Scores:
+    """[N] the scores that are calibrated and kept."""
+    scores: Scores = np.round(detector.score(units), _DECIMALS)
+    return scores
 
 
 def score_batch(
@@ -34,7 +40,7 @@ def score_batch(
         score, p_value and segment (the one the p-value compares with).
     """
     units = Units.from_arrow(batch, vocabulary.field_names)
-    scores = np.round(detector.score(units), _DECIMALS)
+    scores = scores_of(detector, units)
     segments = np.asarray(batch.column("segment").to_pylist(), dtype=object)
     p_values, used = calibration.p_values(scores, segments)
     return pa.RecordBatch.from_pydict(

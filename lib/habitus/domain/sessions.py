@@ -12,7 +12,7 @@ without an id fall to pauses. Two caps cut what would go on too long:
 - on events: what is then left is cut after every `max_events` events.
 
 The parts say that a cap ended them; they and the last one, which a pause ends, are `heavy`: a part
-of activity that began before it or goes on after it, as that of bots and shared accounts. The last
+of activity that began at an earlier time or goes on, as that of bots and shared accounts. The last
 session of a user is open while its next event could still join it; by the source's session id
 alone, a session is taken for closed once nothing has come for `gap`.
 

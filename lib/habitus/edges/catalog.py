@@ -62,11 +62,14 @@ class Catalog:
         """The table's latest version."""
         return int(self._commit(table)["version"])
 
-    def note(self, table: Table) -> str | None:
-        """The note of the last commit that could change rows; None where it has none."""
+    def note(self, table: Table) -> tuple[str | None, int | None]:
+        """The note of the last commit that could change rows, and the version it was made on.
+
+        Either is None where the commit has none.
+        """
         history = self._delta(table).history().where(~F.col("operation").isin(*SAME_ROWS))
         last: Row | None = history.orderBy(F.desc("version")).first()
-        return None if last is None else last["userMetadata"]
+        return (None, None) if last is None else (last["userMetadata"], last["readVersion"])
 
     def identity(self, table: Table) -> str:
         """What tells the table from another one at its place, made after it was dropped."""

@@ -23,7 +23,7 @@ class Folder:
 
     def empty(self) -> bool:
         """Whether nothing is in it, or it is not there."""
-        return not self.exists() or len(self._files.listStatus(self._hadoop)) == 0
+        return not self.exists() or not self._listed()
 
     def holds(self, name: str) -> bool:
         """Whether it holds a file or folder of this name."""
@@ -32,6 +32,26 @@ class Folder:
     def delete(self) -> None:
         """Delete it and all it holds, if it is there."""
         self._files.delete(self._hadoop, True)
+
+    def delete_leftovers(self) -> None:
+        """Delete what a writer killed at its first file leaves: hidden files, empty folders.
+
+        A folder that holds anything else stays, with all of it.
+        """
+        if not self.exists():
+            return
+        inside = [Folder(self._spark, str(one.getPath())) for one in self._listed()]
+        if all(one.is_leftover() for one in inside):
+            self.delete()
+
+    def is_leftover(self) -> bool:
+        """Whether it is a hidden file, or a folder that nothing is in."""
+        if self._files.getFileStatus(self._hadoop).isDirectory():
+            return self.empty()
+        return str(self._hadoop.getName()).startswith(".")
+
+    def _listed(self) -> list[Any]:
+        return list(self._files.listStatus(self._hadoop))
 
     def rename(self, path: str) -> None:
         """Move it to where nothing is yet; at once, where the file system can do that.

@@ -71,7 +71,8 @@ class Lake(Catalog):
             return
         if not self.exists(table):
             self._clear_unfinished(table)
-            self._build(table, "CREATE TABLE")
+            with self._or_conflict(table):
+                self._build(table, "CREATE TABLE")
         else:
             self._refuse_faults(table, self._spark.read.table(self.name(table)))
             self._turn_on_features(table)
@@ -188,15 +189,16 @@ class Lake(Catalog):
             where: A condition on the table, as `old`, that holds for all rows concerned, so that
                 others need not be read.
             note: What the commit is to say beside.
-            made_from: The version of this table that the rows were made from, if they were.
+            made_from: The version of this table that the rows were made from, if they were; the
+                note must then be one that no other run writes.
 
         Raises:
             ConflictError: Another run has written the table since; it is as that one left it.
         """
+        if made_from is not None and made_from != self.version(table):
+            raise self._conflict(table)
         self.create(table)
         before = self.version(table)
-        if made_from is not None and made_from != before:
-            raise self._conflict(table)
         goes = "gone" in frame.columns
         self._refuse_faults(table, frame.drop("gone"))
         builder = (
@@ -220,7 +222,7 @@ class Lake(Catalog):
         finally:
             self._spark.conf.unset(NOTE)
         if made_from is not None:
-            self._undo_if_late(table, made_from)
+            self._undo_if_late(table, before, note)
         written = self._written(
             table, "numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDeleted"
         )
@@ -258,12 +260,17 @@ class Lake(Catalog):
             "Run this one again.",
         )
 
-    def _undo_if_late(self, table: Table, made_from: int) -> None:
+    def _undo_if_late(self, table: Table, made_from: int, note: str | None) -> None:
         # Delta lets a merge begin at a version later than the one that its rows were made from.
-        commit = self._commit(table)
-        if int(commit["version"]) > made_from and commit["readVersion"] != made_from:
-            self._delta(table).restoreToVersion(int(commit["version"]) - 1)
-            raise self._conflict(table)
+        since = self._delta(table).history().where(F.col("version") > made_from)
+        commits = since.orderBy(F.desc("version")).collect()
+        ours = [row for row in commits if row["userMetadata"] == note]
+        if not ours or ours[0]["readVersion"] == made_from:
+            return
+        # Where others wrote after it, it stays; the version in its note tells that it is late.
+        if ours[0]["version"] == commits[0]["version"]:
+            self._delta(table).restoreToVersion(ours[0]["version"] - 1)
+        raise self._conflict(table)
 
     def _build(self, table: Table, statement: str) -> None:
         self._spark.sql(definition(statement, self.name(table), table))
@@ -272,7 +279,7 @@ class Lake(Catalog):
         # A run killed in its first commit leaves a log without one, which Delta takes for a table
         # when it is to create it, and for none otherwise.
         if self._settings.schema_name is None:
-            Folder(self._spark, f"{self.root}/{table.name}/_delta_log").delete()
+            Folder(self._spark, f"{self.root}/{table.name}/_delta_log").delete_leftovers()
 
     def _checked(self, table: Table, frame: DataFrame) -> DataFrame:
         self._refuse_faults(table, frame)

@@ -11,7 +11,15 @@ from habitus.errors import ClusterError, HabitusError, InputError
 # What a failed query, read or write raises: the first when Spark knows what is wrong with it.
 SPARK_ERRORS = (PySparkException, Py4JJavaError)
 # What Delta says of a table that another writer changed first.
-_CONFLICT = re.compile(r"DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED")
+_CONFLICT = re.compile(
+    "DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED|TABLE_ALREADY_EXISTS"
+    "|TABLE_OR_VIEW_ALREADY_EXISTS"
+)
+# What a reader says of bytes that are not what they were.
+_DAMAGED = re.compile(
+    "is not a Parquet file|ParquetDecodingException|ChecksumException|CorruptRecord|EOFException"
+    "|[Cc]orrupt|footer|Invalid|uncompress|Can not read value|TProtocolException|snappy"
+)
 
 
 def spark_says(error: Exception) -> str:
@@ -52,10 +60,18 @@ def _disk_full(_: re.Match[str]) -> HabitusError:
 
 
 def _unreadable(found: re.Match[str]) -> HabitusError:
-    gone = "is gone" if found["why"] == "FILE_NOT_EXIST" else "is damaged"
+    if found["why"] == "FILE_NOT_EXIST":
+        problem = "the file is gone"
+    elif _DAMAGED.search(found.string):
+        problem = "the file is damaged"
+    else:
+        # A storage that is slow or refuses, most likely.
+        cause = re.findall(r"Caused by: (?:[\w.$]+: )?([^\n]+)", found.string)
+        said = f": {cause[-1].rstrip('. ')}" if cause else ""
+        return InputError(found["path"], f"the file could not be read{said}", "Run it again.")
     return InputError(
         found["path"],
-        f"the file {gone}",
+        problem,
         "Restore it from a copy, or its table to a version without it (RESTORE TABLE ... TO "
         "VERSION AS OF ...), and run it again.",
     )
@@ -74,7 +90,10 @@ _KNOWN: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], HabitusError]], .
     (re.compile(r"No space left on device"), _disk_full),
     (re.compile(r"FAILED_READ_FILE\.(?P<why>\w+)\] .*? file (?P<path>\S+?)\.?\s"), _unreadable),
     (
-        re.compile(r"failed (?P<times>\d+) times, most recent failure: \S+ ExecutorLostFailure"),
+        re.compile(
+            r"failed (?P<times>\d+) times, most recent failure: Lost task [^\n]*: "
+            "ExecutorLostFailure"
+        ),
         _workers_lost,
     ),
 )

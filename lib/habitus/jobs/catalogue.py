@@ -50,7 +50,7 @@ JOBS: dict[str, Job] = {
         Job(
             name="train",
             summary="Fit and calibrate the detectors.",
-            reads=("sequences",),
+            reads=("sequences", "labels"),
             writes=(),
             run=_lazily("train"),
             folders=("models", "checkpoints", "tensorboard", "mlruns"),

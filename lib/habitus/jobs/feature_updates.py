@@ -83,7 +83,7 @@ def _merge(
             _with_gone(computed, changes, unit),
             update=tuple(name for name in table.names if name not in table.key),
             where=f"old.as_of >= TIMESTAMP'{since.isoformat()}'",
-            note=_made(context).model_dump_json(),
+            note=_made(context, version).model_dump_json(),
             made_from=version,
         )
 
@@ -96,13 +96,16 @@ def _with_gone(computed: DataFrame, changes: DataFrame, unit: UnitKind) -> DataF
     )
 
 
-def _made(context: JobContext) -> Made:
+def _made(context: JobContext, based_on: int | None = None) -> Made:
     """What this run makes the features from."""
     tables = [SESSIONS]
     if needs_labels(context.settings.features) and LABELS.name in context.inputs:
         tables.append(LABELS)
     return Made(
-        sources={table.name: source(context, table) for table in tables}, rule=_rule(context)
+        sources={table.name: source(context, table) for table in tables},
+        rule=_rule(context),
+        run=context.run_id,
+        based_on=based_on,
     )
 
 

@@ -13,7 +13,7 @@ from rich.console import RenderableType
 from habitus.config import Settings
 from habitus.edges.artefacts import ArtefactStore
 from habitus.edges.lake import Lake, Written
-from habitus.edges.spark_errors import SPARK_ERRORS, spark_says, understood
+from habitus.edges.spark_errors import spark_says, understood
 from habitus.errors import ConflictError, HabitusError
 from habitus.table import Table
 from habitus.tables import RUNS
@@ -97,18 +97,25 @@ class JobContext:
     ) -> int:
         """Insert new rows and update changed ones, see `Lake.merge`; returns how many were."""
         written = self.lake.merge(table, frame, update, stamp, where, note, made_from)
+        rows = self._wrote(table, written)
         if table.cluster_by and self.lake.is_scattered(table):
-            self.compact(table)
-        return self._wrote(table, written)
+            self._compact(table)
+        return rows
 
-    def compact(self, table: Table) -> None:
-        """Compact a table, unless another run writes it; say what it was like and is."""
-        before = self.lake.layout(table)
+    def _compact(self, table: Table) -> bool:
+        """Compact a table, unless another run writes it."""
         try:
             with self.reporter.step(f"compact {table.name}"):
                 self.lake.compact(table)
         except ConflictError as error:
             self.reporter.say(str(error))
+            return False
+        return True
+
+    def compact(self, table: Table) -> None:
+        """Compact a table, and say what it was like and is."""
+        before = self.lake.layout(table)
+        if not before.files or not self._compact(table):
             return
         after = self.lake.layout(table)
         reads = ", ".join(
@@ -180,8 +187,8 @@ def run_job(job: Job, context: JobContext) -> None:
 def _record_failure(context: JobContext, error: str) -> None:
     try:
         _record(context, "failed", error)
-    except SPARK_ERRORS as another:
-        # What keeps the run from being recorded, a full disk say, must not hide why it failed.
+    except Exception as another:
+        # Whatever keeps the run from being recorded, a full disk say, must not hide why it failed.
         context.reporter.say(f"{RUNS.name} could not be told: {spark_says(another)}")
 
 

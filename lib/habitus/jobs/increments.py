@@ -25,11 +25,15 @@ class Made(Frozen):
         sources: The tables, by name.
         rule: How it was made; what was made by another rule is made anew.
         now: Time up to which events were known, where it mattered.
+        run: The run that made it.
+        based_on: The version of the table itself that was brought up to date; None: all is new.
     """
 
     sources: dict[str, Source]
     rule: str
     now: datetime | None = None
+    run: str
+    based_on: int | None = None
 
 
 def source(context: JobContext, table: Table) -> Source:
@@ -41,12 +45,14 @@ def made_before(context: JobContext, table: Table, rule: str) -> Made | None:
     """What a table that is there was made from; None where it is to be made anew."""
     if context.settings.updates.rebuild or not context.lake.exists(table):
         return None
-    note = context.lake.note(table)
+    note, read = context.lake.note(table)
     try:
         made = None if note is None else Made.model_validate_json(note)
     except ValidationError:
         return None
-    return made if made is not None and made.rule == rule else None
+    if made is None or made.rule != rule or made.based_on not in (None, read):
+        return None
+    return made
 
 
 def changes_since(

@@ -15,8 +15,8 @@ from habitus.domain.events import (
     valid_events,
 )
 from habitus.domain.mapping import LabelFileMapping, SourceMapping, load_mapping
-from habitus.edges.spark_errors import SPARK_ERRORS, spark_says
-from habitus.errors import HabitusError, InputError, SettingsError
+from habitus.edges.spark_errors import SPARK_ERRORS, spark_says, understood
+from habitus.errors import ClusterError, HabitusError, InputError, SettingsError
 from habitus.jobs.frame import JobContext
 from habitus.tables import EVENTS, EVENTS_REJECTED, LABELS
 
@@ -174,6 +174,9 @@ def _file_labels(
 
 
 def _unreadable(place: str, error: Exception) -> HabitusError:
+    known = understood(error)
+    if isinstance(known, ClusterError):
+        return known
     if isinstance(error, AnalysisException) and error.getCondition() == "PATH_NOT_FOUND":
         return InputError(place, "no such file or folder", "Give the path of the source's files.")
     return InputError(place, f"not readable: {spark_says(error)}", "Give files of the format.")

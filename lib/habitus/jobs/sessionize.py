@@ -53,7 +53,7 @@ def _make_all(context: JobContext) -> None:
         made = sessionize(events, context.settings.sessions, now)
         # In order of days a file's pages have few days each: readers of some skip the others.
         by_day = made.sortWithinPartitions("session_date")
-        context.overwrite(SESSIONS, by_day, _note(context, now))
+        context.overwrite(SESSIONS, by_day, _note(context, now, None))
 
 
 def _bring_up_to_date(
@@ -83,14 +83,19 @@ def _merge(
         update=differing,
         stamp=tuple(name for name in SESSIONS.names if name not in differing),
         where=f"old.session_date >= DATE'{since.isoformat()}'",
-        note=_note(context, now),
+        note=_note(context, now, version),
         made_from=version,
     )
 
 
-def _note(context: JobContext, now: datetime) -> str:
-    made = Made(sources={EVENTS.name: source(context, EVENTS)}, rule=_rule(context), now=now)
-    return made.model_dump_json()
+def _note(context: JobContext, now: datetime, based_on: int | None) -> str:
+    return Made(
+        sources={EVENTS.name: source(context, EVENTS)},
+        rule=_rule(context),
+        now=now,
+        run=context.run_id,
+        based_on=based_on,
+    ).model_dump_json()
 
 
 def _rule(context: JobContext) -> str:

@@ -15,11 +15,15 @@ from habitus.domain.detectors.base import Detector
 from habitus.domain.detectors.labelled import Labelled
 from habitus.domain.features import needs_labels
 from habitus.domain.models.card import Card
+from habitus.domain.scoring import scores_of
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.edges.tracking import TrackedRun, curves, track
 from habitus.jobs.frame import JobContext
 from habitus.jobs.training_data import TRAINING, VALIDATION, TrainingData
+
+# To be raised when what a model's files hold, or how they are made, changes.
+_FORMAT = 2
 
 
 class _Fitted(Detector, Protocol):
@@ -64,6 +68,7 @@ def _settings_of(name: DetectorName, context: JobContext, data: TrainingData) ->
         learning = {"sample": train["sample"]}
     if name in SUPERVISED:
         learning["labels"] = data.labels.fingerprint
+    learning["format"] = _FORMAT
     return {"seed": settings.seed, "segment": settings.segment} | {
         f"train.{key}": value for key, value in sorted(learning.items())
     }
@@ -172,8 +177,8 @@ def _calibrate(
     name: str, files: Mapping[str, bytes], data: TrainingData
 ) -> tuple[Calibration, dict[str, float]]:
     """Calibrate the detector as scoring will load it."""
-    units, segments = data.calibration
-    scores = load_detector(name, files, data.vocabulary).score(units)
+    units, segments = data.normal_calibration if name in SUPERVISED else data.calibration
+    scores = scores_of(load_detector(name, files, data.vocabulary), units)
     calibration = Calibration.fit(scores, segments.to_numpy())
     figures = {
         "units": float(len(units)),

@@ -82,11 +82,12 @@ class TrainingData:
 
     @cached_property
     def labels(self) -> LabelsUsed:
-        """What was known of the training units when the models are first used."""
+        """What was known of the units when the models are first used."""
         known_by = self.vocabulary.split.validation_until
-        hashed = F.xxhash64("unit_id", "kind")
-        found = self._anomalous.agg(
-            F.count_distinct("unit_id").alias("units"), F.bit_xor(hashed).alias("hash")
+        trained = F.when(F.col("part") == TRAINING, F.col("unit_id"))
+        found = self._known.agg(
+            F.count_distinct(trained).alias("units"),
+            F.bit_xor(F.xxhash64("unit_id", "kind")).alias("hash"),
         ).first()
         assert found is not None, "an aggregate without groups has one row"
         return LabelsUsed(
@@ -102,7 +103,8 @@ class TrainingData:
         There may be `train.sample` of either kind.
         """
         most, seed = self._context.settings.train.sample, self._context.settings.seed
-        known = self._anomalous.select("unit_id", F.lit(True).alias("anomalous")).distinct()
+        trained = self._known.where(F.col("part") == TRAINING)
+        known = trained.select("unit_id", F.lit(True).alias("anomalous")).distinct()
         told = self._parted.join(known, "unit_id", "left").fillna({"anomalous": False})
         anomalous = self.labels.anomalous
         normal = self.units[TRAINING] - anomalous
@@ -123,21 +125,32 @@ class TrainingData:
         )
 
     @cached_property
-    def _anomalous(self) -> DataFrame:
-        """`unit_id` and `kind` of the training units known to be anomalous."""
-        trained = self._parted.where(F.col("part") == TRAINING)
+    def _known(self) -> DataFrame:
+        """`unit_id`, `kind` and `part` of the units known to be anomalous."""
         labels = self._context.read_or_empty(LABELS)
-        return unit_labels(labels, trained, self.vocabulary.split.validation_until)
+        found = unit_labels(labels, self._parted, self.vocabulary.split.validation_until)
+        return found.join(self._parted.select("unit_id", "part"), "unit_id")
 
     @cached_property
     def calibration(self) -> tuple[Units, pa.ChunkedArray]:
         """A sample of the calibration units, and the segment of each."""
         return self._sampled(CALIBRATION)
 
-    def _sampled(self, part: str) -> tuple[Units, pa.ChunkedArray]:
+    @cached_property
+    def normal_calibration(self) -> tuple[Units, pa.ChunkedArray]:
+        """The same without units that are known to be anomalous.
+
+        A model that has learned what is anomalous sets them before all others, where they would
+        stand for normal ones.
+        """
+        return self._sampled(CALIBRATION, known=self._known.select("unit_id").distinct())
+
+    def _sampled(self, part: str, known: DataFrame | None = None) -> tuple[Units, pa.ChunkedArray]:
         settings = self._context.settings
         fields = self.vocabulary.field_names
         chosen = sample(self._parted, part, self.units[part], settings.train.sample, settings.seed)
+        if known is not None:
+            chosen = chosen.join(known, "unit_id", "left_anti").orderBy("unit_id")
         try:
             columns = chosen.select(
                 *fields, *_UNITS, F.expr(settings.segment).cast("string").alias("segment")

@@ -112,8 +112,9 @@ class IsolationForestDetector:
         filled = self._about.usual.filled(matrix)
         found = []
         for start in range(0, len(units), _AT_ONCE):
-            rows = filled[start : start + _AT_ONCE]
-            found += self._about.usual.reasons(rows, self._falls(rows), features, count)
+            some = slice(start, start + _AT_ONCE)
+            falls = self._falls(filled[some])
+            found += self._about.usual.reasons(matrix[some], falls, features, count)
         return found
 
     def _falls(self, rows: Floats) -> Scores:
@@ -147,7 +148,7 @@ class IsolationForestDetector:
             ArtefactError: A file is missing, damaged, or made for another vocabulary.
         """
         about = read_about(_About, files, _ABOUT, [_FOREST])
-        refuse_another_vocabulary(_ABOUT, about.usual, vocabulary)
+        refuse_another_vocabulary(_ABOUT, about.usual.vocabulary_id, vocabulary)
         try:
             return cls(vocabulary, about, files[_FOREST])
         except Exception as error:  # ONNX Runtime has no one root for what a damaged file raises

@@ -36,15 +36,14 @@ class Labelled:
         Raises:
             TrainingError: There are too few anomalous or normal units.
         """
-        counts = {"anomalous": int(self.anomalous.sum()), "normal": int((~self.anomalous).sum())}
-        for kind, count in counts.items():
+        mend = "Ingest more labels, move split.train_until, or take detectors that need none."
+        for kind, mask in (("anomalous", self.anomalous), ("normal", ~self.anomalous)):
+            count, users = int(mask.sum()), len(np.unique(self.users[mask]))
+            told = f"{count} of {len(mask)} training units are known to be {kind}"
             if count < FEWEST:
-                raise TrainingError(
-                    "labels",
-                    f"{count} of {len(self.anomalous)} training units are known to be {kind}, "
-                    f"fewer than {FEWEST}",
-                    "Ingest more labels, move split.train_until, or take detectors that need none.",
-                )
+                raise TrainingError("labels", f"{told}, fewer than {FEWEST}", mend)
+            if users < FOLDS:
+                raise TrainingError("labels", f"{told}, of {users} users, not {FOLDS}", mend)
 
     def folds(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
         """Units to fit on and to judge by, in turn; a user's units are never in both."""

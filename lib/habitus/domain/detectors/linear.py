@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
-from scipy.special import expit
 
 from habitus.domain.detectors.base import Reason, Scores
 from habitus.domain.detectors.labelled import Labelled
@@ -19,10 +18,12 @@ from habitus.domain.detectors.summary import summarise
 from habitus.domain.detectors.usual import Usual, read_about, refuse_another_vocabulary
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import Vocabulary
+from habitus.errors import TrainingError
 
 _ABOUT = "linear.json"
 _PENALTIES = (0.001, 0.01, 0.1, 1.0)  # what is tried, as scikit-learn's C
 _ITERATIONS = 2000
+_CURVE = 100.0  # the same of the logistic curve over margins
 _FAR = 8.0  # deviations from the mean beyond which a number counts no more
 
 
@@ -30,11 +31,11 @@ class _About(BaseModel):
     """The sum, and what it was learned from.
 
     Args:
-        usual: What the training units were like.
-        means: [D] of their numbers.
-        deviations: [D] of their numbers, 1 where there is none.
-        weights: [2 D] of the numbers by deviation, and of their being missing, in log-odds.
-        constant: Log-odds of an average unit.
+        usual: What the normal training units were like.
+        means: [2 D] of their numbers, and of how many are missing.
+        deviations: [2 D] of their numbers, 1 where there is none and of how many are missing.
+        weights: [2 D] of what is above the mean, by deviation, in log-odds.
+        constant: Log-odds of an average normal unit.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,16 +67,18 @@ class _Linear:
             seed: Of the order in which units are looked at.
 
         Raises:
-            TrainingError: Too few units are known to be anomalous, or normal.
+            TrainingError: Too few units are known to be anomalous, or normal, or nothing tells
+                them apart.
         """
         labelled.refuse_too_few()
         matrix, features = summarise(labelled.units, vocabulary)
-        usual = Usual.fit(matrix, features, vocabulary)
-        filled = usual.filled(matrix)
-        deviations = filled.std(axis=0, dtype=np.float64)
+        usual = Usual.fit(matrix[~labelled.anomalous], features, vocabulary)
+        normal = _columns(matrix[~labelled.anomalous], usual)
+        deviations = normal.std(axis=0)
+        deviations[matrix.shape[1] :] = 1
         about = _About(
             usual=usual,
-            means=tuple(filled.mean(axis=0, dtype=np.float64).tolist()),
+            means=tuple(normal.mean(axis=0).tolist()),
             deviations=tuple(np.where(deviations > 0, deviations, 1).tolist()),
             weights=(),
             constant=0.0,
@@ -106,29 +109,34 @@ class _Linear:
             precision = average_precision_score(truth, margins, sample_weight=counts)
             tried.append((precision, estimator, margins))
         _, best, margins = max(tried, key=lambda one: one[0])
-        curve = LogisticRegression(C=np.inf).fit(margins[:, None], truth, counts)
+        curve = LogisticRegression(C=_CURVE).fit(margins[:, None], truth, counts)
         best.fit(numbers, truth, counts)
         slope, start = float(curve.coef_[0, 0]), float(curve.intercept_[0])
+        if slope <= 0:
+            raise TrainingError(
+                "labels",
+                f"{int(truth.sum())} anomalous training units cannot be told from the others by "
+                f"{cls.name}",
+                "Add features that tell them apart, or take other detectors.",
+            )
         return slope * best.coef_[0], slope * float(best.intercept_[0]) + start
 
     def score(self, units: Units) -> Scores:
-        """[N] probability that a unit is anomalous, by the labels trained on."""
+        """[N] log-odds that a unit is anomalous, by the labels trained on."""
         matrix, _ = summarise(units, self._vocabulary)
-        scores: Scores = expit(_numbers(matrix, self._about) @ self._weights + self._about.constant)
+        scores: Scores = _numbers(matrix, self._about) @ self._weights + self._about.constant
         return scores
 
     def explain(self, units: Units, count: int) -> list[list[Reason]]:
         """The first `count` features of each unit that raise its log-odds most.
 
-        A feature is worth what it adds to the sum of an average unit.
+        A feature is worth what it adds to the sum of an average normal unit.
         """
         matrix, features = summarise(units, self._vocabulary)
         width = matrix.shape[1]
         parts = _numbers(matrix, self._about) * self._weights
-        usual = self._about.usual
-        return usual.reasons(
-            usual.filled(matrix), parts[:, :width] + parts[:, width:], features, count
-        )
+        worth = parts[:, :width] + parts[:, width:]
+        return self._about.usual.reasons(matrix, worth, features, count)
 
     def to_files(self) -> dict[str, bytes]:
         """The sum as JSON."""
@@ -142,7 +150,7 @@ class _Linear:
             ArtefactError: The file is missing, damaged, or made for another vocabulary.
         """
         about = read_about(_About, files, _ABOUT)
-        refuse_another_vocabulary(_ABOUT, about.usual, vocabulary)
+        refuse_another_vocabulary(_ABOUT, about.usual.vocabulary_id, vocabulary)
         return cls(vocabulary, about)
 
 
@@ -182,8 +190,14 @@ class LinearSvmDetector(_Linear):
         ]
 
 
+def _columns(matrix: Floats, usual: Usual) -> npt.NDArray[np.float64]:
+    """[N, 2 D] numbers, the median where one is missing, and whether it was."""
+    return np.hstack([usual.filled(matrix), np.isnan(matrix)]).astype(np.float64)
+
+
 def _numbers(matrix: Floats, about: _About) -> npt.NDArray[np.float64]:
-    """[N, 2 D] numbers by deviation from their means, and whether each was missing."""
-    filled = about.usual.filled(matrix).astype(np.float64)
-    scaled = (filled - np.asarray(about.means)) / np.asarray(about.deviations)
-    return np.hstack([scaled.clip(-_FAR, _FAR), np.isnan(matrix)])
+    """[N, 2 D] the columns by deviation from their means."""
+    columns = _columns(matrix, about.usual)
+    scaled = (columns - np.asarray(about.means)) / np.asarray(about.deviations)
+    near: npt.NDArray[np.float64] = scaled.clip(-_FAR, _FAR)
+    return near

@@ -2,8 +2,8 @@
 
 Ke et al. (2017), "LightGBM: A highly efficient gradient boosting decision tree". A missing number
 is a value of its own to a tree. Trees are kept as LightGBM's text, which is read and never
-executed; reasons are the exact Shapley values of the log-odds (Lundberg et al. 2020, "From local
-explanations to global understanding with explainable AI for trees").
+executed; reasons are the exact Shapley values of what they add up to (Lundberg et al. 2020, "From
+local explanations to global understanding with explainable AI for trees").
 """
 
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from typing import Any, ClassVar, Self
 import lightgbm
 import numpy as np
 from pydantic import BaseModel, ConfigDict
+from scipy.special import logit
 
 from habitus.domain.detectors.base import Reason, Scores
 from habitus.domain.detectors.labelled import Labelled
 from habitus.domain.detectors.summary import summarise
 from habitus.domain.detectors.usual import MEND, Usual, read_about, refuse_another_vocabulary
-from habitus.domain.units import Units
+from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError
 
 _TREES, _ABOUT = "trees.txt", "trees.json"
 _COMMON: dict[str, Any] = {
-    "objective": "binary",
     "verbosity": -1,
     "deterministic": True,
     "force_row_wise": True,
@@ -37,6 +37,8 @@ _BOOSTED = [
     for share in (0.3, 0.6)
 ]
 _FOREST = {
+    # A leaf then holds the share of anomalous units, and a forest the mean of its leaves.
+    "objective": "regression",
     "boosting": "rf",
     "num_leaves": 127,
     "min_data_in_leaf": 5,
@@ -45,6 +47,7 @@ _FOREST = {
     "feature_fraction_bynode": 0.3,
 }
 _FOREST_TREES = 300
+_LEAST = 1e-6  # a probability is held to be at least so far from 0 and 1
 
 
 class _About(BaseModel):
@@ -92,7 +95,7 @@ class _Trees:
         chosen, trees = cls._choose(matrix, labelled, fixed)
         data = lightgbm.Dataset(matrix, labelled.anomalous, weight=labelled.weights)
         grown = lightgbm.train(fixed | chosen, data, trees)
-        usual = Usual.fit(matrix, features, vocabulary)
+        usual = Usual.fit(matrix[~labelled.anomalous], features, vocabulary)
         about = _About(usual=usual, chosen=chosen, trees=trees)
         return cls(vocabulary, about, grown.model_to_string())
 
@@ -104,21 +107,22 @@ class _Trees:
         raise NotImplementedError
 
     def score(self, units: Units) -> Scores:
-        """[N] probability that a unit is anomalous, by the labels trained on."""
+        """[N] log-odds that a unit is anomalous, by the labels trained on."""
         if len(units) == 0:
             return np.empty(0)
         matrix, _ = summarise(units, self._vocabulary)
-        scores: Scores = self._trees.predict(matrix, num_threads=1)
-        return scores
+        return self._log_odds(matrix)
+
+    def _log_odds(self, matrix: Floats) -> Scores:
+        raise NotImplementedError
 
     def explain(self, units: Units, count: int) -> list[list[Reason]]:
-        """The first `count` features of each unit that raise its log-odds most."""
+        """The first `count` features of each unit that raise what the trees add up to most."""
         if len(units) == 0:
             return []
         matrix, features = summarise(units, self._vocabulary)
         worth = np.asarray(self._trees.predict(matrix, pred_contrib=True, num_threads=1))
-        usual = self._about.usual
-        return usual.reasons(usual.filled(matrix), worth[:, :-1], features, count)
+        return self._about.usual.reasons(matrix, worth[:, :-1], features, count)
 
     def to_files(self) -> dict[str, bytes]:
         """The trees as LightGBM's text, what they were grown on as JSON."""
@@ -135,7 +139,7 @@ class _Trees:
             ArtefactError: A file is missing, damaged, or made for another vocabulary.
         """
         about = read_about(_About, files, _ABOUT, [_TREES])
-        refuse_another_vocabulary(_ABOUT, about.usual, vocabulary)
+        refuse_another_vocabulary(_ABOUT, about.usual.vocabulary_id, vocabulary)
         try:
             found = cls(vocabulary, about, files[_TREES].decode())
         except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
@@ -160,6 +164,7 @@ class GradientBoostingDetector(_Trees):
         tried = []
         for candidate in _BOOSTED:
             parameters = candidate | {
+                "objective": "binary",
                 "learning_rate": 0.05,
                 "bagging_freq": 1,
                 "bagging_fraction": 0.8,
@@ -176,6 +181,9 @@ class GradientBoostingDetector(_Trees):
         _, trees, parameters = min(tried, key=lambda one: one[0])
         return parameters, trees
 
+    def _log_odds(self, matrix: Floats) -> Scores:
+        return np.asarray(self._trees.predict(matrix, raw_score=True, num_threads=1))
+
 
 class RandomForestDetector(_Trees):
     """Trees that were each grown on a sample of the units and of the features."""
@@ -187,3 +195,8 @@ class RandomForestDetector(_Trees):
         cls, matrix: Any, labelled: Labelled, fixed: Mapping[str, Any]
     ) -> tuple[dict[str, Any], int]:
         return dict(_FOREST), _FOREST_TREES
+
+    def _log_odds(self, matrix: Floats) -> Scores:
+        shares = np.asarray(self._trees.predict(matrix, num_threads=1))
+        odds: Scores = logit(shares.clip(_LEAST, 1 - _LEAST))
+        return odds

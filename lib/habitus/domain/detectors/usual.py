@@ -70,15 +70,15 @@ class Usual(BaseModel):
         """The first `count` features of each unit by what they are worth to its score.
 
         The surprise of a feature is that of a value as far out, on either side, among training
-        units; features worth nothing are no reasons.
+        units, none of a value that is not known; features worth nothing are no reasons.
 
         Args:
-            rows: [n, D] summaries, filled.
+            rows: [n, D] summaries; NaN where a number is not known.
             worth: [n, D] how much each feature raises the unit's score.
             features: [D] what the columns mean.
             count: How many.
         """
-        tails = self._tails(rows)
+        tails = self._tails(self.filled(rows))
         totals = worth.clip(min=0).sum(axis=1).clip(min=1e-12)
         order = np.argsort(-worth, axis=1, kind="stable")[:, :count]
         return [
@@ -113,9 +113,9 @@ class Usual(BaseModel):
         return Reason(
             event_index=None,
             field=feature.name,
-            observed=feature.in_words(float(value)),
+            observed="none" if np.isnan(value) else feature.in_words(float(value)),
             expected=((low if low == high else f"{low} to {high}", _USUAL[1] - _USUAL[0]),),
-            surprise=float(-np.log2(tail)),
+            surprise=0.0 if np.isnan(value) else float(-np.log2(tail)),
             share=float(share),
         )
 
@@ -145,14 +145,14 @@ def read_about(
         raise ArtefactError(name, f"{where} {fault['msg']}".strip(), MEND) from error
 
 
-def refuse_another_vocabulary(name: str, usual: Usual, vocabulary: Vocabulary) -> None:
+def refuse_another_vocabulary(name: str, made_for: str, vocabulary: Vocabulary) -> None:
     """Make sure that a detector was fitted on units of this vocabulary.
 
     Raises:
-        ArtefactError: It was not; `name` is its file.
+        ArtefactError: It was made for another; `name` is the file that says so.
     """
-    if usual.vocabulary_id != vocabulary.vocabulary_id:
-        problem = f"made for vocabulary {usual.vocabulary_id}, not {vocabulary.vocabulary_id}"
+    if made_for != vocabulary.vocabulary_id:
+        problem = f"made for vocabulary {made_for}, not {vocabulary.vocabulary_id}"
         raise ArtefactError(name, problem, "Train again after the features job.")
 
 

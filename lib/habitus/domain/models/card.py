@@ -16,6 +16,8 @@ _WHAT = {
     "surprise.",
     "isolation_forest": "An isolation forest on counts and statistics of the unit and on the "
     "user's own history.",
+    "count_distance": "The distance of a unit's counts of actions to the nearest training unit, in "
+    "bits.",
     "gradient_boosting": "Gradient-boosted trees on counts, statistics and features of the unit, "
     "fitted on labels; a unit scores by its probability of being anomalous.",
     "random_forest": "A random forest on counts, statistics and features of the unit, fitted on "

@@ -1,0 +1,32 @@
+"""How well the detectors find what public data sets hold: `make bench-detect`.
+
+One table for each data set, with the best published figure and what we are to reach beside;
+`python tests/benchmarks/detect.py [--small] hdfs` runs the data sets named.
+"""
+
+import sys
+
+import _handbook
+import _hdfs
+from _figures import Figure, show, write
+
+DATA_SETS = {"hdfs": _hdfs.figures, "handbook": _handbook.figures}
+
+
+def main() -> None:
+    """Run the data sets named, or all."""
+    small = "--small" in sys.argv
+    chosen = [name for name in DATA_SETS if name in sys.argv] or list(DATA_SETS)
+    found = []
+    for name in chosen:
+        of_set = DATA_SETS[name](small)
+        show(of_set, title=name)
+        found += [
+            Figure(f"{name}: {one.figure}", one.value, one.rival, one.goal, one.met)
+            for one in of_set
+        ]
+    write("detect", found)
+
+
+if __name__ == "__main__":
+    main()

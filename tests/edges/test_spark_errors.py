@@ -1,0 +1,60 @@
+"""What Spark raises, in our words; what real faults raise is in the tests of jobs."""
+
+import pytest
+from pyspark.errors import PySparkException
+
+from habitus.edges.spark_errors import is_conflict, understood
+from habitus.errors import ClusterError, InputError
+
+pytestmark = pytest.mark.plain
+
+READ = (
+    "[FAILED_READ_FILE.NO_HINT] Encountered error while reading file s3a://lake/events/a.parquet. "
+)
+
+
+def told(text: str) -> str:
+    return str(understood(PySparkException(text)))
+
+
+def test_lost_workers_are_named() -> None:
+    error = understood(
+        PySparkException(
+            "Job aborted due to stage failure: Task 3 in stage 7.0 failed 4 times, most recent "
+            "failure: Lost task 3.3 in stage 7.0 (TID 91) (10.0.0.7 executor 5): "
+            "ExecutorLostFailure (executor 5 exited caused by one of the running tasks)"
+        )
+    )
+
+    assert isinstance(error, ClusterError)
+    assert "a task lost its worker 4 times" in str(error)
+
+
+def test_a_damaged_file_is_told_from_a_storage_that_refuses() -> None:
+    damaged = told(f"{READ}\nCaused by: org.apache.parquet.io.ParquetDecodingException: at 3")
+    refused = told(f"{READ}\nCaused by: java.net.SocketTimeoutException: Read timed out")
+
+    assert damaged.startswith("s3a://lake/events/a.parquet: the file is damaged")
+    assert refused == (
+        "s3a://lake/events/a.parquet: the file could not be read: Read timed out. Run it again."
+    )
+
+
+def test_a_file_that_is_gone_is_named() -> None:
+    gone = told(READ.replace("NO_HINT", "FILE_NOT_EXIST"))
+
+    assert gone.startswith("s3a://lake/events/a.parquet: the file is gone")
+
+
+def test_what_is_not_known_is_left_as_it_is() -> None:
+    assert understood(PySparkException("[DIVIDE_BY_ZERO] Division by zero.")) is None
+    assert understood(ValueError("No space left on device")) is None
+
+
+def test_only_other_writers_make_conflicts() -> None:
+    assert is_conflict(PySparkException("[DELTA_CONCURRENT_APPEND] Files were added by another."))
+    assert not is_conflict(PySparkException("[DELTA_MISSING_CHANGE_DATA] No change data."))
+
+
+def test_input_errors_are_errors_of_input() -> None:
+    assert isinstance(understood(PySparkException(READ)), InputError)
