@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from pyspark.sql import SparkSession
 
 from habitus.config import SparkSettings
 from habitus.edges.spark import start_spark
+
+# Two processes of tests share the cores, and threads that wait for each other would spin.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -194,7 +194,7 @@ def test_a_note_holds_until_rows_may_have_changed(spark: SparkSession, lake: Lak
     before = lake.note(TABLE)
     spark.sql(f"RESTORE TABLE {lake.name(TABLE)} TO VERSION AS OF {made.version - 1}")
 
-    assert before == "made"
+    assert before == ("made", made.version - 1)
     assert lake.note(TABLE)[0] is None
 
 

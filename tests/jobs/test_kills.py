@@ -14,11 +14,9 @@ pytestmark = pytest.mark.jobs
 # Where each run begins, and what it prints when the moment to kill it has come. The table named was
 # just written, or the step has just begun and is cut off in the middle.
 MOMENTS = (
-    ("ingest", "read and judge the rows: "),
     ("ingest", "events_rejected: "),
     ("ingest", "group events into sessions ..."),
     ("sessionize", "features: "),
-    ("features", "score units with "),
     ("score", "scores: "),
 )
 
