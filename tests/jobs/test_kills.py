@@ -17,7 +17,7 @@ MOMENTS = (
     ("ingest", "events_rejected: "),
     ("ingest", "group events into sessions ..."),
     ("sessionize", "features: "),
-    ("score", "scores: "),
+    ("features", "scores: "),
 )
 
 
