@@ -43,13 +43,15 @@ setup: .venv/.ready ## Make the environment and fetch Delta's jars, once
 	@ln -sf $(CURDIR)/.jars/io.delta_*.jar $(SITE)/pyspark/jars/
 	@touch $@
 
-# Spark's own resolver fetches the jars; the empty local repository keeps half-filled ones out.
+# Spark's own resolver fetches the jars; the empty local repository keeps half-filled ones out. A
+# download that breaks off is tried again.
 .jars/.ready: Makefile
-	@mkdir -p .jars/.ivy
-	@spark-submit --master 'local[1]' --packages $(DELTA) --conf spark.jars.ivy=$(CURDIR)/.jars/.ivy \
-	  --conf spark.driver.extraJavaOptions=-Dmaven.repo.local=$(CURDIR)/.jars/.empty \
-	  $(SITE)/pyspark/examples/src/main/python/pi.py 1 >.jars/fetch.log 2>&1 \
-	  || { tail -5 .jars/fetch.log >&2; echo "make: Delta's jars could not be fetched; see .jars/fetch.log" >&2; exit 1; }
+	@mkdir -p .jars/.ivy && rm -f .jars/fetched
+	@for attempt in 1 2 3; do \
+	    spark-submit --master 'local[1]' --packages $(DELTA) --conf spark.jars.ivy=$(CURDIR)/.jars/.ivy \
+	      --conf spark.driver.extraJavaOptions=-Dmaven.repo.local=$(CURDIR)/.jars/.empty \
+	      $(SITE)/pyspark/examples/src/main/python/pi.py 1 >.jars/fetch.log 2>&1 && touch .jars/fetched && break; \
+	  done; [ -e .jars/fetched ] || { tail -5 .jars/fetch.log >&2; echo "make: Delta's jars could not be fetched; see .jars/fetch.log" >&2; exit 1; }
 	@cp .jars/.ivy/jars/io.delta_*.jar .jars/
 	@touch $@
 

@@ -14,6 +14,7 @@ from habitus.edges.spark import start_spark
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Share the tests out among processes: a file stays together, and so do the small lake's tests.
 
@@ -40,6 +41,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         shuffle_partitions=2,
         options={
             "spark.default.parallelism": "2",
+            # VACUUM lists folders by so many tasks, ten thousand by default.
+            "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
             # Tests are short: quick compilation beats fast code, and one core less for the heap.
             # With the first compiler alone Java keeps little room for code: Spark fills it.

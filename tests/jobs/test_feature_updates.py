@@ -19,14 +19,10 @@ from habitus.tables import EVENTS, LABELS, SESSIONS, features
 pytestmark = pytest.mark.jobs
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-WITH_LABELS = (
+DECLARED = (
     FeatureSettings(entity="user", windows=(HOUR, DAY), measures=("count", "zscore", "risk")),
     FeatureSettings(entity="counterparty", windows=(HOUR,), measures=("distinct",), of="user"),
     FeatureSettings(entity=("user", "device"), windows=(DAY,), measures=("new",)),
-)
-WITHOUT_LABELS = (
-    WITH_LABELS[0].model_copy(update={"measures": ("count", "zscore")}),
-    *WITH_LABELS[1:],
 )
 # Of the two shops, the second is everybody's.
 SHOPS = ["stall", "shop", None, None]
@@ -77,13 +73,10 @@ def rebuilding(settings: Settings) -> Settings:
     return settings.model_copy(update={"updates": updates})
 
 
-@pytest.mark.parametrize(
-    ("unit", "declared"), [("session", WITH_LABELS), ("event", WITHOUT_LABELS)]
-)
 def test_features_follow_new_events_and_labels_and_are_what_a_rebuild_makes(
-    spark: SparkSession, tmp_path: Path, unit: UnitKind, declared: tuple[FeatureSettings, ...]
+    spark: SparkSession, tmp_path: Path
 ) -> None:
-    settings = settings_of(tmp_path, unit, declared)
+    settings = settings_of(tmp_path, "session", DECLARED)
     lake = Lake(spark, settings.lake)
     events, labels = events_and_labels()
     late = [row for number, row in enumerate(events) if number % 25 == 3]
@@ -99,20 +92,20 @@ def test_features_follow_new_events_and_labels_and_are_what_a_rebuild_makes(
     lake.append(LABELS, frame(spark, LABELS, labels[1::2]))
 
     found = updated(spark, settings)
-    after = content(lake, declared)
+    after = content(lake, DECLARED)
     again = updated(spark, settings)
     rebuilt = updated(spark, rebuilding(settings))
 
     assert 0 < found.rows_out["features"] < rebuilt.rows_out["features"]
     assert again.rows_out == {}
-    assert content(lake, declared) == after
+    assert content(lake, DECLARED) == after
     assert len(after) == rebuilt.rows_out["features"]
 
 
 def test_sessions_made_anew_have_all_their_features_computed(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    settings = settings_of(tmp_path, "session", WITHOUT_LABELS[2:])
+    settings = settings_of(tmp_path, "session", DECLARED[2:])
     lake = Lake(spark, settings.lake)
     lake.append(EVENTS, frame(spark, EVENTS, events_and_labels()[0]))
     run(spark, "sessionize", settings)

@@ -14,7 +14,6 @@ pytestmark = pytest.mark.jobs
 # Where each run begins, and what it prints when the moment to kill it has come. The table named was
 # just written, or the step has just begun and is cut off in the middle.
 MOMENTS = (
-    ("ingest", "events_rejected: "),
     ("ingest", "group events into sessions ..."),
     ("sessionize", "features: "),
     ("features", "scores: "),

@@ -209,7 +209,7 @@ def awaited(log: Path, words: str) -> re.Match[str]:
 def test_a_worker_killed_in_the_shuffle_costs_time_but_no_session(
     spark: SparkSession, lake: Lake, settings: Settings, tmp_path: Path
 ) -> None:
-    lake.append(EVENTS, many_events(spark, 200_000).repartition(8))
+    lake.append(EVENTS, many_events(spark, 120_000).repartition(8))
     at = ("--host", "127.0.0.1", "--webui-port", "0")
     with daemon(tmp_path, "master", "master.Master", *at, "--port", "0"):
         master = awaited(tmp_path / "master.log", r"Starting Spark master at (\S+)")[1]
@@ -235,7 +235,7 @@ def test_a_worker_killed_in_the_shuffle_costs_time_but_no_session(
     assert (
         lake.read(SESSIONS).select("session_id").distinct().count() == lake.read(SESSIONS).count()
     )
-    assert count_events(lake) == 200_000
+    assert count_events(lake) == 120_000
     made = lake.version(SESSIONS)
     run(spark, "sessionize", rebuilding(settings))
     others = (
