@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
-from habitus.config import UnitKind
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import FIRST_VALUE, MISSING, FieldVocabulary, Split, Vocabulary
+from habitus.setting_types import UnitKind
 
 ACTIONS = ("view", "search", "login", "cart", "pay", "logout")
 VIEW, SEARCH, LOGIN, CART, PAY, LOGOUT = range(len(ACTIONS))

@@ -13,46 +13,16 @@ from pydantic import (
     model_validator,
 )
 
-from habitus.setting_types import Duration, Share, Time
-
-UnitKind = Literal["session", "event"]
-FieldName = Literal[
-    "action",
-    "category",
-    "outcome",
-    "channel",
-    "gap",
-    "amount",
-    "hour",
-    "new_device",
-    "new_network",
-    "new_counterparty",
-]
-EntityName = Literal["user", "counterparty", "device", "network", "item"]
-MeasureName = Literal[
-    "count",
-    "sum",
-    "mean",
-    "max",
-    "distinct",
-    "entropy",
-    "share",
-    "since_last",
-    "new",
-    "zscore",
-    "ratio",
-    "risk",
-]
-DetectorName = Literal[
-    "behaviour",
-    "markov",
-    "isolation_forest",
-    "count_distance",
-    "gradient_boosting",
-    "random_forest",
-    "logistic_regression",
-    "linear_svm",
-]
+from habitus.setting_types import (
+    DetectorName,
+    Duration,
+    EntityName,
+    FieldName,
+    MeasureName,
+    Share,
+    Time,
+    UnitKind,
+)
 
 
 def _with_action(value: tuple[str, ...]) -> tuple[str, ...]:

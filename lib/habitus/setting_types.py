@@ -1,7 +1,7 @@
-"""Types of settings: durations, times and shares, as people write them."""
+"""Types of settings: names to choose from, and durations, times and shares as people write them."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pandas as pd
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
@@ -42,3 +42,42 @@ Duration = Annotated[
 ]
 Time = Annotated[datetime, BeforeValidator(_no_number), AfterValidator(_utc)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+UnitKind = Literal["session", "event"]
+FieldName = Literal[
+    "action",
+    "category",
+    "outcome",
+    "channel",
+    "gap",
+    "amount",
+    "hour",
+    "new_device",
+    "new_network",
+    "new_counterparty",
+]
+EntityName = Literal["user", "counterparty", "device", "network", "item"]
+MeasureName = Literal[
+    "count",
+    "sum",
+    "mean",
+    "max",
+    "distinct",
+    "entropy",
+    "share",
+    "since_last",
+    "new",
+    "zscore",
+    "ratio",
+    "risk",
+]
+DetectorName = Literal[
+    "behaviour",
+    "markov",
+    "isolation_forest",
+    "count_distance",
+    "gradient_boosting",
+    "random_forest",
+    "logistic_regression",
+    "linear_svm",
+]

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
 from habitus import tables
-from habitus.config import FeatureSettings, MeasureName, UnitKind
+from habitus.config import FeatureSettings
 from habitus.domain.features import compute_features, feature_names
 from habitus.errors import SettingsError
+from habitus.setting_types import MeasureName, UnitKind
 
 pytestmark = pytest.mark.spark
 

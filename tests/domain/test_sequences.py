@@ -14,10 +14,11 @@ from pydantic import ValidationError
 from pyspark.sql import DataFrame, SparkSession
 
 from habitus import tables
-from habitus.config import FieldName, SequenceSettings, UnitKind
+from habitus.config import SequenceSettings
 from habitus.domain.sequences import encode, fit_vocabulary, quantile_bounds
 from habitus.domain.vocabulary import FIRST_VALUE, MISSING, PADDING, RARE, Split, Vocabulary
 from habitus.errors import InputError
+from habitus.setting_types import FieldName, UnitKind
 
 pytestmark = pytest.mark.spark
 

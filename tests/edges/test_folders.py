@@ -50,3 +50,18 @@ def test_a_folder_knows_whether_it_is_there_and_what_is_in_it(
 def test_moving_a_folder_that_is_not_there_says_so(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
         Folder(spark, str(tmp_path / "missing")).rename(str(tmp_path / "other"))
+
+
+def test_leftovers_go_and_anything_else_stays_with_all_that_is_beside_it(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    for name in ("left", "used"):
+        (tmp_path / name / "_staged_commits").mkdir(parents=True)
+        (tmp_path / name / ".0.json.tmp").touch()
+    (tmp_path / "used" / "0.json").touch()
+
+    for name in ("left", "used", "none"):
+        Folder(spark, str(tmp_path / name)).delete_leftovers()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["used"]
+    assert len(list((tmp_path / "used").iterdir())) == 3

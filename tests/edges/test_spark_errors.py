@@ -8,9 +8,8 @@ from habitus.errors import ClusterError, InputError
 
 pytestmark = pytest.mark.plain
 
-READ = (
-    "[FAILED_READ_FILE.NO_HINT] Encountered error while reading file s3a://lake/events/a.parquet. "
-)
+FILE = "s3a://lake/events/part-0.snappy.parquet"
+READ = f"[FAILED_READ_FILE.NO_HINT] Encountered error while reading file {FILE}. "
 
 
 def told(text: str) -> str:
@@ -31,19 +30,17 @@ def test_lost_workers_are_named() -> None:
 
 
 def test_a_damaged_file_is_told_from_a_storage_that_refuses() -> None:
-    damaged = told(f"{READ}\nCaused by: org.apache.parquet.io.ParquetDecodingException: at 3")
+    damaged = told(f"{READ}\nCaused by: java.io.IOException: FAILED_TO_UNCOMPRESS(5)")
     refused = told(f"{READ}\nCaused by: java.net.SocketTimeoutException: Read timed out")
 
-    assert damaged.startswith("s3a://lake/events/a.parquet: the file is damaged")
-    assert refused == (
-        "s3a://lake/events/a.parquet: the file could not be read: Read timed out. Run it again."
-    )
+    assert damaged.startswith(f"{FILE}: the file is damaged")
+    assert refused == f"{FILE}: the file could not be read: Read timed out. Run it again."
 
 
 def test_a_file_that_is_gone_is_named() -> None:
     gone = told(READ.replace("NO_HINT", "FILE_NOT_EXIST"))
 
-    assert gone.startswith("s3a://lake/events/a.parquet: the file is gone")
+    assert gone.startswith(f"{FILE}: the file is gone")
 
 
 def test_what_is_not_known_is_left_as_it_is() -> None:

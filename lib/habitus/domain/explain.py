@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from habitus.config import UnitKind
 from habitus.domain.detectors.base import Reason
+from habitus.setting_types import UnitKind
 
 _NAMED = 3  # reasons in a sentence; more are not read
 _LIKELY = 0.1  # what is less likely than this is not worth naming as expected

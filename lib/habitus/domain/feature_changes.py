@@ -10,7 +10,7 @@ from datetime import timedelta
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from habitus.config import FeatureSettings, UnitKind
+from habitus.config import FeatureSettings
 from habitus.domain.features import (
     by_entity,
     entity_columns,
@@ -20,6 +20,7 @@ from habitus.domain.features import (
     unit_rows,
     with_keys,
 )
+from habitus.setting_types import UnitKind
 
 
 def longest_window(features: Sequence[FeatureSettings]) -> timedelta:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from habitus.config import MeasureName
 from habitus.domain.batches import changes, joined
 from habitus.domain.histories import Flags, Floats, Histories
+from habitus.setting_types import MeasureName
 
 # What a row that asks tells.
 UNIT = ("unit_id", "user_id", "at")

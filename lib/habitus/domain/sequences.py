@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame, Row, Window, WindowSpec
 from pyspark.sql import functions as F
 
-from habitus.config import FieldName, SequenceSettings, UnitKind
+from habitus.config import SequenceSettings
 from habitus.domain.vocabulary import (
     FIRST_VALUE,
     MISSING,
@@ -21,6 +21,7 @@ from habitus.domain.vocabulary import (
     Vocabulary,
 )
 from habitus.errors import InputError
+from habitus.setting_types import FieldName, UnitKind
 
 _HOURS = tuple(f"{hour:02}:00" for hour in range(24))
 _NUMBERS = {"gap": "s", "amount": ""}

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from habitus.config import SplitSettings, UnitKind
+from habitus.config import SplitSettings
 from habitus.domain.vocabulary import Split
 from habitus.errors import InputError, SettingsError
+from habitus.setting_types import UnitKind
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

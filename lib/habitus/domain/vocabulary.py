@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from habitus.config import UnitKind
+from habitus.setting_types import UnitKind
 
 PADDING, MISSING, RARE, FIRST_VALUE = 0, 1, 2, 3
 

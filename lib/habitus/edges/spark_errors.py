@@ -17,8 +17,8 @@ _CONFLICT = re.compile(
 )
 # What a reader says of bytes that are not what they were.
 _DAMAGED = re.compile(
-    "is not a Parquet file|ParquetDecodingException|ChecksumException|CorruptRecord|EOFException"
-    "|[Cc]orrupt|footer|Invalid|uncompress|Can not read value|TProtocolException|snappy"
+    "is not a Parquet file|could not read page|FAILED_TO_UNCOMPRESS|ParquetDecodingException"
+    "|ChecksumException"
 )
 
 

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from habitus.config import UnitKind
 from habitus.domain.feature_changes import (
     longest_window,
     units_before_and_after,
@@ -14,6 +13,7 @@ from habitus.domain.feature_changes import (
 from habitus.domain.features import compute_features, needs_labels
 from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.increments import Made, changes_since, made_before, source
+from habitus.setting_types import UnitKind
 from habitus.table import Table
 from habitus.tables import LABELS, SESSIONS
 

@@ -8,7 +8,6 @@ from typing import Any, Protocol, Self, cast
 
 import numpy as np
 
-from habitus.config import DetectorName
 from habitus.domain.calibration import Calibration
 from habitus.domain.detectors import SUPERVISED, detector_class, load_detector
 from habitus.domain.detectors.base import Detector
@@ -21,6 +20,7 @@ from habitus.domain.vocabulary import Vocabulary
 from habitus.edges.tracking import TrackedRun, curves, track
 from habitus.jobs.frame import JobContext
 from habitus.jobs.training_data import TRAINING, VALIDATION, TrainingData
+from habitus.setting_types import DetectorName
 
 # To be raised when what a model's files hold, or how they are made, changes.
 _FORMAT = 2

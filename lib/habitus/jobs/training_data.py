@@ -129,7 +129,8 @@ class TrainingData:
         """`unit_id`, `kind` and `part` of the units known to be anomalous."""
         labels = self._context.read_or_empty(LABELS)
         found = unit_labels(labels, self._parted, self.vocabulary.split.validation_until)
-        return found.join(self._parted.select("unit_id", "part"), "unit_id")
+        # Few rows from many, that several models ask for.
+        return found.join(self._parted.select("unit_id", "part"), "unit_id").persist()
 
     @cached_property
     def calibration(self) -> tuple[Units, pa.ChunkedArray]:

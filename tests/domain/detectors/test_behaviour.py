@@ -7,7 +7,7 @@ import builders
 import numpy as np
 import pytest
 
-from habitus.config import BehaviourSettings, UnitKind
+from habitus.config import BehaviourSettings
 from habitus.domain.detectors.behaviour import THE_END, TOO_REGULAR, BehaviourDetector
 from habitus.domain.models import behaviour, onnx_export
 from habitus.domain.models.batches import batch_of, by_length, shuffled
@@ -17,6 +17,7 @@ from habitus.domain.units import Units
 from habitus.domain.vocabulary import FIRST_VALUE, PADDING
 from habitus.edges.ring import LocalRing
 from habitus.errors import ArtefactError
+from habitus.setting_types import UnitKind
 
 pytestmark = pytest.mark.train
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from builders import oddities, together, units, vocabulary
 
-from habitus.config import UnitKind
 from habitus.domain.detectors import load_detector
 from habitus.domain.detectors.count_distance import CountDistanceDetector
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import FIRST_VALUE
 from habitus.errors import ArtefactError, TrainingError
+from habitus.setting_types import UnitKind
 
 pytestmark = pytest.mark.plain
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from builders import oddities, units, vocabulary
 
-from habitus.config import UnitKind
 from habitus.domain.detectors.isolation_forest import IsolationForestDetector
 from habitus.domain.units import Units
 from habitus.errors import ArtefactError, TrainingError
+from habitus.setting_types import UnitKind
 
 pytestmark = pytest.mark.plain
 

@@ -7,11 +7,11 @@ import pytest
 from builders import LOGIN, SEARCH, oddities, units, vocabulary
 from scipy import stats
 
-from habitus.config import UnitKind
 from habitus.domain.detectors.markov import MarkovDetector
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import FIRST_VALUE, PADDING
 from habitus.errors import ArtefactError, TrainingError
+from habitus.setting_types import UnitKind
 
 pytestmark = pytest.mark.plain
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from builders import oddities, units, vocabulary
 
-from habitus.config import UnitKind
 from habitus.domain.detectors.summary import Feature, summarise
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import FIRST_VALUE, MISSING
+from habitus.setting_types import UnitKind
 
 pytestmark = pytest.mark.plain
 

@@ -8,7 +8,6 @@ from builders import oddities, together, units, vocabulary
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
-from habitus.config import UnitKind
 from habitus.domain.detectors import SUPERVISED, detector_class, load_detector
 from habitus.domain.detectors.base import Detector
 from habitus.domain.detectors.labelled import Labelled
@@ -16,6 +15,7 @@ from habitus.domain.detectors.linear import LogisticRegressionDetector
 from habitus.domain.detectors.summary import summarise
 from habitus.domain.detectors.trees import GradientBoostingDetector, RandomForestDetector
 from habitus.errors import ArtefactError, TrainingError
+from habitus.setting_types import UnitKind
 
 pytestmark = pytest.mark.train
 

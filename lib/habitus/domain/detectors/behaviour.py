@@ -7,9 +7,10 @@ from typing import ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from habitus.domain.detectors.base import Reason, Scores
+from habitus.domain.detectors.files import MEND, read_about
 from habitus.domain.detectors.rarity import EVENT, FIELD, TOTAL, Rarity, Surprises
 from habitus.domain.models.batches import Batch, by_length
 from habitus.domain.models.shape import Array, BehaviourShape
@@ -210,28 +211,17 @@ class BehaviourDetector:
         Raises:
             ArtefactError: A file is missing, damaged, or made for another vocabulary.
         """
-        for name in (MODEL, SETTINGS, WEIGHTS):
-            if name not in files:
-                raise ArtefactError(name, "no such file in the artefact", _MEND)
-        try:
-            stored = _Stored.model_validate_json(files[SETTINGS])
-        except ValidationError as error:
-            fault = error.errors()[0]
-            where = ".".join(map(str, fault["loc"]))
-            raise ArtefactError(SETTINGS, f"{where} {fault['msg']}".strip(), _MEND) from error
+        stored = read_about(_Stored, files, SETTINGS, [MODEL, WEIGHTS])
         _refuse_other(stored.shape, vocabulary)
         try:
             with np.load(io.BytesIO(files[WEIGHTS]), allow_pickle=False) as archive:
                 weights = {name: archive[name] for name in archive.files}
         except (OSError, ValueError) as error:
-            raise ArtefactError(WEIGHTS, f"not readable: {error}", _MEND) from error
+            raise ArtefactError(WEIGHTS, f"not readable: {error}", MEND) from error
         try:
             return cls(vocabulary, stored.shape, files[MODEL], weights, stored.rarity)
         except Exception as error:  # ONNX Runtime has no one root for what a damaged file raises
-            raise ArtefactError(MODEL, f"not readable: {error}", _MEND) from error
-
-
-_MEND = "Restore the file, or train again."
+            raise ArtefactError(MODEL, f"not readable: {error}", MEND) from error
 
 
 def _judged(batch: Batch) -> npt.NDArray[np.bool_]:
@@ -243,10 +233,10 @@ def _refuse_other(shape: BehaviourShape, vocabulary: Vocabulary) -> None:
     sizes = {field.name: field.size for field in vocabulary.fields}
     made_for = dict(zip(shape.fields, shape.sizes, strict=True))
     if made_for != sizes:
-        raise ArtefactError(SETTINGS, f"made for the fields {made_for}, not for {sizes}", _MEND)
+        raise ArtefactError(SETTINGS, f"made for the fields {made_for}, not for {sizes}", MEND)
     known = dict(enumerate(vocabulary.context))
     for column, name in zip(shape.columns, shape.context, strict=True):
         if known.get(column) != name:
             raise ArtefactError(
-                SETTINGS, f"made for feature {column} to be {name}, not {known.get(column)}", _MEND
+                SETTINGS, f"made for feature {column} to be {name}, not {known.get(column)}", MEND
             )

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy.spatial.distance import cdist
 
 from habitus.domain.detectors.base import Reason, Scores
-from habitus.domain.detectors.usual import read_about, refuse_another_vocabulary
+from habitus.domain.detectors.files import read_about, refuse_another_vocabulary
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import FIRST_VALUE, RARE, Vocabulary
 from habitus.errors import TrainingError

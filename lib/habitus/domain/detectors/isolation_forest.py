@@ -17,8 +17,9 @@ import onnxruntime
 from pydantic import BaseModel, ConfigDict
 
 from habitus.domain.detectors.base import Reason, Scores
+from habitus.domain.detectors.files import MEND, read_about, refuse_another_vocabulary
 from habitus.domain.detectors.summary import summarise
-from habitus.domain.detectors.usual import MEND, Usual, read_about, refuse_another_vocabulary
+from habitus.domain.detectors.usual import Usual
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError, TrainingError

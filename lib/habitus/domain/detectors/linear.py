@@ -13,9 +13,10 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from habitus.domain.detectors.base import Reason, Scores
+from habitus.domain.detectors.files import read_about, refuse_another_vocabulary
 from habitus.domain.detectors.labelled import Labelled
 from habitus.domain.detectors.summary import summarise
-from habitus.domain.detectors.usual import Usual, read_about, refuse_another_vocabulary
+from habitus.domain.detectors.usual import Usual
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import TrainingError

@@ -16,17 +16,17 @@ itself left out of the counts:
 """
 
 import io
-import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from habitus.domain.detectors.backoff import BackOff, Keys, Reals
 from habitus.domain.detectors.base import Reason, Scores
+from habitus.domain.detectors.files import MEND, read_about, refuse_another_vocabulary
 from habitus.domain.detectors.steps import Steps, order_for, steps_of, values_of
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
@@ -176,12 +176,7 @@ class MarkovDetector:
             ArtefactError: A file is missing, damaged, or made for another vocabulary.
         """
         about, arrays = _read(files)
-        if about.vocabulary_id != vocabulary.vocabulary_id:
-            raise ArtefactError(
-                _ABOUT,
-                f"made for vocabulary {about.vocabulary_id}, not {vocabulary.vocabulary_id}",
-                "Use the vocabulary beside the model, or train the model again.",
-            )
+        refuse_another_vocabulary(_ABOUT, about.vocabulary_id, vocabulary)
         models, ordinary = {}, {}
         for name in vocabulary.field_names:
             depth = about.order + 1 if name == "action" else 3
@@ -190,7 +185,7 @@ class MarkovDetector:
             found = arrays.get(f"{name}.ordinary")
             if found is None or found.shape != (2, vocabulary.field("action").size):
                 problem = f"array '{name}.ordinary' is missing or damaged"
-                raise ArtefactError(_COUNTS, problem, "Train the model again.")
+                raise ArtefactError(_COUNTS, problem, MEND)
             ordinary[name] = found.astype(np.float64)
         return cls(vocabulary, about.order, models, ordinary, (about.drift, about.peak))
 
@@ -246,15 +241,9 @@ def _figures(units: Units, judged: Sequence[tuple[Steps, Reals, Reals]]) -> tupl
 
 
 def _read(files: Mapping[str, bytes]) -> tuple[_About, dict[str, npt.NDArray[np.generic]]]:
-    for name in (_ABOUT, _COUNTS):
-        if name not in files:
-            raise ArtefactError(name, "is missing from the model", "Train the model again.")
-    try:
-        about = _About.model_validate(json.loads(files[_ABOUT]))
-    except (ValueError, ValidationError) as error:
-        raise ArtefactError(_ABOUT, "is damaged", "Train the model again.") from error
+    about = read_about(_About, files, _ABOUT, [_COUNTS])
     try:
         with np.load(io.BytesIO(files[_COUNTS]), allow_pickle=False) as arrays:
             return about, {name: arrays[name] for name in arrays.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise ArtefactError(_COUNTS, "is damaged", "Train the model again.") from error
+        raise ArtefactError(_COUNTS, "is damaged", MEND) from error

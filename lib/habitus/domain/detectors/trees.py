@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict
 from scipy.special import logit
 
 from habitus.domain.detectors.base import Reason, Scores
+from habitus.domain.detectors.files import MEND, read_about, refuse_another_vocabulary
 from habitus.domain.detectors.labelled import Labelled
 from habitus.domain.detectors.summary import summarise
-from habitus.domain.detectors.usual import MEND, Usual, read_about, refuse_another_vocabulary
+from habitus.domain.detectors.usual import Usual
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError

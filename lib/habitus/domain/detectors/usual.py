@@ -1,20 +1,17 @@
 """What is usual of each number in the summary of a unit, learned from training units."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from habitus.domain.detectors.base import Reason, Scores
 from habitus.domain.detectors.summary import Feature
 from habitus.domain.units import Floats
 from habitus.domain.vocabulary import Vocabulary
-from habitus.errors import ArtefactError
 
-_About = TypeVar("_About", bound=BaseModel)
-MEND = "Restore the file, or train again."
 _LEVELS = np.concatenate(
     [[0, 1e-4, 1e-3, 0.01, 0.02], np.arange(5, 96, 5) / 100, [0.98, 0.99, 0.999, 0.9999, 1]]
 )
@@ -118,42 +115,6 @@ class Usual(BaseModel):
             surprise=0.0 if np.isnan(value) else float(-np.log2(tail)),
             share=float(share),
         )
-
-
-def read_about(
-    kind: type[_About], files: Mapping[str, bytes], name: str, others: Sequence[str] = ()
-) -> _About:
-    """Read the JSON file that tells what a detector was fitted on.
-
-    Args:
-        kind: What the file holds.
-        files: The artefact's files by name.
-        name: The file's name.
-        others: Files that must be there beside it.
-
-    Raises:
-        ArtefactError: A file is missing, or this one does not fit.
-    """
-    for needed in (*others, name):
-        if needed not in files:
-            raise ArtefactError(needed, "no such file in the artefact", MEND)
-    try:
-        return kind.model_validate_json(files[name])
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise ArtefactError(name, f"{where} {fault['msg']}".strip(), MEND) from error
-
-
-def refuse_another_vocabulary(name: str, made_for: str, vocabulary: Vocabulary) -> None:
-    """Make sure that a detector was fitted on units of this vocabulary.
-
-    Raises:
-        ArtefactError: It was made for another; `name` is the file that says so.
-    """
-    if made_for != vocabulary.vocabulary_id:
-        problem = f"made for vocabulary {made_for}, not {vocabulary.vocabulary_id}"
-        raise ArtefactError(name, problem, "Train again after the features job.")
 
 
 def _filled(matrix: Floats, medians: npt.NDArray[np.floating[Any]]) -> Floats:

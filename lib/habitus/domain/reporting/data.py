@@ -7,9 +7,9 @@ from datetime import date, datetime
 import numpy as np
 import numpy.typing as npt
 
-from habitus.config import UnitKind
 from habitus.domain.detectors.base import Reason
 from habitus.domain.evaluation import Evaluation
+from habitus.setting_types import UnitKind
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,0 +1,30 @@
+"""A small table, and rows of it."""
+
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from habitus.edges.lake import Lake
+from habitus.table import Column, Table
+
+TABLE = Table(
+    name="things",
+    comment="A thing.",
+    columns=(
+        Column("id", "string", "Its id.", required=True),
+        Column("size", "int", "Its size."),
+        Column("seen", "string", "By whom it was seen."),
+    ),
+    key=("id",),
+    checks={"size_is_positive": "size > 0"},
+    cluster_by=("id",),
+    keeps_changes=True,
+)
+
+
+def things(spark: SparkSession, *rows: tuple[Any, ...]) -> DataFrame:
+    return spark.createDataFrame(list(rows), TABLE.schema())
+
+
+def content(lake: Lake) -> list[tuple[Any, ...]]:
+    return sorted(tuple(row) for row in lake.read(TABLE).collect())
