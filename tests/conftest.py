@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from pyspark.sql import SparkSession
 
@@ -12,6 +13,9 @@ from habitus.edges.spark import start_spark
 
 # Two processes of tests share the cores, and threads that wait for each other would spin.
 os.environ["OMP_NUM_THREADS"] = "1"
+# How long an example takes tells of the machine's other work.
+hypothesis.settings.register_profile("habitus", deadline=None)
+hypothesis.settings.load_profile("habitus")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

@@ -148,3 +148,26 @@ def _events() -> st.SearchStrategy[tuple[str, float, Row]]:
             }
         ),
     )
+
+
+def label(event_id: str, anomalous: bool, seconds: float, unit_kind: str = "event") -> Row:
+    """A label of an event, known this long after START."""
+    return {
+        "unit_kind": unit_kind,
+        "unit_id": event_id,
+        "label": anomalous,
+        "known_at": START + timedelta(seconds=seconds),
+        "source": "test",
+    }
+
+
+@st.composite
+def labelled_streams(draw: st.DrawFn, size: int = 25) -> tuple[list[Row], list[Row]]:
+    """The same, and labels known before, at and after their events."""
+    events = draw(streams(size))
+    labels = []
+    for row in events:
+        for delay in draw(st.sets(st.sampled_from([-600, 0, 600, 3600, 7200]), max_size=2)):
+            seconds = (row["event_time"] - START).total_seconds() + delay
+            labels.append(label(row["event_id"], draw(st.booleans()), seconds))
+    return events, labels

@@ -86,13 +86,32 @@ def value(
                 return None
             return (amount - statistics.fmean(amounts)) / deviation
         case "risk":
-            happened = {row["event_id"]: row["event_time"] for row in described}
-            known = [
-                row["label"]
-                for row in labels
-                if row["unit_kind"] == "event"
-                and row["unit_id"] in happened
-                and time - window <= max(row["known_at"], happened[row["unit_id"]]) < time
-            ]
-            return statistics.fmean(known) if known else None
+            told = known_labels(time, window, described, labels)
+            return statistics.fmean(label for _, label in told) if told else None
+        case "anomalies":
+            return len(anomalies_known(time, window, described, labels))
+        case "since_anomaly":
+            return min(anomalies_known(time, window, described, labels), default=None)
+        case "since_first_anomaly":
+            return max(anomalies_known(time, window, described, labels), default=None)
     raise AssertionError(measure)
+
+
+def known_labels(
+    time: datetime, window: timedelta, described: Sequence[Row], labels: Sequence[Row]
+) -> list[tuple[float, bool]]:
+    """How many seconds ago each label of the events became known, and what it says."""
+    happened = {row["event_id"]: row["event_time"] for row in described}
+    known = [
+        (time - max(row["known_at"], happened[row["unit_id"]]), row["label"])
+        for row in labels
+        if row["unit_kind"] == "event" and row["unit_id"] in happened
+    ]
+    return [(ago.total_seconds(), says) for ago, says in known if timedelta(0) < ago <= window]
+
+
+def anomalies_known(
+    time: datetime, window: timedelta, described: Sequence[Row], labels: Sequence[Row]
+) -> list[float]:
+    """How many seconds ago each label that says anomalous became known."""
+    return [ago for ago, says in known_labels(time, window, described, labels) if says]

@@ -141,7 +141,8 @@ class FeatureSettings(Frozen):
         description="Of the entity's events: count; sum, mean and max of the amount; how many "
         "distinct values `of` has, and their entropy; share of the events that `where` describes; "
         "since_last, the seconds since the last; new, whether there was none; zscore and ratio of "
-        "the unit's amount to those before; risk, the share labelled as anomalous by then.",
+        "the unit's amount to those before. Of the labels known by then: risk, the share that says "
+        "anomalous; anomalies, how many do; since_anomaly, since_first_anomaly, seconds since.",
     )
     of: EntityName | Literal["action", "category", "outcome", "channel"] | None = Field(
         default=None, description="What `distinct` and `entropy` are of."

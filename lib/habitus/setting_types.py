@@ -70,6 +70,9 @@ MeasureName = Literal[
     "zscore",
     "ratio",
     "risk",
+    "anomalies",
+    "since_anomaly",
+    "since_first_anomaly",
 ]
 DetectorName = Literal[
     "behaviour",

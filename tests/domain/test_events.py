@@ -16,9 +16,7 @@ pytestmark = pytest.mark.spark
 
 INGESTED = datetime(2026, 1, 1, tzinfo=UTC)
 SCHEMA = "id string, ts string, customer string, event string, price string, fraud string"
-SPARK = settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SPARK = settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 Line = tuple[str | None, ...]
 
 

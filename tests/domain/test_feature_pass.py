@@ -7,19 +7,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from event_streams import START, event, streams
+from event_streams import START, event, labelled_streams
 from feature_words import COLUMN_OF, value
 from hypothesis import given
 from hypothesis import strategies as st
 
 from habitus.config import FeatureSettings
 from habitus.domain.feature_pass import Feature, with_features
+from habitus.domain.features import LABEL_MEASURES
 
 pytestmark = pytest.mark.plain
 
 Row = dict[str, Any]
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FAILED = "outcome = failure"
+LABELS = tuple(sorted(LABEL_MEASURES))
 DECLARED = (
     FeatureSettings(
         entity="user",
@@ -39,6 +41,8 @@ DECLARED = (
         measures=("distinct", "entropy"),
         of="category",
     ),
+    FeatureSettings(entity="user", windows=(HOUR, DAY), measures=LABELS),
+    FeatureSettings(entity="user", windows=(HOUR,), measures=LABELS, where={"outcome": "failure"}),
 )
 FEATURES = [
     Feature(
@@ -67,17 +71,29 @@ SCHEMA = pa.schema(
 )
 
 
-def history(events: Sequence[Row]) -> pa.RecordBatch:
-    """The events as sorted rows of their users' histories, each of which asks for itself."""
+def history(events: Sequence[Row], labels: Sequence[Row] = ()) -> pa.RecordBatch:
+    """Sorted rows of users' histories: the events, each of which asks for itself, and labels."""
+    by_id = {row["event_id"]: row for row in events}
+    told = [
+        by_id[one["unit_id"]]
+        | {
+            "event_time": max(one["known_at"], by_id[one["unit_id"]]["event_time"]),
+            "happened": False,
+            "label": one["label"],
+        }
+        for one in labels
+    ]
+    asking = [row | {"unit_id": row["event_id"], "happened": True} for row in events]
     rows = [
         row
         | {
-            "unit_id": row["event_id"],
             "at": (row["event_time"] - START) // timedelta(microseconds=1),
-            "happened": True,
             FAILED: None if row["outcome"] is None else row["outcome"] == "failure",
         }
-        for row in sorted(events, key=lambda e: (e["user_id"], e["event_time"], e["event_id"]))
+        for row in sorted(
+            [*told, *asking],
+            key=lambda e: (e["user_id"], e["event_time"], e["event_id"], e["happened"]),
+        )
     ]
     return pa.RecordBatch.from_pylist(rows, SCHEMA)
 
@@ -95,9 +111,12 @@ def found(
     return by_unit
 
 
-@given(events=streams(size=40), data=st.data())
-def test_every_measure_is_what_its_definition_says(events: list[Row], data: st.DataObject) -> None:
-    rows = history(events)
+@given(stream=labelled_streams(size=40), data=st.data())
+def test_every_measure_is_what_its_definition_says(
+    stream: tuple[list[Row], list[Row]], data: st.DataObject
+) -> None:
+    events, labels = stream
+    rows = history(events, labels)
     cuts = sorted(data.draw(st.lists(st.integers(0, rows.num_rows), max_size=5)))
     batches = [
         rows.slice(start, end - start)
@@ -112,7 +131,7 @@ def test_every_measure_is_what_its_definition_says(events: list[Row], data: st.D
             for window in declared.windows:
                 for measure in declared.measures:
                     name = f"{measure} {number} {window}"
-                    wanted = value(declared, window, measure, place, row["amount"], of_user, [])
+                    wanted = value(declared, window, measure, place, row["amount"], of_user, labels)
                     near = None if wanted is None else pytest.approx(wanted, rel=1e-6, abs=1e-6)
                     assert answers[row["event_id"]][name] == near, (row["event_id"], name)
 

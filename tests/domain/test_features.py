@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, get_args
 
 import pytest
-from event_streams import START, event, frame, sessions_of, streams
+from event_streams import START, event, frame, label, labelled_streams, sessions_of
 from feature_words import COLUMN_OF, value
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from habitus import tables
 from habitus.config import FeatureSettings
-from habitus.domain.features import compute_features, feature_names
+from habitus.domain.features import LABEL_MEASURES, compute_features, feature_names
 from habitus.errors import SettingsError
 from habitus.setting_types import MeasureName, UnitKind
 
@@ -34,39 +34,21 @@ FEATURES = (
     FeatureSettings(
         entity="counterparty", windows=(HOUR, DAY), measures=("mean", "distinct"), of="user"
     ),
-    FeatureSettings(entity=("user", "device"), windows=(DAY,), measures=("new", "risk")),
+    FeatureSettings(
+        entity=("user", "device"), windows=(DAY,), measures=("new", "risk", "since_anomaly")
+    ),
     FeatureSettings(entity=("network", "item"), windows=(HOUR,), measures=("count",)),
-    FeatureSettings(entity="network", windows=(DAY,), measures=("risk",), where=FAILED),
+    FeatureSettings(
+        entity="network", windows=(HOUR, DAY), measures=tuple(sorted(LABEL_MEASURES)), where=FAILED
+    ),
 )
 OF_COUNTERPARTY = FEATURES[1:2]
 # A Spark job per example: few examples, each with many independent streams in it.
 few = settings(
     max_examples=3,
-    deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-
-
-def label(event_id: str, anomalous: bool, seconds: float, unit_kind: str = "event") -> Row:
-    return {
-        "unit_kind": unit_kind,
-        "unit_id": event_id,
-        "label": anomalous,
-        "known_at": START + timedelta(seconds=seconds),
-        "source": "test",
-    }
-
-
-@st.composite
-def labelled_streams(draw: st.DrawFn) -> tuple[list[Row], list[Row]]:
-    events = draw(streams())
-    labels = []
-    for row in events:
-        for delay in draw(st.sets(st.sampled_from([-600, 0, 600, 3600, 7200]), max_size=2)):
-            seconds = (row["event_time"] - START).total_seconds() + delay
-            labels.append(label(row["event_id"], draw(st.booleans()), seconds))
-    return events, labels
 
 
 def computed(
@@ -186,7 +168,15 @@ def test_an_example_by_hand(spark: SparkSession) -> None:
         FeatureSettings(
             entity="counterparty",
             windows=(HOUR, DAY),
-            measures=("count", "sum", "mean", "max", "distinct", "entropy", "risk"),
+            measures=(
+                "count",
+                "sum",
+                "mean",
+                "max",
+                "distinct",
+                "entropy",
+                *sorted(LABEL_MEASURES),
+            ),
             of="user",
         ),
         FeatureSettings(entity="device", windows=(HOUR,), measures=("count",)),
@@ -203,6 +193,8 @@ def test_an_example_by_hand(spark: SparkSession) -> None:
     # Known before e3: that e1 is anomalous. e2 is told at the time of e3, and e3 itself too early.
     assert e3["counterparty_risk_1h"] == 1
     assert found["e1"]["counterparty_risk_1h"] is None
+    assert (e3["counterparty_anomalies_1h"], found["e1"]["counterparty_anomalies_1h"]) == (1, 0)
+    assert e3["counterparty_since_anomaly_1h"] == 3500
     assert (e3["device_count_1h"], e3["user_device_new_1d"]) == (0, 1)
     # The one event of the last hour has no amount; no device and no counterparty means no feature.
     assert (e4["user_count_1h"], e4["user_amount_sum_1h"]) == (1, 0)
@@ -258,7 +250,7 @@ def exchanges(found: DataFrame) -> list[str]:
 
 
 def test_there_is_one_shuffle_per_entity_and_one_by_unit(spark: SparkSession) -> None:
-    measures = tuple(measure for measure in get_args(MeasureName) if measure != "risk")
+    measures = tuple(sorted(set(get_args(MeasureName)) - LABEL_MEASURES))
     features = [
         FeatureSettings(
             entity=entity, windows=(HOUR, DAY), measures=measures, of="action", where=FAILED

@@ -113,7 +113,7 @@ def test_the_first_bin_of_two_is_what_was_chosen() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_bins_of_a_thousandth_decade_keep_every_measure_within_a_thousandth(seed: int) -> None:
     rng = np.random.default_rng(seed)
     label = np.arange(20_000) < 400
@@ -139,7 +139,6 @@ def test_the_interval_covers_the_true_value_about_as_often_as_it_says() -> None:
 
 
 @given(both_sorts())
-@settings(deadline=None)
 def test_the_same_seed_draws_the_same_interval(sorts: tuple[Counts, Counts]) -> None:
     first, second = (
         estimate(average_precision, *sorts, 20, 0.95, np.random.default_rng(3)) for _ in range(2)

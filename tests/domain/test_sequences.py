@@ -38,7 +38,6 @@ SETTINGS = SequenceSettings(fields=FIELDS, vocabulary_size=4, rare_below=2, bins
 CONTEXT = ("user_count_1h", "user_amount_mean_1h")
 few = settings(
     max_examples=3,
-    deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -18,9 +18,7 @@ from habitus.tables import EVENTS, SESSIONS
 
 pytestmark = pytest.mark.spark
 
-SPARK = settings(
-    max_examples=1, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SPARK = settings(max_examples=1, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def made(spark: SparkSession, events: list[Row], by: SessionSettings) -> dict[str, Row]:

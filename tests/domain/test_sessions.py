@@ -18,9 +18,7 @@ pytestmark = pytest.mark.spark
 
 MINUTE = 60
 NOW = START + timedelta(days=30)
-SPARK = settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SPARK = settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def sessions(spark: SparkSession, events: list[Row], by: SessionSettings) -> list[dict[str, Any]]:

@@ -144,6 +144,12 @@ def _values(histories: Histories, feature: Feature) -> Floats:
             return histories.since_last(where, window)
         case "risk":
             return histories.risk(where, window)
+        case "anomalies":
+            return histories.anomalies(where, window).astype(float)
+        case "since_anomaly":
+            return histories.since_anomaly(where, window)
+        case "since_first_anomaly":
+            return histories.since_first_anomaly(where, window)
         case "ratio":
             return histories.own_amount / histories.mean(where, window)
         case "zscore":

@@ -7,24 +7,27 @@ before that place with t - w <= event_time, of those that `where` describes; and
 events at any earlier time, that were known at t - w <= known_at < t (a label dated before its event
 counts as known at the event's time).
 
-==========  ==============================================================  ================
-measure     of the window's N events                                        for no history
-==========  ==============================================================  ================
-count       N                                                               0
-sum         sum of the amounts, each to a millionth                         0
-mean        sum / how many have an amount                                   none
-max         largest amount, as it is                                        none
-distinct    how many distinct values `of` has, exactly                      0
-entropy     log2(N) - sum(n log2 n) / N in bits, n events with each value   none
-            of `of`, of the N that have one
-share       N / how many events there are without `where`                   none
-since_last  seconds since the last event                                    none
-new         1 where N = 0, else 0                                           1
-ratio       the unit's amount / mean                                        none
-zscore      (the unit's amount - mean) / standard deviation of the amounts  none, as where that
-                                                                            is < 1e-7 of the mean
-risk        labels that say anomalous / labels                              none
-==========  ==============================================================  ================
+===================  ======================================================  =====================
+measure              of the window's N events                                for no history
+===================  ======================================================  =====================
+count                N                                                       0
+sum                  sum of the amounts, each to a millionth                 0
+mean                 sum / how many have an amount                           none
+max                  largest amount, as it is                                none
+distinct             how many distinct values `of` has, exactly              0
+entropy              log2(N) - sum(n log2 n) / N in bits, n events with each  none
+                     value of `of`, of the N that have one
+share                N / how many events there are without `where`           none
+since_last           seconds since the last event                            none
+new                  1 where N = 0, else 0                                   1
+ratio                the unit's amount / mean                                none
+zscore               (the unit's amount - mean) / standard deviation of the  none, as where that
+                     amounts                                                 is < 1e-7 of the mean
+risk                 labels that say anomalous / labels                      none
+anomalies            labels that say anomalous                               0
+since_anomaly        seconds since the last of them became known             none
+since_first_anomaly  seconds since the first of them became known            none
+===================  ======================================================  =====================
 
 The unit's amount is the event's, or the largest of the session's. All features of an entity that
 is missing (no device) are none. A session may have several counterparties, or devices: the largest
@@ -52,6 +55,8 @@ _COLUMN_OF = {
     "device": "device_id",
     "item": "item_id",
 }
+# What is computed from labels.
+LABEL_MEASURES = frozenset({"risk", "anomalies", "since_anomaly", "since_first_anomaly"})
 _MEASURE_NAMES = {name: f"amount_{name}" for name in ("sum", "mean", "max", "zscore", "ratio")}
 
 
@@ -70,7 +75,7 @@ def feature_names(features: Sequence[FeatureSettings]) -> list[str]:
 
 def needs_labels(features: Sequence[FeatureSettings]) -> bool:
     """Whether a feature is computed from labels."""
-    return any("risk" in declared.measures for declared in features)
+    return any(not LABEL_MEASURES.isdisjoint(declared.measures) for declared in features)
 
 
 def compute_features(

@@ -7,6 +7,7 @@ independent of the window's place.
 
 from collections.abc import Callable
 from functools import cached_property, partial
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -108,23 +109,26 @@ class Histories:
 
     def since_last(self, where: str | None, window: int) -> Floats:
         """Seconds since the last event."""
-        places = np.where(self._events(where), np.arange(len(self._clock)), -1)
-        last = np.concatenate([[-1], np.maximum.accumulate(places)])[self._asked]
-        seconds = (self._clock[self._asked] - self._clock[last]) / _SECOND
-        return np.where(last >= self._start(window), seconds, np.nan)
+        return self._since_last_of(self._events(where), self._asked, window)
+
+    def anomalies(self, where: str | None, window: int) -> Integers:
+        """How many labels say anomalous, of those that were known before this time."""
+        return self._total_of_labels("bad", where, window)
 
     def risk(self, where: str | None, window: int) -> Floats:
         """Share of the labels that say anomalous, of those that were known before this time."""
-        label = self._rows[LABEL]
-        told = label.is_valid().to_numpy(zero_copy_only=False) & self._described(where)
-        bad = label.fill_null(False).to_numpy(zero_copy_only=False) & told
-        # Unlike events, labels are not in an order among those of the same time.
-        until = np.searchsorted(self._clock, self._clock[self._asked])
-        totals = [
-            self._total((name, where), partial(np.asarray, flags), window, until)
-            for name, flags in (("bad", bad), ("told", told))
-        ]
-        return totals[0] / totals[1]
+        return self.anomalies(where, window) / self._total_of_labels("told", where, window)
+
+    def since_anomaly(self, where: str | None, window: int) -> Floats:
+        """Seconds since the last label that says anomalous became known."""
+        return self._since_last_of(self._labels("bad", where), self._until, window)
+
+    def since_first_anomaly(self, where: str | None, window: int) -> Floats:
+        """Seconds since the first label that says anomalous became known."""
+        places = np.flatnonzero(self._labels("bad", where))
+        found = np.searchsorted(places, self._start(window))
+        first = np.concatenate([places, [len(self._clock)]])[found]
+        return self._seconds_since(first, first < self._until)
 
     def distinct(self, of: str, where: str | None, window: int) -> Integers:
         """How many distinct values.
@@ -209,6 +213,36 @@ class Histories:
             numbers = np.cumsum(np.diff(pairs, prepend=pairs[:1]) != 0)
             self._sorted[of, where] = (places[order], numbers)
         return self._sorted[of, where]
+
+    def _labels(self, kind: Literal["bad", "told"], where: str | None) -> Flags:
+        """Rows that tell a label, or one that says anomalous."""
+        label = self._rows[LABEL]
+        told = label.is_valid() if kind == "told" else label.fill_null(False)
+        return np.asarray(told.to_numpy(zero_copy_only=False) & self._described(where))
+
+    def _total_of_labels(
+        self, kind: Literal["bad", "told"], where: str | None, window: int
+    ) -> Integers:
+        return self._total((kind, where), partial(self._labels, kind, where), window, self._until)
+
+    def _since_last_of(self, rows: Flags, until: Integers, window: int) -> Floats:
+        """Seconds since the last of some rows."""
+        places = np.flatnonzero(rows)
+        last = np.concatenate([places, [-1]])[np.searchsorted(places, until) - 1]
+        return self._seconds_since(last, last >= self._start(window))
+
+    def _seconds_since(self, places: Integers, there: Flags) -> Floats:
+        """Seconds from rows to those that ask; none where there is no such row."""
+        clock = np.concatenate([self._clock, [0]])
+        return np.where(there, (self._clock[self._asked] - clock[places]) / _SECOND, np.nan)
+
+    @cached_property
+    def _until(self) -> Integers:
+        """Where what was known before the time of the rows that ask ends.
+
+        Unlike events, labels are not in an order among those of the same time.
+        """
+        return np.searchsorted(self._clock, self._clock[self._asked])
 
     def _start(self, window: int) -> Integers:
         """Where the windows of the rows that ask start."""

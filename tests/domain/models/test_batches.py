@@ -58,7 +58,7 @@ def test_only_the_last_event_of_an_event_unit_is_judged() -> None:
     np.testing.assert_array_equal(batch.judged.argmax(axis=1), units.lengths - 1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(count=st.integers(1, 60), size=st.integers(1, 20), seed=st.integers(0, 100))
 def test_every_unit_is_in_one_batch_whatever_their_size(count: int, size: int, seed: int) -> None:
     units = builders.units(count, seed, SESSIONS)

@@ -194,7 +194,7 @@ def test_settings_that_make_no_shop_are_refused(change: dict[str, int]) -> None:
         shop(**change)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     users=st.integers(10, 60),
     days=st.integers(2, 12),

@@ -123,7 +123,7 @@ class Card(BaseModel):
                 f"{self.labels.anomalous:,} of those learned from are anomalous."
             )
         if self.risk_features:
-            return "- Labels only in the features of a labelled risk."
+            return "- Labels only in the features that are computed from them."
         return "- No labels."
 
 
