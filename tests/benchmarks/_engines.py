@@ -51,7 +51,9 @@ def with_duckdb(query: str) -> Engine:
     return prepare
 
 
-def measured(script: str, engine: str, events: str, runs: int) -> dict[str, float]:
+def measured(
+    script: str, engine: str, events: str, runs: int, limit: float | None = None
+) -> dict[str, float]:
     """The median `seconds` of some runs in a new process, the GB it took at most, and the bytes of
     Delta it had `written` and, on average, sent through shuffles (`shuffled`).
 
@@ -60,11 +62,16 @@ def measured(script: str, engine: str, events: str, runs: int) -> dict[str, floa
         engine: The engine's name.
         events: Folder of events.
         runs: How many runs.
+        limit: Seconds after which it is stopped, and `seconds` says just so many.
     """
     command = [sys.executable, script, "--engine", engine, events, str(runs)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float]
+    try:
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=limit)
+        found = json.loads(done.stdout.splitlines()[-1])
+    except subprocess.TimeoutExpired as stopped:
+        found = {"seconds": stopped.timeout}
     clear()
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     print(engine, Path(events).name, found, file=sys.stderr)
     return found
 
