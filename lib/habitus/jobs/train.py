@@ -23,7 +23,7 @@ from habitus.jobs.training_data import TRAINING, VALIDATION, TrainingData
 from habitus.setting_types import DetectorName
 
 # To be raised when what a model's files hold, or how they are made, changes.
-_FORMAT = 2
+_FORMAT = 3
 
 
 class _Fitted(Detector, Protocol):

@@ -103,9 +103,9 @@ def test_what_features_are_worth_adds_up_to_the_sum_of_the_trees(
     some = oddities(5, 11, vocabulary())
     matrix, _ = summarise(some, vocabulary())
 
-    worth = detector._trees.predict(matrix, pred_contrib=True).sum(axis=1)
+    worth = detector._predicted(matrix, pred_contrib=True).sum(axis=1)
 
-    assert worth == pytest.approx(detector._trees.predict(matrix, raw_score=True), abs=1e-6)
+    assert worth == pytest.approx(detector._predicted(matrix, raw_score=True), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["gradient_boosting", "random_forest"])
@@ -162,7 +162,8 @@ def test_one_kind_alone_is_refused(name: str, odd: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "file"),
     [
-        ("gradient_boosting", "trees.txt"),
+        ("gradient_boosting", "trees-0.txt"),
+        ("gradient_boosting", "trees-4.txt"),
         ("gradient_boosting", "trees.json"),
         ("logistic_regression", "linear.json"),
     ],

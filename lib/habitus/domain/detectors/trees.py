@@ -6,12 +6,12 @@ executed; reasons are the exact Shapley values of what they add up to (Lundberg 
 local explanations to global understanding with explainable AI for trees").
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import lightgbm
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import logit
 
 from habitus.domain.detectors.base import Reason, Scores
@@ -23,12 +23,15 @@ from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError
 
-_TREES, _ABOUT = "trees.txt", "trees.json"
+_TREES, _ABOUT = "trees-{}.txt", "trees.json"
 _COMMON: dict[str, Any] = {
     "verbosity": -1,
     "deterministic": True,
     "force_row_wise": True,
 }
+# Sums of trees that differ in their samples alone, the mean of which counts: with few anomalous
+# units what one of them learns is partly luck.
+_BOOSTERS = 5
 _MOST_TREES = 600
 _PATIENCE = 50  # trees without progress before boosting stops
 # What is tried, by the log-likelihood of units of users that were not fitted on.
@@ -57,7 +60,8 @@ class _About(BaseModel):
     Args:
         usual: What the training units were like.
         chosen: The parameters of the trees.
-        trees: How many.
+        trees: How many, in each sum.
+        sums: How many sums of trees.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,18 +69,20 @@ class _About(BaseModel):
     usual: Usual
     chosen: dict[str, float | str]
     trees: int
+    sums: int = Field(ge=1)
 
 
 class _Trees:
-    """Trees and what they were grown on."""
+    """Sums of trees and what they were grown on."""
 
     name: ClassVar[str]
+    sums: ClassVar[int]
 
-    def __init__(self, vocabulary: Vocabulary, about: _About, trees: str) -> None:
+    def __init__(self, vocabulary: Vocabulary, about: _About, sums: Sequence[str]) -> None:
         self._vocabulary = vocabulary
         self._about = about
-        self._text = trees
-        self._trees = lightgbm.Booster(model_str=trees)
+        self._texts = sums
+        self._sums = [lightgbm.Booster(model_str=text) for text in sums]
 
     @classmethod
     def fit(cls, labelled: Labelled, vocabulary: Vocabulary, seed: int) -> Self:
@@ -92,13 +98,15 @@ class _Trees:
         """
         labelled.refuse_too_few()
         matrix, features = summarise(labelled.units, vocabulary)
-        fixed = _COMMON | {"seed": seed}
-        chosen, trees = cls._choose(matrix, labelled, fixed)
+        chosen, trees = cls._choose(matrix, labelled, _COMMON | {"seed": seed})
         data = lightgbm.Dataset(matrix, labelled.anomalous, weight=labelled.weights)
-        grown = lightgbm.train(fixed | chosen, data, trees)
+        sums = [
+            lightgbm.train(_COMMON | chosen | {"seed": seed + number}, data, trees)
+            for number in range(cls.sums)
+        ]
         usual = Usual.fit(matrix[~labelled.anomalous], features, vocabulary)
-        about = _About(usual=usual, chosen=chosen, trees=trees)
-        return cls(vocabulary, about, grown.model_to_string())
+        about = _About(usual=usual, chosen=chosen, trees=trees, sums=cls.sums)
+        return cls(vocabulary, about, [one.model_to_string() for one in sums])
 
     @classmethod
     def _choose(
@@ -117,20 +125,24 @@ class _Trees:
     def _log_odds(self, matrix: Floats) -> Scores:
         raise NotImplementedError
 
+    def _predicted(self, matrix: Floats, **options: bool) -> Scores:
+        """What LightGBM predicts, the mean over the sums."""
+        found = [one.predict(matrix, num_threads=1, **options) for one in self._sums]
+        mean: Scores = np.mean(found, axis=0)
+        return mean
+
     def explain(self, units: Units, count: int) -> list[list[Reason]]:
         """The first `count` features of each unit that raise what the trees add up to most."""
         if len(units) == 0:
             return []
         matrix, features = summarise(units, self._vocabulary)
-        worth = np.asarray(self._trees.predict(matrix, pred_contrib=True, num_threads=1))
+        worth = self._predicted(matrix, pred_contrib=True)
         return self._about.usual.reasons(matrix, worth[:, :-1], features, count)
 
     def to_files(self) -> dict[str, bytes]:
         """The trees as LightGBM's text, what they were grown on as JSON."""
-        return {
-            _TREES: self._text.encode(),
-            _ABOUT: self._about.model_dump_json(indent=1).encode(),
-        }
+        sums = {_TREES.format(at): text.encode() for at, text in enumerate(self._texts)}
+        return sums | {_ABOUT: self._about.model_dump_json(indent=1).encode()}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], vocabulary: Vocabulary) -> Self:
@@ -139,23 +151,17 @@ class _Trees:
         Raises:
             ArtefactError: A file is missing, damaged, or made for another vocabulary.
         """
-        about = read_about(_About, files, _ABOUT, [_TREES])
+        about = read_about(_About, files, _ABOUT)
         refuse_another_vocabulary(_ABOUT, about.usual.vocabulary_id, vocabulary)
-        try:
-            found = cls(vocabulary, about, files[_TREES].decode())
-        except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
-            raise ArtefactError(_TREES, f"not readable: {error}", MEND) from error
-        width = found._trees.num_feature()
-        if width != len(about.usual.features):
-            problem = f"trees of {width} features, not of {len(about.usual.features)}"
-            raise ArtefactError(_TREES, problem, MEND)
-        return found
+        names = [_TREES.format(at) for at in range(about.sums)]
+        return cls(vocabulary, about, [_readable(name, files, about) for name in names])
 
 
 class GradientBoostingDetector(_Trees):
     """Trees that each mend what the ones before got wrong."""
 
     name: ClassVar[str] = "gradient_boosting"
+    sums: ClassVar[int] = _BOOSTERS
 
     @classmethod
     def _choose(
@@ -183,13 +189,14 @@ class GradientBoostingDetector(_Trees):
         return parameters, trees
 
     def _log_odds(self, matrix: Floats) -> Scores:
-        return np.asarray(self._trees.predict(matrix, raw_score=True, num_threads=1))
+        return self._predicted(matrix, raw_score=True)
 
 
 class RandomForestDetector(_Trees):
     """Trees that were each grown on a sample of the units and of the features."""
 
     name: ClassVar[str] = "random_forest"
+    sums: ClassVar[int] = 1
 
     @classmethod
     def _choose(
@@ -198,6 +205,24 @@ class RandomForestDetector(_Trees):
         return dict(_FOREST), _FOREST_TREES
 
     def _log_odds(self, matrix: Floats) -> Scores:
-        shares = np.asarray(self._trees.predict(matrix, num_threads=1))
-        odds: Scores = logit(shares.clip(_LEAST, 1 - _LEAST))
+        odds: Scores = logit(self._predicted(matrix).clip(_LEAST, 1 - _LEAST))
         return odds
+
+
+def _readable(name: str, files: Mapping[str, bytes], about: _About) -> str:
+    """The text of a sum of trees, once it is known to be one.
+
+    Raises:
+        ArtefactError: The file is missing, damaged, or of other features.
+    """
+    if name not in files:
+        raise ArtefactError(name, "no such file in the artefact", MEND)
+    try:
+        text = files[name].decode()
+        width = lightgbm.Booster(model_str=text).num_feature()
+    except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
+        raise ArtefactError(name, f"not readable: {error}", MEND) from error
+    if width != len(about.usual.features):
+        problem = f"trees of {width} features, not of {len(about.usual.features)}"
+        raise ArtefactError(name, problem, MEND)
+    return text
