@@ -62,6 +62,9 @@ def test_a_time_of_the_split_is_a_time_or_a_share() -> None:
         ("seed", ["'seed'", "key=value"]),
         ("seed={", ["'{'"]),
         ("detectors=[markov]", ["alerts.detector 'behaviour'", "Name one of markov"]),
+        ("detectors=[behaviour, ensemble]", ["names markov, isolation_forest", "Fit them too"]),
+        ("ensemble.members=[markov]", ["'ensemble.members'", "at least 2"]),
+        ("ensemble.members=[markov, ensemble]", ["'ensemble.members'", "other detectors"]),
         ("lake.catalog=main", ["lake.catalog 'main' has no schema", "Set lake.schema"]),
     ],
 )

@@ -19,6 +19,7 @@ from habitus.setting_types import (
     EntityName,
     FieldName,
     MeasureName,
+    MemberNames,
     Share,
     Time,
     UnitKind,
@@ -235,6 +236,14 @@ class TrainSettings(Frozen):
     behaviour: BehaviourSettings
 
 
+class EnsembleSettings(Frozen):
+    """The detector `ensemble`."""
+
+    members: MemberNames = Field(
+        description="Detectors that it combines; with `ensemble` among detectors, they must be too."
+    )
+
+
 class ScoreSettings(Frozen):
     """Which units are scored."""
 
@@ -286,6 +295,7 @@ class Settings(Frozen):
     sequences: SequenceSettings
     split: SplitSettings
     train: TrainSettings
+    ensemble: EnsembleSettings
     score: ScoreSettings
     alerts: AlertSettings
     evaluate: EvaluateSettings
@@ -297,5 +307,11 @@ class Settings(Frozen):
             raise ValueError(
                 f"alerts.detector {self.alerts.detector!r} is not among detectors. "
                 f"Name one of {', '.join(self.detectors)}."
+            )
+        alone = [name for name in self.ensemble.members if name not in self.detectors]
+        if "ensemble" in self.detectors and alone:
+            raise ValueError(
+                f"ensemble.members names {', '.join(alone)}, not among detectors. "
+                "Fit them too, or name others."
             )
         return self

@@ -83,4 +83,16 @@ DetectorName = Literal[
     "random_forest",
     "logistic_regression",
     "linear_svm",
+    "ensemble",
+]
+
+
+def _several_others(value: tuple[str, ...]) -> tuple[str, ...]:
+    if "ensemble" in value or len(set(value)) < len(value):
+        raise ValueError("members are other detectors than the ensemble, none of them twice")
+    return value
+
+
+MemberNames = Annotated[
+    tuple[DetectorName, ...], Field(min_length=2), AfterValidator(_several_others)
 ]

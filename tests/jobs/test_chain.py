@@ -12,7 +12,7 @@ from jobs.tables import contents, runs
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from habitus.config import Settings
+from habitus.config import EnsembleSettings, Settings
 from habitus.jobs.catalogue import CHAIN
 
 pytestmark = pytest.mark.jobs
@@ -107,6 +107,34 @@ def test_what_an_analyst_made_of_a_flag_stays(
     known = pl.read_delta(f"{chain.settings.lake.root}/anomalies")
     assert set(flags["status"]) == {"confirmed"}
     assert sorted(flags["score"]) == sorted(known["score"])
+
+
+def test_an_ensemble_scores_flags_and_is_compared_beside_its_members(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = copied(chain, tmp_path)
+    choice = {
+        "detectors": ("markov", "isolation_forest", "ensemble"),
+        "alerts": settings.alerts.model_copy(update={"detector": "ensemble"}),
+        "ensemble": EnsembleSettings(members=("markov", "isolation_forest")),
+    }
+    settings = settings.model_copy(update=choice)
+    members = chain.contexts["train"].artefacts.current()
+
+    for job in ("train", "score", "evaluate"):
+        context = run(spark, job, settings)
+
+    current = context.artefacts.current()
+    assert all(current[name] == members[name] for name in settings.ensemble.members)
+    mine = pl.col("model_id") == current["ensemble"]
+    scores = pl.read_delta(f"{settings.lake.root}/scores")
+    tested = scores.filter(pl.col("model_id") == current["markov"])["unit_id"]
+    assert sorted(scores.filter(mine)["unit_id"]) == sorted(tested)
+    flags = pl.read_delta(f"{settings.lake.root}/anomalies").filter(mine)
+    assert flags.height > 0
+    assert all(len(reasons) > 0 for reasons in flags["reasons"])
+    evaluations = pl.read_delta(f"{settings.lake.root}/evaluations").filter(mine)
+    assert set(evaluations["detector"]) == {"ensemble"}
 
 
 def test_event_units_go_the_whole_way(

@@ -293,3 +293,59 @@ def test_a_supervised_model_is_refused_without_labels(spark: SparkSession, tmp_p
         train.run(context)
 
     assert context.artefacts.current() == {}
+
+
+def test_an_ensemble_is_fitted_on_what_validation_units_score_whatever_the_order(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    choice = (
+        "detectors=[ensemble, isolation_forest, markov]",
+        "alerts.detector=ensemble",
+        "ensemble.members=[markov, isolation_forest]",
+    )
+    context = lake_of(spark, tmp_path, 800, *choice)
+    known_by = WORDS.split.validation_until
+    label(context, 0, 30, known_by - timedelta(hours=1))
+    label(context, 400, 19, known_by - timedelta(hours=1))
+    label(context, 430, 30, known_by + timedelta(hours=1))
+    train.run(context)
+    first = context.artefacts.current()["ensemble"]
+    label(context, 440, 1, known_by - timedelta(hours=1))
+    again = context_of(spark, settings_in(tmp_path, *choice))
+    train.run(again)
+
+    current = again.artefacts.current()
+    second = current["ensemble"]
+    assert first != second
+    found = [json.loads(again.artefacts.read(one)["card.json"]) for one in (first, second)]
+    assert "Equal weights of markov, isolation_forest: 19 valid" in found[0]["weights"]
+    assert " 20 validation units are known to be anomalous" in found[1]["weights"]
+    for card in found:
+        assert card["labels"] is None
+        assert card["settings"]["members"] == [current["markov"], current["isolation_forest"]]
+        assert card["weights"] in [*context.reporter.lines, *again.reporter.lines]  # type: ignore[attr-defined]
+    page = again.artefacts.read(second)["card.md"].decode()
+    assert found[1]["weights"] in page
+    assert "to decide what each member's score is worth." in page
+    odd, usual = builders.oddities(30, 9, WORDS), builders.units(300, 8, WORDS)
+    score = load_model(again.artefacts.root, first).detector.score
+    assert score(odd).min() > np.quantile(score(usual), 0.95)
+
+
+def test_an_ensemble_of_what_learned_from_labels_is_calibrated_without_them(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    choice = (
+        "detectors=[markov, random_forest, ensemble]",
+        "alerts.detector=ensemble",
+        "ensemble.members=[markov, random_forest]",
+    )
+    context = lake_of(spark, tmp_path, 800, *choice)
+    known_by = WORDS.split.validation_until
+    label(context, 0, 30, known_by - timedelta(hours=1))
+    label(context, 500, 5, known_by - timedelta(hours=1))
+    train.run(context)
+
+    card = json.loads(context.artefacts.read(context.artefacts.current()["ensemble"])["card.json"])
+    assert card["calibration"]["units"] == 95
+    assert card["labels"]["anomalous"] == 30

@@ -14,12 +14,12 @@ some score impossible.
 Labels are not used. Anomalies among the calibration units make p-values larger, never smaller.
 """
 
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import optimize
 
 from habitus.errors import TrainingError
@@ -54,6 +54,12 @@ class Curve(BaseModel):
     above: tuple[int, ...]
     scale: float = Field(ge=0)
     shape: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _a_number_for_every_score(self) -> Self:
+        if len(self.above) != len(self.scores):
+            raise ValueError("scores and above differ in number")
+        return self
 
     @classmethod
     def fit(cls, scores: Reals) -> "Curve":

@@ -23,7 +23,8 @@ class Model:
     calibration: Calibration
 
 
-@lru_cache(maxsize=8)
+# More than there are detectors: of models asked for in turn, a smaller cache would hold none.
+@lru_cache(maxsize=32)
 def load_model(root: str, model_id: str) -> Model:
     """Load a model from the lake; a process that asks again gets the same one.
 

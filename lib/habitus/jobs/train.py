@@ -8,9 +8,11 @@ from typing import Any, Protocol, Self, cast
 
 import numpy as np
 
+from habitus.config import Settings
 from habitus.domain.calibration import Calibration
 from habitus.domain.detectors import SUPERVISED, detector_class, load_detector
 from habitus.domain.detectors.base import Detector
+from habitus.domain.detectors.ensemble import EnsembleDetector
 from habitus.domain.detectors.labelled import Labelled
 from habitus.domain.features import needs_labels
 from habitus.domain.models.card import Card
@@ -44,7 +46,8 @@ def run(context: JobContext) -> None:
     """Fit and calibrate every detector that is not there yet for these settings and this data."""
     data = TrainingData(context)
     data.refuse_too_few()
-    for name in context.settings.detectors:
+    # An ensemble is made of the others' models.
+    for name in sorted(context.settings.detectors, key=lambda name: name == "ensemble"):
         settings = _settings_of(name, context, data)
         model_id = _model_id(name, settings, data)
         if context.artefacts.exists(model_id):
@@ -66,12 +69,24 @@ def _settings_of(name: DetectorName, context: JobContext, data: TrainingData) ->
         learning = {key: value for key, value in train.items() if key not in idle}
     else:
         learning = {"sample": train["sample"]}
-    if name in SUPERVISED:
+    if name == "ensemble" or name in SUPERVISED:
         learning["labels"] = data.labels.fingerprint
     learning["format"] = _FORMAT
-    return {"seed": settings.seed, "segment": settings.segment} | {
+    found = {"seed": settings.seed, "segment": settings.segment} | {
         f"train.{key}": value for key, value in sorted(learning.items())
     }
+    return found if name != "ensemble" else found | {"members": _members(context, data)}
+
+
+def _members(context: JobContext, data: TrainingData) -> list[str]:
+    """The models that an ensemble with these settings is made of."""
+    names = context.settings.ensemble.members
+    return [_model_id(name, _settings_of(name, context, data), data) for name in names]
+
+
+def _is_supervised(name: DetectorName, settings: Settings) -> bool:
+    """Whether a detector, or a member of it, learns from labels which units are anomalous."""
+    return not SUPERVISED.isdisjoint(settings.ensemble.members if name == "ensemble" else [name])
 
 
 def _model_id(name: str, settings: Mapping[str, Any], data: TrainingData) -> str:
@@ -94,16 +109,20 @@ def _train(
         "fingerprint": data.fingerprint,
     }
     history: list[dict[str, float]] = []
+    weights = None
     with (
         context.reporter.step(f"train {model_id}"),
         track(context.settings.tracking, context.lake.root, model_id, tags, settings) as tracked,
     ):
         if name == "behaviour":
             files = _fit_behaviour(context, data, model_id, tracked, history)
+        elif name == "ensemble":
+            files, weights = _fit_ensemble(context, data)
         else:
             files = _fit_here(name, data, context.settings.seed)
-        calibration, figures = _calibrate(name, files, data)
-        card = _card(context, data, name, model_id, settings, history, figures)
+        supervised = _is_supervised(name, context.settings)
+        calibration, figures = _calibrate(name, files, data, supervised)
+        card = _card(context, data, name, model_id, settings, history, figures, weights)
         context.artefacts.write(
             model_id,
             {
@@ -125,6 +144,19 @@ def _fit_here(name: DetectorName, data: TrainingData, seed: int) -> dict[str, by
         return supervised.fit(data.labelled, data.vocabulary, seed).to_files()
     kind = cast(type[_Fitted], detector_class(name))
     return kind.fit(data.training, data.vocabulary, seed).to_files()
+
+
+def _fit_ensemble(context: JobContext, data: TrainingData) -> tuple[dict[str, bytes], str]:
+    """The files of the members that are stored by now, and how they were weighed."""
+    names, model_ids = context.settings.ensemble.members, _members(context, data)
+    members: dict[str, Detector] = {
+        name: load_detector(name, context.artefacts.read(model_id), data.vocabulary)
+        for name, model_id in zip(names, model_ids, strict=True)
+    }
+    fitted = EnsembleDetector.fit(members, data.validation, data.vocabulary)
+    weights = fitted.combination.in_words()
+    context.reporter.say(weights)
+    return fitted.to_files(), weights
 
 
 def _fit_behaviour(
@@ -174,10 +206,10 @@ def _fit_behaviour(
 
 
 def _calibrate(
-    name: str, files: Mapping[str, bytes], data: TrainingData
+    name: str, files: Mapping[str, bytes], data: TrainingData, supervised: bool
 ) -> tuple[Calibration, dict[str, float]]:
     """Calibrate the detector as scoring will load it."""
-    units, segments = data.normal_calibration if name in SUPERVISED else data.calibration
+    units, segments = data.normal_calibration if supervised else data.calibration
     scores = scores_of(load_detector(name, files, data.vocabulary), units)
     calibration = Calibration.fit(scores, segments.to_numpy())
     figures = {
@@ -191,11 +223,12 @@ def _calibrate(
 def _card(
     context: JobContext,
     data: TrainingData,
-    name: str,
+    name: DetectorName,
     model_id: str,
     settings: Mapping[str, Any],
     history: list[dict[str, float]],
     figures: Mapping[str, float],
+    weights: str | None,
 ) -> Card:
     return Card(
         model_id=model_id,
@@ -211,5 +244,6 @@ def _card(
         settings=settings,
         epochs=history,
         calibration=figures,
-        labels=data.labels if name in SUPERVISED else None,
+        labels=data.labels if _is_supervised(name, context.settings) else None,
+        weights=weights,
     )

@@ -102,14 +102,23 @@ class TrainingData:
 
         There may be `train.sample` of either kind.
         """
+        return self._labelled(TRAINING, self.labels.anomalous)
+
+    @cached_property
+    def validation(self) -> Labelled:
+        """The same of validation units, for what is learned when the models are there."""
+        known = self._known.where(F.col("part") == VALIDATION).select("unit_id").distinct()
+        return self._labelled(VALIDATION, known.count())
+
+    def _labelled(self, part: str, anomalous: int) -> Labelled:
+        """Of a part's units, so many of which are known to be anomalous."""
         most, seed = self._context.settings.train.sample, self._context.settings.seed
-        trained = self._known.where(F.col("part") == TRAINING)
-        known = trained.select("unit_id", F.lit(True).alias("anomalous")).distinct()
+        of_part = self._known.where(F.col("part") == part)
+        known = of_part.select("unit_id", F.lit(True).alias("anomalous")).distinct()
         told = self._parted.join(known, "unit_id", "left").fillna({"anomalous": False})
-        anomalous = self.labels.anomalous
-        normal = self.units[TRAINING] - anomalous
-        chosen = sample(told.where("anomalous"), TRAINING, anomalous, most, seed).unionByName(
-            sample(told.where("not anomalous"), TRAINING, normal, most, seed)
+        normal = self.units[part] - anomalous
+        chosen = sample(told.where("anomalous"), part, anomalous, most, seed).unionByName(
+            sample(told.where("not anomalous"), part, normal, most, seed)
         )
         fields = self.vocabulary.field_names
         found = chosen.select(

@@ -17,6 +17,7 @@ _CLASSES = {
     "random_forest": ("trees", "RandomForestDetector"),
     "logistic_regression": ("linear", "LogisticRegressionDetector"),
     "linear_svm": ("linear", "LinearSvmDetector"),
+    "ensemble": ("ensemble", "EnsembleDetector"),
 }
 # Those that learn from labels which units are anomalous.
 SUPERVISED = frozenset({"gradient_boosting", "random_forest", "logistic_regression", "linear_svm"})

@@ -16,7 +16,7 @@ FEWEST = 20
 
 @dataclass(frozen=True)
 class Labelled:
-    """Training units, N of them, and what was known of them when training began.
+    """Training or validation units, N of them, and what was known when training began.
 
     Args:
         units: The units.

@@ -26,6 +26,8 @@ _WHAT = {
     "fitted on labels; a unit scores by its probability of being anomalous.",
     "linear_svm": "A linear support vector machine on counts, statistics and features of the unit, "
     "fitted on labels; a unit scores by its probability of being anomalous.",
+    "ensemble": "Several detectors as one; a unit scores by the weighted sum of how rare its score "
+    "is by each of them.",
 }
 
 
@@ -64,6 +66,7 @@ class Card(BaseModel):
         calibration: Units calibrated on, and the median and 99th percentile of their scores.
         labels: For models that learn from labels: how many training units were known to be
             anomalous by when.
+        weights: For ensembles: how their members were weighed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -82,6 +85,7 @@ class Card(BaseModel):
     epochs: Sequence[Mapping[str, float]]
     calibration: Mapping[str, float]
     labels: LabelsUsed | None
+    weights: str | None = None
 
     def to_markdown(self) -> str:
         """The card as a page for people."""
@@ -90,11 +94,13 @@ class Card(BaseModel):
             f"- {self.units['training']:,} {self.unit_kind}s that ended from "
             f"{self.split['train_from']} until {self.split['train_until']} to learn from.",
             f"- {self.units['validation']:,} more before {self.split['calibrate_from']} to decide "
-            "when to stop.",
+            + ("what each member's score is worth." if self.weights else "when to stop."),
             f"- {self.units['calibration']:,} more before {self.split['validation_until']}, "
             f"{self.calibration['units']:,.0f} of them used, to turn scores into p-values.",
             self._labels(),
         ]
+        if self.weights:
+            learned.append(f"- {self.weights}.")
         parts = [
             f"# {self.model_id}",
             _WHAT[self.detector],
@@ -122,9 +128,10 @@ class Card(BaseModel):
                 f"- Labels known by {self.labels.known_by}, which say that "
                 f"{self.labels.anomalous:,} of those learned from are anomalous."
             )
+        whose = "Its members: " if self.weights else ""
         if self.risk_features:
-            return "- Labels only in the features that are computed from them."
-        return "- No labels."
+            return f"- {whose}Labels only in the features that are computed from them."
+        return f"- {whose}No labels."
 
 
 def _table(epochs: Sequence[Mapping[str, float]]) -> str:
