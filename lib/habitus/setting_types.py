@@ -78,6 +78,7 @@ DetectorName = Literal[
     "behaviour",
     "markov",
     "isolation_forest",
+    "autoencoder",
     "count_distance",
     "gradient_boosting",
     "random_forest",

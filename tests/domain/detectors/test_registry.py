@@ -19,7 +19,7 @@ def test_a_detector_is_read_by_its_name() -> None:
     assert isinstance(load_detector("markov", files, words), MarkovDetector)
 
 
-@pytest.mark.parametrize("name", ["behaviour", "markov", "isolation_forest"])
+@pytest.mark.parametrize("name", ["behaviour", "markov", "isolation_forest", "autoencoder"])
 def test_every_detector_goes_by_its_own_name(name: str) -> None:
     assert detector_class(name).name == name
 
@@ -29,9 +29,11 @@ def test_an_unknown_detector_is_refused_with_the_nearest_name() -> None:
         detector_class("markow")
 
 
-def test_the_markov_detector_needs_no_library_of_the_others() -> None:
+@pytest.mark.parametrize("name", ["markov", "autoencoder"])
+def test_to_score_a_detector_needs_no_library_of_the_others(name: str) -> None:
     code = (
-        "import sys; from habitus.domain.detectors import detector_class; detector_class('markov');"
+        "import sys; from habitus.domain.detectors import detector_class;"
+        f"detector_class('{name}');"
         "print([m for m in ('tensorflow', 'keras', 'sklearn', 'onnxruntime') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

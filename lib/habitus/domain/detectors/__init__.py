@@ -12,6 +12,7 @@ _CLASSES = {
     "behaviour": ("behaviour", "BehaviourDetector"),
     "markov": ("markov", "MarkovDetector"),
     "isolation_forest": ("isolation_forest", "IsolationForestDetector"),
+    "autoencoder": ("autoencoder", "AutoencoderDetector"),
     "count_distance": ("count_distance", "CountDistanceDetector"),
     "gradient_boosting": ("trees", "GradientBoostingDetector"),
     "random_forest": ("trees", "RandomForestDetector"),

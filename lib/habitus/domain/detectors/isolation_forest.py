@@ -26,9 +26,6 @@ from habitus.errors import ArtefactError, TrainingError
 
 _TREES = 200
 _AT_ONCE = 64  # units explained together; each takes as many rows as there are features
-# Noise on the training units, by scale. A column that never varied could not be cut, and what has
-# never happened before would not count.
-_NOISE = {"log": 0.1, "share": 0.02, "plain": 0.1}
 _FOREST, _ABOUT = "forest.onnx", "isolation_forest.json"
 
 
@@ -82,7 +79,9 @@ class IsolationForestDetector:
         matrix, features = summarise(units, vocabulary)
         usual = Usual.fit(matrix, features, vocabulary)
         filled = usual.filled(matrix)
-        widths = np.array([_NOISE[feature.scale] for feature in features])
+        # Noise on the training units: a column that never varied could not be cut, and what has
+        # never happened before would not count.
+        widths = np.array([feature.grain for feature in features])
         noise = np.random.default_rng(seed).uniform(-widths, widths, filled.shape)
         forest = IsolationForest(n_estimators=_TREES, random_state=seed)
         forest.fit(filled + noise.astype(np.float32))

@@ -16,6 +16,7 @@ from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import FIRST_VALUE, MISSING, RARE, FieldVocabulary, Vocabulary
 
 Numbers = npt.NDArray[np.float64]
+_GRAINS = {"log": 0.1, "share": 0.02, "plain": 0.1}
 _FEW = 8  # a field with at most this many values is summed up by the share of each of them
 
 
@@ -32,6 +33,11 @@ class Feature:
     name: str
     scale: Literal["log", "share", "plain"] = "log"
     unit: str = ""
+
+    @property
+    def grain(self) -> float:
+        """A difference between two stored numbers that tells nothing."""
+        return _GRAINS[self.scale]
 
     def in_words(self, value: float) -> str:
         """A stored number, readable."""

@@ -16,6 +16,8 @@ _WHAT = {
     "surprise.",
     "isolation_forest": "An isolation forest on counts and statistics of the unit and on the "
     "user's own history.",
+    "autoencoder": "A denoising autoencoder on counts and statistics of the unit and on the user's "
+    "own history; a unit scores by how little its numbers follow from each other, in nats.",
     "count_distance": "The distance of a unit's counts of actions to the nearest training unit, in "
     "bits.",
     "gradient_boosting": "Gradient-boosted trees on counts, statistics and features of the unit, "
