@@ -80,6 +80,8 @@ DetectorName = Literal[
     "isolation_forest",
     "autoencoder",
     "count_distance",
+    "kmeans",
+    "bisecting_kmeans",
     "gradient_boosting",
     "random_forest",
     "logistic_regression",

@@ -23,6 +23,7 @@ from sklearn.metrics import average_precision_score
 from habitus.domain.detectors.base import Detector
 from habitus.domain.detectors.count_distance import CountDistanceDetector
 from habitus.domain.detectors.isolation_forest import IsolationForestDetector
+from habitus.domain.detectors.kmeans import BisectingKMeansDetector, KMeansDetector
 from habitus.domain.detectors.markov import MarkovDetector
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import FIRST_VALUE, RARE, FieldVocabulary, Split, Vocabulary
@@ -146,6 +147,8 @@ def in_folds(kind: Any) -> Fit:
 DETECTORS: dict[str, Fit] = {
     "count_distance": with_count_distance,
     "isolation_forest": in_folds(IsolationForestDetector),
+    "kmeans": in_folds(KMeansDetector),
+    "bisecting_kmeans": in_folds(BisectingKMeansDetector),
     "markov": in_folds(MarkovDetector),
 }
 

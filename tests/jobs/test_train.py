@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import builders
 import numpy as np
@@ -17,6 +17,7 @@ from scipy.special import expit
 from sequence_files import START, table_of
 
 from habitus.config import Settings
+from habitus.domain.detectors.kmeans import KMeansDetector
 from habitus.edges.models import load_model
 from habitus.errors import ArtefactError, InputError, SettingsError, TrainingError
 from habitus.jobs import train
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.jobs
 
 WORDS = builders.vocabulary()
 TABLE = sequences(WORDS.field_names)
+DETECTORS = ("behaviour", "markov", "isolation_forest", "kmeans", "bisecting_kmeans")
 SMALL = (
     f"sequences.fields={json.dumps(list(WORDS.field_names))}",
     "train.epochs=2",
@@ -91,14 +93,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def trained(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> JobContext:
-    context = lake_of(spark, tmp_path_factory.mktemp("lake"), 800)
+    folder = tmp_path_factory.mktemp("lake")
+    context = lake_of(spark, folder, 800, f"detectors=[{', '.join(DETECTORS)}]")
     train.run(context)
     return context
 
 
 def test_each_detector_has_a_current_model_that_finds_oddities(trained: JobContext) -> None:
     current = trained.artefacts.current()
-    assert set(current) == {"behaviour", "markov", "isolation_forest"}
+    assert set(current) == set(DETECTORS)
     usual, odd = builders.units(300, 8, WORDS), builders.oddities(30, 9, WORDS)
     for model_id in current.values():
         model = load_model(trained.artefacts.root, model_id)
@@ -128,7 +131,7 @@ def test_training_leaves_curves_and_runs_and_no_checkpoint(trained: JobContext) 
     root = Path(trained.lake.root)
     model_id = trained.artefacts.current()["behaviour"]
     assert list((root / "tensorboard" / model_id).glob("events.out.tfevents.*"))
-    assert len(list(root.glob("mlruns/*/*/tags/model_id"))) == 3
+    assert len(list(root.glob("mlruns/*/*/tags/model_id"))) == len(DETECTORS)
     assert not list(root.glob("checkpoints/*"))
     lines = trained.reporter.lines  # type: ignore[attr-defined]
     assert any(line.startswith("epoch 2 of 2:") for line in lines)
@@ -143,7 +146,7 @@ def test_a_second_run_changes_nothing_even_after_the_table_was_written_anew(
     train.run(again)
     assert contents(Path(trained.lake.root) / "models") == before
     lines = again.reporter.lines  # type: ignore[attr-defined]
-    assert sum("is there already" in line for line in lines) == 3
+    assert sum("is there already" in line for line in lines) == len(DETECTORS)
 
 
 def test_later_units_leave_the_models_as_they_are_and_other_settings_do_not(
@@ -349,3 +352,20 @@ def test_an_ensemble_of_what_learned_from_labels_is_calibrated_without_them(
     card = json.loads(context.artefacts.read(context.artefacts.current()["ensemble"])["card.json"])
     assert card["calibration"]["units"] == 95
     assert card["labels"]["anomalous"] == 30
+
+
+def test_clusters_are_found_among_all_units_where_a_sample_has_not_all(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    context = lake_of(spark, tmp_path, 800, *only("kmeans"), "train.sample=100")
+
+    train.run(context)
+
+    model = load_model(context.artefacts.root, context.artefacts.current()["kmeans"])
+    found = cast(KMeansDetector, model.detector).clusters
+    sampled = KMeansDetector.fit(train.TrainingData(context).training, WORDS, context.settings.seed)
+    assert len(found) == len(sampled.clusters)
+    assert found.centres != sampled.clusters.centres
+    scores = model.detector.score(builders.oddities(30, 9, WORDS))
+    p_values, _ = model.calibration.p_values(scores, np.full(30, None, dtype=object))
+    assert np.median(p_values) < 0.05

@@ -10,7 +10,7 @@ import numpy as np
 
 from habitus.config import Settings
 from habitus.domain.calibration import Calibration
-from habitus.domain.detectors import SUPERVISED, detector_class, load_detector
+from habitus.domain.detectors import CLUSTERS, SUPERVISED, detector_class, load_detector
 from habitus.domain.detectors.base import Detector
 from habitus.domain.detectors.ensemble import EnsembleDetector
 from habitus.domain.detectors.labelled import Labelled
@@ -118,6 +118,8 @@ def _train(
             files = _fit_behaviour(context, data, model_id, tracked, history)
         elif name == "ensemble":
             files, weights = _fit_ensemble(context, data)
+        elif name in CLUSTERS:
+            files = _fit_clusters(name, data, context.settings.seed)
         else:
             files = _fit_here(name, data, context.settings.seed)
         supervised = _is_supervised(name, context.settings)
@@ -157,6 +159,20 @@ def _fit_ensemble(context: JobContext, data: TrainingData) -> tuple[dict[str, by
     weights = fitted.combination.in_words()
     context.reporter.say(weights)
     return fitted.to_files(), weights
+
+
+def _fit_clusters(name: DetectorName, data: TrainingData, seed: int) -> dict[str, bytes]:
+    """Fit on a sample; if there are more units, find as many clusters among all of them."""
+    from habitus.domain.detectors.kmeans import ClusterDetector
+    from habitus.domain.detectors.mllib import centres_among
+
+    kind = cast(type[ClusterDetector], detector_class(name))
+    detector = kind.fit(data.training, data.vocabulary, seed)
+    fields, units = data.vocabulary.field_names, data.units[TRAINING]
+    if units > len(data.training):
+        centres = centres_among(data.all_training, detector, fields, units, seed)
+        detector = detector.with_centres(centres, data.training)
+    return detector.to_files()
 
 
 def _fit_behaviour(

@@ -80,6 +80,12 @@ class TrainingData:
         """A sample of the training units."""
         return self._sampled(TRAINING)[0]
 
+    @property
+    def all_training(self) -> DataFrame:
+        """All training units: `unit_id`, and what `Units` are read from."""
+        trained = self._parted.where(F.col("part") == TRAINING)
+        return trained.select("unit_id", *self.vocabulary.field_names, *_UNITS)
+
     @cached_property
     def labels(self) -> LabelsUsed:
         """What was known of the units when the models are first used."""

@@ -19,7 +19,10 @@ def test_a_detector_is_read_by_its_name() -> None:
     assert isinstance(load_detector("markov", files, words), MarkovDetector)
 
 
-@pytest.mark.parametrize("name", ["behaviour", "markov", "isolation_forest", "autoencoder"])
+@pytest.mark.parametrize(
+    "name",
+    ["behaviour", "markov", "isolation_forest", "kmeans", "bisecting_kmeans", "autoencoder"],
+)
 def test_every_detector_goes_by_its_own_name(name: str) -> None:
     assert detector_class(name).name == name
 

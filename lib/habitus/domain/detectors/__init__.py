@@ -14,6 +14,8 @@ _CLASSES = {
     "isolation_forest": ("isolation_forest", "IsolationForestDetector"),
     "autoencoder": ("autoencoder", "AutoencoderDetector"),
     "count_distance": ("count_distance", "CountDistanceDetector"),
+    "kmeans": ("kmeans", "KMeansDetector"),
+    "bisecting_kmeans": ("kmeans", "BisectingKMeansDetector"),
     "gradient_boosting": ("trees", "GradientBoostingDetector"),
     "random_forest": ("trees", "RandomForestDetector"),
     "logistic_regression": ("linear", "LogisticRegressionDetector"),
@@ -22,6 +24,8 @@ _CLASSES = {
 }
 # Those that learn from labels which units are anomalous.
 SUPERVISED = frozenset({"gradient_boosting", "random_forest", "logistic_regression", "linear_svm"})
+# Those that Spark's MLlib fits on all units, once a sample has told how.
+CLUSTERS = frozenset({"kmeans", "bisecting_kmeans"})
 
 
 def detector_class(name: str) -> type[Detector]:

@@ -20,6 +20,11 @@ _WHAT = {
     "own history; a unit scores by how little its numbers follow from each other, in nats.",
     "count_distance": "The distance of a unit's counts of actions to the nearest training unit, in "
     "bits.",
+    "kmeans": "Clusters of k-means among counts and statistics of the unit and the user's own "
+    "history; a unit scores by its distance from the nearest one, relative to that one's spread.",
+    "bisecting_kmeans": "Clusters of bisecting k-means among counts and statistics of the unit and "
+    "the user's own history; a unit scores by its distance from the nearest one, relative to that "
+    "one's spread.",
     "gradient_boosting": "Gradient-boosted trees on counts, statistics and features of the unit, "
     "fitted on labels; a unit scores by its probability of being anomalous.",
     "random_forest": "A random forest on counts, statistics and features of the unit, fitted on "
