@@ -65,12 +65,17 @@ def measured(
         limit: Seconds after which it is stopped, and `seconds` says just so many.
     """
     command = [sys.executable, script, "--engine", engine, events, str(runs)]
-    found: dict[str, float]
-    try:
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=limit)
-        found = json.loads(done.stdout.splitlines()[-1])
-    except subprocess.TimeoutExpired as stopped:
-        found = {"seconds": stopped.timeout}
+    with psutil.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            told, _ = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            for child in (process, *process.children(recursive=True)):
+                child.kill()
+            told = json.dumps({"seconds": limit})
+        else:
+            if process.returncode:
+                sys.exit(f"{engine} ended with {process.returncode}")
+    found: dict[str, float] = json.loads(told.splitlines()[-1])
     clear()
     print(engine, Path(events).name, found, file=sys.stderr)
     return found
