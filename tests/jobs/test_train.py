@@ -29,7 +29,14 @@ pytestmark = pytest.mark.jobs
 
 WORDS = builders.vocabulary()
 TABLE = sequences(WORDS.field_names)
-DETECTORS = ("behaviour", "markov", "isolation_forest", "kmeans", "bisecting_kmeans")
+DETECTORS = (
+    "behaviour",
+    "markov",
+    "isolation_forest",
+    "kmeans",
+    "bisecting_kmeans",
+    "autoencoder",
+)
 SMALL = (
     f"sequences.fields={json.dumps(list(WORDS.field_names))}",
     "train.epochs=2",

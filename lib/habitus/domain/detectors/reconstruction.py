@@ -30,6 +30,7 @@ from habitus.errors import ArtefactError
 
 _FREEDOMS = (32.0, 16.0, 8.0, 4.0, 2.0, 1.0)
 _ROUNDS = 30
+_TABLES = ("orders", "scales", "freedoms", "expected")
 _AT_ONCE = 512  # rows told together: more do not fit into a core's cache
 
 Numbers = npt.NDArray[np.float64]
@@ -155,9 +156,6 @@ class Reconstruction:
             raise ArtefactError(at, "an order, scale or degree of freedom cannot be", MEND)
         network = Network(kernels, biases)
         return cls(network, orders.astype(np.int64), scales, freedoms, expected)
-
-
-_TABLES = ("orders", "scales", "freedoms", "expected")
 
 
 def student(errors: Numbers, known: Known, least: Numbers) -> tuple[Numbers, Numbers, Numbers]:
