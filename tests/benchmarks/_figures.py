@@ -59,4 +59,4 @@ def write(name: str, figures: Sequence[Figure]) -> None:
 def _text(number: float | None) -> str:
     if number is None:
         return ""
-    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:,.3g}"
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:,.4g}"

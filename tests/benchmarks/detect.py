@@ -6,11 +6,12 @@ One table for each data set, with the best published figure and what we are to r
 
 import sys
 
+import _banksim
 import _handbook
 import _hdfs
 from _figures import Figure, show, write
 
-DATA_SETS = {"hdfs": _hdfs.figures, "handbook": _handbook.figures}
+DATA_SETS = {"hdfs": _hdfs.figures, "handbook": _handbook.figures, "banksim": _banksim.figures}
 
 
 def main() -> None:

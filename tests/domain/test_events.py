@@ -1,6 +1,7 @@
 """Canonical events: what is valid, what is rejected and why, what is the same twice."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
 from habitus.domain.events import file_labels, judge, rejected_rows, row_labels, valid_events
-from habitus.domain.mapping import LabelFileMapping, SourceMapping
+from habitus.domain.mapping import LabelFileMapping, SourceMapping, load_mapping
+from habitus.loading import configuration_folder
 from habitus.tables import EVENTS, EVENTS_REJECTED, LABELS
 
 pytestmark = pytest.mark.spark
@@ -201,3 +203,21 @@ def test_label_files_are_mapped_and_rows_without_a_key_left_out(spark: SparkSess
     (row,) = frame.collect()
     assert LABELS.faults(frame.schema) == []
     assert (row["unit_id"], row["label"], row["kind"]) == ("1", True, None)
+
+
+def test_payments_of_banksim_that_are_alike_stay_apart_in_the_order_of_the_file(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    columns = "step long, customer string, merchant string, category string, amount double, "
+    columns += "fraud long, age string, gender string"
+    lines = [(step, "C1", "M1", "es_food", 2.0, 0, "4", "F") for step in (0, 1, 1)]
+    paid = spark.createDataFrame(lines, columns)
+    paid.coalesce(1).write.parquet(str(tmp_path / "payments"))
+    banksim = load_mapping(str(configuration_folder() / "sources" / "banksim.yaml"))
+
+    frame = valid_events(judge(spark.read.parquet(str(tmp_path / "payments")), banksim, INGESTED))
+
+    found = [
+        (row["event_id"], row["event_date"].day) for row in frame.orderBy("event_id").collect()
+    ]
+    assert found == [("000000000", 1), ("000000001", 2), ("000000002", 2)]

@@ -1,9 +1,13 @@
 """What Spark raises, in our words; what real faults raise is in the tests of jobs."""
 
+import socket
+
 import pytest
+from py4j.java_gateway import GatewayParameters, JavaGateway, JavaObject
+from py4j.protocol import Py4JJavaError, Py4JNetworkError
 from pyspark.errors import PySparkException
 
-from habitus.edges.spark_errors import is_conflict, understood
+from habitus.edges.spark_errors import is_conflict, spark_says, understood
 from habitus.errors import ClusterError, InputError
 
 pytestmark = pytest.mark.plain
@@ -55,3 +59,17 @@ def test_only_other_writers_make_conflicts() -> None:
 
 def test_input_errors_are_errors_of_input() -> None:
     assert isinstance(understood(PySparkException(READ)), InputError)
+
+
+def test_a_java_that_has_ended_is_named_though_it_cannot_be_asked() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+    gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port))
+    asked = Py4JJavaError("An error occurred", JavaObject("o1", gateway._gateway_client))
+
+    for error in (asked, Py4JNetworkError("Error while sending or receiving")):
+        assert isinstance(understood(error), ClusterError)
+        assert str(understood(error)).startswith("spark: its Java process has ended. ")
+        assert spark_says(error) == "its Java process has ended"
+        assert not is_conflict(error)

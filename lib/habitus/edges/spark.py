@@ -51,6 +51,9 @@ _LOCAL = {
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.warehouse.dir": ".spark-warehouse",
 }
+# A process without workers of its own misses its own heartbeats only while it is stopped, as when a
+# laptop sleeps, and then it can go on.
+_ALONE = {"spark.network.timeout": "30d"}
 
 
 def submitted() -> bool:
@@ -81,6 +84,8 @@ def start_spark(settings: SparkSettings, name: str, quiet: bool = True) -> Spark
             "spark.driver.memory": settings.driver_memory,
             "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
         }
+        if settings.master.startswith("local"):
+            options |= _ALONE
     builder = SparkSession.builder.appName(f"habitus {name}")
     for key, value in (options | settings.options).items():
         builder = builder.config(key, value)

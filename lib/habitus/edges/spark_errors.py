@@ -3,13 +3,14 @@
 import re
 from collections.abc import Callable
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from pyspark.errors import PySparkException
 
 from habitus.errors import ClusterError, HabitusError, InputError
 
 # What a failed query, read or write raises: the first when Spark knows what is wrong with it.
 SPARK_ERRORS = (PySparkException, Py4JJavaError)
+_JAVA_IS_GONE = "its Java process has ended"
 # What Delta says of a table that another writer changed first.
 _CONFLICT = re.compile(
     "DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED|TABLE_ALREADY_EXISTS"
@@ -24,7 +25,9 @@ _DAMAGED = re.compile(
 
 def spark_says(error: Exception) -> str:
     """What Spark found wrong, in one line without codes, suggestions and stack traces."""
-    text = str(error)
+    text = _text(error)
+    if text is None:
+        return _JAVA_IS_GONE
     if isinstance(error, Py4JJavaError):
         cause = error.java_exception
         while cause.getCause() is not None:
@@ -37,17 +40,35 @@ def spark_says(error: Exception) -> str:
 
 def is_conflict(error: Exception) -> bool:
     """Whether Delta refused a write because another writer was first."""
-    return _CONFLICT.search(str(error)) is not None
+    return _CONFLICT.search(_text(error) or "") is not None
 
 
 def understood(error: BaseException) -> HabitusError | None:
     """The same in our words, with its mend; None where the cause is not one of the known ones."""
-    if not isinstance(error, SPARK_ERRORS):
+    if not isinstance(error, (*SPARK_ERRORS, Py4JNetworkError)):
         return None
+    text = _text(error)
+    if text is None:
+        return ClusterError(
+            "spark",
+            _JAVA_IS_GONE,
+            "See why it went (memory is the usual cause: raise spark.driver_memory where the "
+            "machine has more, else lower it), and run it again.",
+        )
     for pattern, words in _KNOWN:
-        if found := pattern.search(str(error)):
+        if found := pattern.search(text):
             return words(found)
     return None
+
+
+def _text(error: BaseException) -> str | None:
+    """What an error says; None where that would be for Java to say, and it is gone."""
+    if isinstance(error, Py4JNetworkError):
+        return None
+    try:
+        return str(error)
+    except (OSError, Py4JError):
+        return None
 
 
 def _disk_full(_: re.Match[str]) -> HabitusError:
