@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from habitus.domain.detectors.behaviour import BehaviourDetector
-from habitus.domain.models import behaviour, onnx_export
-from habitus.domain.models.batches import Batch, batch_of, by_length, joined, shuffled
+from habitus.domain.models import behaviour
+from habitus.domain.models.batches import Batch, by_length, joined, shuffled
+from habitus.domain.models.onnx_export import detector_of
 from habitus.domain.models.shape import BehaviourShape
 from habitus.domain.models.training import Plan, Ring, State, fit
 from habitus.domain.units import Units
@@ -101,12 +101,7 @@ def train_behaviour(ring: Ring, report: Report, task: Task) -> dict[str, bytes]:
     if ring.rank > 0:
         return {}
     held_out = _some(read(task.validation), _HELD_OUT)
-    first = batch_of(held_out.take(np.arange(min(len(held_out), task.batch_size))), task.shape)
-    content = onnx_export.export(model, task.shape, first)
-    weights = behaviour.weights_of(model)
-    detector = BehaviourDetector(task.vocabulary, task.shape, content, weights)
-    detector.fit_rarity(held_out)
-    return detector.to_files()
+    return detector_of(model, task.shape, task.vocabulary, held_out).to_files()
 
 
 def _checkpoint(store: ArtefactStore, task: Task) -> State | None:

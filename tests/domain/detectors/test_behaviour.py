@@ -9,8 +9,9 @@ import pytest
 
 from habitus.config import BehaviourSettings
 from habitus.domain.detectors.behaviour import THE_END, TOO_REGULAR, BehaviourDetector
-from habitus.domain.models import behaviour, onnx_export
-from habitus.domain.models.batches import batch_of, by_length, shuffled
+from habitus.domain.models import behaviour
+from habitus.domain.models.batches import by_length, shuffled
+from habitus.domain.models.onnx_export import detector_of
 from habitus.domain.models.shape import BehaviourShape
 from habitus.domain.models.training import Plan, fit
 from habitus.domain.units import Units
@@ -36,10 +37,7 @@ def detector(kind: UnitKind = "session") -> BehaviourDetector:
         lambda: (batch for _, batch in by_length(held_out, 64, shape)),
         LocalRing(),
     )
-    content = onnx_export.export(model, shape, batch_of(held_out, shape))
-    found = BehaviourDetector(words, shape, content, behaviour.weights_of(model))
-    found.fit_rarity(held_out)
-    return found
+    return detector_of(model, shape, words, held_out)
 
 
 def with_tokens(units: Units, field: str, events: np.ndarray, token: int) -> Units:

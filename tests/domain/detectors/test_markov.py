@@ -1,5 +1,6 @@
 """The Markov detector on units of a known chain."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -123,6 +124,20 @@ def test_an_unclosed_session_is_not_judged_by_where_it_stops() -> None:
 def test_only_the_last_event_of_an_event_unit_is_judged() -> None:
     reasons = fitted("event").explain(oddities(5, 3, vocabulary("event")), 100)
     assert {reason.event_index for unit in reasons for reason in unit} == {12}
+
+
+def test_nats_are_those_of_the_chance_of_every_judged_event_in_its_place() -> None:
+    """Of two sessions with one action each, both closed: three counts decide."""
+    words = vocabulary().model_copy(update={"fields": vocabulary().fields[:1]})
+    one = with_actions(units(1, 1, vocabulary()), LOGIN, SEARCH)
+    detector = MarkovDetector.fit(one, words, seed=7)
+    # Witten-Bell with one count of one kind at each of the contexts that tell something, of size
+    # 0 (three kinds of three events) and 1: p = (1 + 3 / size) / (3 + 3), then p = (1 + p) / 2.
+    size = words.fields[0].size
+    chance = (1 + (1 + 3 / size) / 6) / 2
+    assert detector.nats(one)[0] == pytest.approx(-3 * np.log(chance))
+    last = replace(one, scored_from=np.array([1], dtype=np.int32), closed=np.array([False]))
+    assert detector.nats(last)[0] == pytest.approx(-np.log(chance))
 
 
 def test_training_again_gives_the_same_files_byte_for_byte() -> None:

@@ -91,7 +91,7 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_batch() -> None:
     model = behaviour.build(shape_for(some_units()), 7)
     plan = replace(PLAN, learning_rate=1e38)
     with pytest.raises(
-        TrainingError, match=r"epoch 1, batch . of 4 \(64 units .*nan.*below 1e\+38"
+        TrainingError, match=r"epoch 1, batch . of 4 \(\d+ units .*nan.*below 1e\+38"
     ):
         fit(model, plan, batches, validation, LocalRing())
 
@@ -127,6 +127,31 @@ def test_no_event_sees_itself_or_the_future() -> None:
         np.testing.assert_allclose(one[:, :2], other[:, :2], atol=1e-6)
     np.testing.assert_allclose(before[0][:, 2], after[0][:, 2], atol=1e-6)
     assert not np.allclose(before[1][:, 2], after[1][:, 2])  # judged given the event's own action
+
+
+def test_a_single_field_is_trained_and_exported_like_several() -> None:
+    words = WORDS.model_copy(update={"fields": WORDS.fields[:1]})
+    settings = BehaviourSettings(embedding=4, hidden=12, dropout=0.0, context=("user_*",))
+    units = some_units()
+    shape = BehaviourShape.of(words, settings, units.context)
+    model = behaviour.build(shape, 3)
+
+    def parts() -> Iterator[Units]:
+        while True:
+            yield units
+
+    final = fit(
+        model,
+        replace(PLAN, steps=12),
+        lambda epoch: shuffled(parts(), 64, 256, shape, (epoch,)),
+        lambda: (batch for _, batch in by_length(units, 64, shape)),
+        LocalRing(),
+    )
+    losses = [epoch.validation_loss for epoch in final.history]
+    assert losses[-1] < losses[0]
+    detector = onnx_export.detector_of(model, shape, words, units)
+    judged = units.lengths.sum() + len(units)
+    assert detector.nats(units).sum() / judged == pytest.approx(min(losses), abs=1e-4)
 
 
 def test_strange_features_do_not_break_the_model() -> None:

@@ -99,6 +99,14 @@ class BehaviourDetector:
             strongest[chosen] = beyond.sum(axis=2).max(axis=1)
         return Surprises(excess, variance, judged, strongest)
 
+    def nats(self, units: Units) -> Scores:
+        """[N] surprise of all that is judged in each unit, its end included if it is closed."""
+        nats = np.zeros(len(units))
+        for chosen, batch in by_length(units, self.batch_size, self.shape):
+            (surprise,) = self._run(["surprise"], batch)
+            nats[chosen] = np.where(_judged(batch), surprise, 0).sum(axis=(1, 2))
+        return nats
+
     def explain(self, units: Units, count: int) -> list[list[Reason]]:
         """The events and fields that surprised most beyond what the model expected.
 

@@ -118,6 +118,13 @@ class MarkovDetector:
         drift, peak = _figures(units, judged)
         return self._drift.applied(drift) + self._peak.applied(peak)
 
+    def nats(self, units: Units) -> Scores:
+        """[N] surprise of all that is judged in each unit, its end included if it is closed."""
+        nats = np.zeros(len(units))
+        for _, steps, bits, _ in self._judged(units):
+            nats += np.bincount(steps.unit, bits, len(units)) * np.log(2)
+        return nats
+
     def explain(self, units: Units, count: int) -> list[list[Reason]]:
         """The first `count` reasons of each unit: the fields of events with the largest excess.
 

@@ -6,7 +6,8 @@ so that an outcome is judged given the action it is the outcome of. By the chain
 log-probabilities of an event's action and of its other fields given the action add up.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -75,6 +76,18 @@ def build(shape: BehaviourShape, seed: int) -> keras.Model:
             logits[:, :, end - size : end] for end, size in zip(ends, shape.sizes[1:], strict=True)
         ]
     return keras.Model([tokens, context], outputs, name="behaviour")
+
+
+def logits_of(model: keras.Model, batch: Sequence[Any], training: bool) -> list[Any]:
+    """The logits of each field, also where there is but one, which Keras returns bare.
+
+    Args:
+        model: The model.
+        batch: Tokens [B, T, F] and context [B, C].
+        training: Whether dropout is on.
+    """
+    logits: list[Any] = keras.tree.flatten(model(batch, training=training))
+    return logits
 
 
 def _scaled(context: keras.KerasTensor, shape: BehaviourShape) -> keras.KerasTensor:

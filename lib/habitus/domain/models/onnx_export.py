@@ -14,9 +14,12 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from habitus.domain.models.batches import Batch
-from habitus.domain.models.behaviour import SPREAD, weights_of
+from habitus.domain.detectors.behaviour import BATCH_SIZE, BehaviourDetector
+from habitus.domain.models.batches import Batch, batch_of
+from habitus.domain.models.behaviour import SPREAD, logits_of, weights_of
 from habitus.domain.models.shape import Array, BehaviourShape
+from habitus.domain.units import Units
+from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import TrainingError
 
 OPSET, IR_VERSION = 17, 8
@@ -194,7 +197,7 @@ def export(model: keras.Model, shape: BehaviourShape, batch: Batch) -> bytes:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (found,) = session.run(["surprise"], {"tokens": batch.tokens, "context": batch.context})
     expected = np.zeros(batch.tokens.shape, dtype=np.float32)
-    for index, logits in enumerate(model([batch.tokens, batch.context], training=False)):
+    for index, logits in enumerate(logits_of(model, [batch.tokens, batch.context], training=False)):
         logs = keras.ops.log_softmax(logits, axis=-1)
         observed = batch.tokens[:, :, index, None]
         expected[:, :, index] = -np.take_along_axis(np.asarray(logs), observed, axis=-1)[..., 0]
@@ -206,3 +209,25 @@ def export(model: keras.Model, shape: BehaviourShape, batch: Batch) -> bytes:
             "Check the versions of onnx and onnxruntime against requirements.lock.",
         )
     return content
+
+
+def detector_of(
+    model: keras.Model, shape: BehaviourShape, vocabulary: Vocabulary, held_out: Units
+) -> BehaviourDetector:
+    """The trained model as a detector.
+
+    Args:
+        model: The model.
+        shape: Its shape.
+        vocabulary: What the tokens mean.
+        held_out: Units that it was not trained on, at least one, from which it learns what is
+            normal.
+
+    Raises:
+        TrainingError: What is exported does not say what the model says.
+    """
+    some = held_out.take(np.arange(min(len(held_out), BATCH_SIZE)))
+    content = export(model, shape, batch_of(some, shape))
+    detector = BehaviourDetector(vocabulary, shape, content, weights_of(model))
+    detector.fit_rarity(held_out)
+    return detector

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from habitus.domain.models.batches import Batch
+from habitus.domain.models.behaviour import logits_of
 from habitus.domain.models.shape import Array
 from habitus.errors import TrainingError
 
@@ -163,7 +164,7 @@ class Trainer:
         self, tokens: tf.Tensor, context: tf.Tensor, judged: tf.Tensor, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Surprise of all judged positions together, and how many they are."""
-        outputs = self.model([tokens, context], training=training)
+        outputs = logits_of(self.model, [tokens, context], training)
         weights = tf.cast(judged[:, :, None] & (tokens > 0), tf.float32)
         nats = tf.add_n(
             [
