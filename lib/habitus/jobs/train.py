@@ -25,7 +25,7 @@ from habitus.jobs.training_data import TRAINING, VALIDATION, TrainingData
 from habitus.setting_types import DetectorName
 
 # To be raised when what a model's files hold, or how they are made, changes.
-_FORMAT = 3
+_FORMAT = 4
 
 
 class _Fitted(Detector, Protocol):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from habitus.config import BehaviourSettings
 from habitus.domain.models import batches
-from habitus.domain.models.batches import batch_of, by_length, joined, shuffled
+from habitus.domain.models.batches import batch_of, by_length, cut_evenly, joined, shuffled
 from habitus.domain.models.shape import BehaviourShape
 from habitus.domain.vocabulary import Vocabulary
 
@@ -86,7 +86,7 @@ def test_joined_units_are_those_that_were_taken_apart() -> None:
         np.testing.assert_array_equal(again.tokens[field], units.tokens[field])
 
 
-def test_shuffled_batches_are_full_and_cover_each_pass_before_the_next() -> None:
+def test_shuffled_batches_cover_each_pass_before_the_next() -> None:
     units = builders.units(64, 5, SESSIONS)
     marked = type(units)(
         **{**vars(units), "context": np.arange(128, dtype=np.float32).reshape(-1, 2)}
@@ -97,14 +97,36 @@ def test_shuffled_batches_are_full_and_cover_each_pass_before_the_next() -> None
         return [batch.context[:, 0].tolist() for batch in shuffled(parts, 16, 64, SHAPE, (seed,))]
 
     found = batches_of(1)
-    assert [len(batch) for batch in found] == [16] * 8
+    assert len(found) == 8
     for start in (0, 4):
         assert sorted(chain(*found[start : start + 4])) == list(range(0, 128, 2))
     assert found == batches_of(1)
     assert found != batches_of(2)
 
 
-def test_shuffled_batches_carry_over_what_does_not_fill_one() -> None:
+def test_shuffled_batches_have_as_many_positions_whatever_their_units_length() -> None:
+    units = builders.units(2000, 5, SESSIONS)
+    found = list(shuffled(iter([units]), 20, 2000, SHAPE, (1,)))
+    positions = [int(batch.judged.sum()) for batch in found]
+    assert len(found) == 100
+    assert sum(positions) == SHAPE.lengths(units).sum()
+    assert max(positions) - min(positions) <= 2 * SHAPE.lengths(units).max()
+    sizes = [len(batch.context) for batch in found]
+    assert max(sizes) > 2 * min(sizes)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 500), min_size=1, max_size=50),
+    count=st.integers(1, 10),
+)
+def test_runs_hold_every_unit_in_order_and_none_is_empty(lengths: list[int], count: int) -> None:
+    runs = cut_evenly(np.arange(len(lengths)), np.array(sorted(lengths)), count)
+    assert 1 <= len(runs) <= count
+    assert all(len(run) for run in runs)
+    assert np.concatenate(runs).tolist() == list(range(len(lengths)))
+
+
+def test_shuffled_batches_wait_for_enough_units() -> None:
     units = builders.units(10, 5, SESSIONS)
     found = list(shuffled(iter([units] * 8), 16, 1, SHAPE, (1,)))
-    assert sum(len(batch.context) for batch in found) == 80
+    assert [len(batch.context) for batch in found] == [20] * 4

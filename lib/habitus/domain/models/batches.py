@@ -81,14 +81,15 @@ def by_length(
 def shuffled(
     parts: Iterator[Units], size: int, buffer: int, shape: BehaviourShape, seed: tuple[int, ...]
 ) -> Generator[Batch]:
-    """Full batches of `size` units of like length, in random order, for as long as parts come.
+    """Batches of like length and `size` units on average, in random order, while parts come.
 
-    Units gather until there are `buffer` of them; a random choice of them is cut into batches
-    by length, and what does not fill a batch waits for the next round.
+    Units gather until there are `buffer` of them; then they are cut by length, so that every batch
+    has about as many positions: short units come in larger batches than long ones. As a step
+    follows the mean over its batch, an event of a short unit then counts as much as one of a long.
 
     Args:
         parts: Units as they are read.
-        size: Units per batch.
+        size: Units per batch, on average.
         buffer: Units to gather before they are cut.
         shape: The model's.
         seed: Decides the order, together with the order of `parts`.
@@ -100,10 +101,19 @@ def shuffled(
         if sum(len(part) for part in held) < max(buffer, size):
             continue
         units = joined(held)
+        lengths = shape.lengths(units)
         mixed = random.permutation(len(units))
-        full = len(units) // size * size
-        chosen = mixed[:full]
-        chosen = chosen[np.argsort(shape.lengths(units)[chosen], kind="stable")]
-        for start in random.permutation(np.arange(0, full, size)):
-            yield batch_of(units.take(chosen[start : start + size]), shape)
-        held = [units.take(mixed[full:])]
+        order = mixed[np.argsort(lengths[mixed], kind="stable")]
+        batches = cut_evenly(order, lengths[order], len(units) // size)
+        for index in random.permutation(len(batches)):
+            yield batch_of(units.take(batches[index]), shape)
+        held = []
+
+
+def cut_evenly(
+    order: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], count: int
+) -> list[npt.NDArray[np.int64]]:
+    """Cut [N] units of [N] lengths into at most `count` runs of about as many positions each."""
+    ends = np.cumsum(lengths)
+    cuts = np.searchsorted(ends, np.arange(1, count) * ends[-1] / count)
+    return [run for run in np.split(order, cuts) if len(run)]
