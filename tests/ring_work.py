@@ -1,8 +1,10 @@
 """What the tests of rings run in every process."""
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from dataclasses import asdict
+from pathlib import Path
 
 import builders
 import numpy as np
@@ -56,3 +58,15 @@ def fail_on_the_last_rank(ring: Ring, report: Report) -> None:
 def fail_unexpectedly(ring: Ring, report: Report) -> None:
     """Fail in a way that nobody foresaw."""
     raise ZeroDivisionError(f"in process {os.getpid()}")
+
+
+def die_at_first(ring: Ring, report: Report, mark: str) -> int:
+    """Lose the last rank at the first attempt, while the other one waits for it; say how
+    many took part at last.
+    """
+    attempts = Path(mark)
+    last = ring.rank == ring.size - 1
+    if last and not attempts.exists():
+        attempts.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return int(ring.sum(np.ones(1, dtype=np.float32))[0])

@@ -222,6 +222,9 @@ class TrainSettings(Frozen):
 
     workers: int = Field(ge=1, description="Training processes; more than 1 go through Horovod.")
     start_timeout: Duration = Field(description="How long workers may take to start.")
+    restarts: int = Field(
+        ge=0, description="How often workers start again from the last epoch when one is lost."
+    )
     epochs: int = Field(ge=1, description="Most epochs.")
     epoch_units: int = Field(
         ge=1, description="Most units of an epoch and of a validation; each epoch takes others."
@@ -233,7 +236,49 @@ class TrainSettings(Frozen):
     sample: int = Field(
         ge=1, description="Most units read by detectors that are fitted in one process."
     )
+    select_features: bool = Field(
+        description="Whether detectors that learn from labels are fitted again without the "
+        "features that tell them nothing of validation units."
+    )
     behaviour: BehaviourSettings
+
+
+class Span(Frozen):
+    """Numbers that a setting may be."""
+
+    low: float = Field(description="The lowest.")
+    high: float = Field(description="The highest.")
+    log: bool = Field(description="Whether they are drawn evenly by their logarithm.")
+
+    def holds(self, value: object) -> bool:
+        """Whether a value is one of them."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.low > self.high or (self.log and self.low <= 0):
+            raise ValueError("low must be at most high, and above 0 where log is true")
+        return self
+
+
+class Choices(Frozen):
+    """Values that a setting may be."""
+
+    choices: tuple[str | bool | int | float, ...] = Field(min_length=1, description="All of them.")
+
+    def holds(self, value: object) -> bool:
+        """Whether a value is one of them."""
+        return value in self.choices
+
+
+class TuneSettings(Frozen):
+    """How settings of the behaviour model are searched for."""
+
+    trials: int = Field(ge=1, description="How many settings are tried, today's first.")
+    epochs: int = Field(ge=1, description="Most epochs of a trial.")
+    ranges: dict[str, Span | Choices] = Field(
+        min_length=1, description="What each of the settings named may be."
+    )
 
 
 class EnsembleSettings(Frozen):
@@ -263,6 +308,9 @@ class AlertSettings(Frozen):
 class EvaluateSettings(Frozen):
     """How detectors are compared."""
 
+    blocks: int = Field(
+        ge=2, description="Blocks of time of the test period that detectors are compared over."
+    )
     bootstrap: int = Field(ge=10, description="Resamples behind each interval.")
     confidence: float = Field(gt=0, lt=1, description="Coverage of each interval.")
 
@@ -295,6 +343,7 @@ class Settings(Frozen):
     sequences: SequenceSettings
     split: SplitSettings
     train: TrainSettings
+    tune: TuneSettings
     ensemble: EnsembleSettings
     score: ScoreSettings
     alerts: AlertSettings

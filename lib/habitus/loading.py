@@ -45,6 +45,36 @@ def load_settings(environment: str | None = None, overrides: Sequence[str] = ())
     return parse(Settings, values, place)
 
 
+def value_at(settings: Settings, key: str, place: str) -> Any:
+    """The value of one setting.
+
+    Raises:
+        SettingsError: There is no such setting; `place` is where it was named.
+    """
+    found: Any = settings
+    for part in key.split("."):
+        if not isinstance(found, BaseModel) or part not in type(found).model_fields:
+            known = [name for name, _, _ in describe(settings)]
+            raise SettingsError(place, f"unknown setting {key!r}", nearest(key, known))
+        found = getattr(found, part)
+    return found
+
+
+def changed(settings: Settings, values: Mapping[str, Any], place: str) -> Settings:
+    """The settings with other values of some, by key as for `--set`.
+
+    Raises:
+        SettingsError: A key or value does not fit; `place` is where they were given.
+    """
+    every = settings.model_dump(by_alias=True)
+    for key, value in values.items():
+        nested = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        every = _merged(every, nested)
+    return parse(Settings, every, place)
+
+
 def parse(model: type[Model], values: Mapping[str, Any], place: str) -> Model:
     """Build the model, turning the first thing that does not fit into a SettingsError."""
     try:

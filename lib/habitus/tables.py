@@ -244,7 +244,13 @@ EVALUATIONS = Table(
         _MODEL,
         Column("detector", "string", "Name of the detector.", required=True),
         Column("kind", "string", "Kind of anomaly, or all.", required=True),
-        Column("measure", "string", "auc, average_precision, recall_at_...", required=True),
+        Column(
+            "measure",
+            "string",
+            "auc, average_precision, recall_at_...; of the comparison over blocks of time: "
+            "average_precision_behind_best.",
+            required=True,
+        ),
         Column("value", "double", "The figure; none where it is not defined."),
         Column("low", "double", "Lower end of its bootstrap interval."),
         Column("high", "double", "Upper end of its bootstrap interval."),

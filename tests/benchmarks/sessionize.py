@@ -8,15 +8,13 @@ median of three runs, each engine in a process of its own with the machine to it
 import shutil
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC
 
 from _engines import measured, per_event, run_engine, session, with_duckdb, with_spark
-from _figures import Figure, at_most, publish
+from _figures import Figure, Silent, at_most, publish
 from _shop import shop_events
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from rich.console import RenderableType
 
 from habitus.domain.sessions import sessionize
 from habitus.edges.catalog import Layout
@@ -123,19 +121,6 @@ def up_to_date(events: str) -> tuple[dict[str, float], Layout, Layout]:
     spark.stop()
     shutil.rmtree(LAKE)
     return seconds, scattered, compact
-
-
-class Silent:
-    """Shows nothing of a job's progress."""
-
-    def step(self, text: str) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def say(self, text: str) -> None:
-        print(text, file=sys.stderr)
-
-    def show(self, renderable: RenderableType) -> None:
-        return None
 
 
 def main() -> None:

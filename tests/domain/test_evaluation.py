@@ -22,7 +22,7 @@ from habitus.domain.evaluation import (
 pytestmark = pytest.mark.spark
 
 TEST_FROM = datetime(2026, 1, 10, tzinfo=UTC)
-SETTINGS = EvaluateSettings(bootstrap=30, confidence=0.9)
+SETTINGS = EvaluateSettings(blocks=5, bootstrap=30, confidence=0.9)
 BUDGET = 5
 DETECTORS = {"behaviour": "behaviour-1", "markov": "markov-1"}
 
@@ -66,7 +66,7 @@ def judged_units(spark: SparkSession, units: pd.DataFrame) -> DataFrame:
 
 def figures(judged_units: DataFrame, seed: int = 1) -> dict[tuple[str, str, str], Evaluation]:
     found = evaluate(
-        histograms(judged_units).toPandas(),
+        histograms(judged_units, blocks=5).toPandas(),
         chosen(judged_units, BUDGET).toPandas(),
         DETECTORS,
         SETTINGS,
@@ -121,6 +121,16 @@ def test_the_budget_takes_the_strangest_of_each_day_whatever_their_kind(
             assert recall.units == len(units)
 
 
+def test_blocks_share_the_days_of_the_test_period(
+    judged_units: DataFrame, units: pd.DataFrame
+) -> None:
+    rows = histograms(judged_units, blocks=5).toPandas()
+    rows = rows[(rows["model_id"] == "markov-1") & rows["kind"].isin([ALL, NORMAL])]
+    units = units[(units["day"] >= 10) & (units["unit_id"] != "u599")]
+    block = (units["day"] - 10) * 5 // 10
+    assert rows.groupby("block")["units"].sum().to_dict() == block.value_counts().to_dict()
+
+
 def test_the_same_seed_gives_the_same_figures(judged_units: DataFrame) -> None:
     assert figures(judged_units) == figures(judged_units)
 
@@ -130,7 +140,7 @@ def test_a_unit_of_two_kinds_counts_for_each_and_once_for_all(spark: SparkSessio
         [("m", date(2026, 1, 1), ["a", "b"], 1e-30, 1.0), ("m", date(2026, 1, 1), [], 1.0, 0.0)],
         "model_id string, event_date date, kinds array<string>, p_value double, score double",
     ).selectExpr("*", "string(score) unit_id")
-    rows = histograms(units).toPandas()
+    rows = histograms(units, blocks=5).toPandas()
     assert kinds_of(rows) == [ALL, "a", "b"]
     for kind in kinds_of(rows):
         assert counts(rows, kind)[0] == 1, "a p-value below the last bin lies in it"

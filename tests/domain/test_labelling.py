@@ -2,8 +2,9 @@ from datetime import UTC, datetime
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
-from habitus.domain.labelling import UNNAMED, unit_labels
+from habitus.domain.labelling import UNNAMED, doubtful_labels, unit_labels
 
 pytestmark = pytest.mark.spark
 
@@ -92,3 +93,19 @@ def test_a_verdict_on_the_unit_itself_overrules_what_was_known_before(spark: Spa
 
 def test_no_labels_mark_nothing(spark: SparkSession) -> None:
     assert marked(spark, [], SESSIONS) == set()
+
+
+def test_labels_of_nothing_and_labels_from_before_are_counted(spark: SparkSession) -> None:
+    labels: list[Label] = [
+        ("event", "e1", True, "scraping", 4),  # known a day before its session began
+        ("session", "s1", True, "scraping", 5),
+        ("session", "s9", True, "scraping", 6),
+        ("event", "elsewhere", False, None, 6),
+        ("user", "ann", True, "scraping", 1),
+        ("user", "zoe", True, "scraping", 6),
+    ]
+    frame = spark.createDataFrame([(*label[:4], day(label[4])) for label in labels], LABEL)
+    units = spark.createDataFrame(SESSIONS, SEQUENCE).withColumn("started_at", F.lit(day(5)))
+    found = doubtful_labels(frame, units).first()
+    assert found is not None
+    assert found.asDict() == {"unmatched": 3, "early": 1}

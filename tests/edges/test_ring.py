@@ -1,5 +1,7 @@
 """A ring of processes trains the model that one process would, and fails in words."""
 
+import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,16 +12,24 @@ import pytest
 import ring_work
 from pyspark.sql import SparkSession
 
-from habitus.edges.ring import LocalRing, launch, slots
+from habitus.edges.ring import LocalRing, Processes, launch, slots
 from habitus.errors import TrainingError
 
 pytestmark = pytest.mark.train
 
-START = timedelta(minutes=3)
+ONE, TWO, THREE = (Processes(workers, timedelta(minutes=3)) for workers in (1, 2, 3))
 
 # Modules of tests are not on the workers' path, so they travel with the work.
 cloudpickle.register_pickle_by_value(ring_work)
 cloudpickle.register_pickle_by_value(builders)
+
+
+def nothing(line: str) -> None:
+    """Whoever reports is not heard."""
+
+
+def never(why: str) -> None:
+    pytest.fail(f"started again: {why}")
 
 
 def test_two_processes_end_with_the_weights_of_one_with_the_doubled_batch(
@@ -27,8 +37,8 @@ def test_two_processes_end_with_the_weights_of_one_with_the_doubled_batch(
 ) -> None:
     """To 1e-4 of each weight: sums of floats come in another order."""
     said: list[str] = []
-    two = launch(ring_work.train_share, 2, START, spark, said.append, str(tmp_path))
-    one = ring_work.train_share(LocalRing(), lambda line: None, str(tmp_path))
+    two = launch(ring_work.train_share, TWO, spark, said.append, never, str(tmp_path))
+    one = ring_work.train_share(LocalRing(), nothing, str(tmp_path))
     ranks = [np.load(tmp_path / f"2_{rank}.npz") for rank in range(2)]
     for name in ranks[0].files:
         np.testing.assert_array_equal(ranks[0][name], ranks[1][name])
@@ -41,15 +51,32 @@ def test_two_processes_end_with_the_weights_of_one_with_the_doubled_batch(
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_error_on_one_process_ends_them_all_in_its_own_words(spark: SparkSession) -> None:
     with pytest.raises(TrainingError, match=r"epoch 3, batch 4: the loss is nan. Lower the rate"):
-        launch(ring_work.fail_on_the_last_rank, 2, START, spark, lambda line: None)
+        launch(ring_work.fail_on_the_last_rank, TWO, spark, nothing, never)
 
 
 def test_more_workers_than_slots_are_refused_before_anything_starts(spark: SparkSession) -> None:
     assert slots(spark) == 2
     with pytest.raises(TrainingError, match=r"train.workers=3: Spark can run 2 tasks at once"):
-        launch(ring_work.fail_unexpectedly, 3, START, spark, lambda line: None)
+        launch(ring_work.fail_unexpectedly, THREE, spark, nothing, never)
 
 
 def test_one_worker_runs_here(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        launch(ring_work.fail_unexpectedly, 1, START, spark, lambda line: None)
+        launch(ring_work.fail_unexpectedly, ONE, spark, nothing, never)
+
+
+def test_a_lost_worker_is_told_of_at_once_or_the_work_starts_again(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(TrainingError, match=r"train.workers=2: a worker was lost.*train.restarts"):
+        launch(ring_work.die_at_first, TWO, spark, nothing, never, str(tmp_path / "once"))
+    assert time.monotonic() - began < 60
+
+    why: list[str] = []
+    again = replace(TWO, restarts=1)
+    marks = str(tmp_path / "again")
+    assert launch(ring_work.die_at_first, again, spark, nothing, why.append, marks) == 2
+    assert len(why) == 1
+    assert "a worker was lost" in why[0]
+    assert why[0].endswith("restart 1 of 1")

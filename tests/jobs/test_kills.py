@@ -15,8 +15,7 @@ pytestmark = pytest.mark.jobs
 # just written, or the step has just begun and is cut off in the middle.
 MOMENTS = (
     ("ingest", "group events into sessions ..."),
-    ("sessionize", "features: "),
-    ("features", "scores: "),
+    ("sessionize", "scores: "),
 )
 
 

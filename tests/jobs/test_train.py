@@ -8,27 +8,23 @@ from typing import Any, cast
 
 import builders
 import numpy as np
-import pyarrow as pa
 import pytest
-from jobs.conftest import Lines
+from jobs.unit_lakes import TABLE, WORDS, context_of, lake_of, rows, settings_in
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from scipy.special import expit
-from sequence_files import START, table_of
 
 from habitus.config import Settings
 from habitus.domain.detectors.kmeans import KMeansDetector
+from habitus.domain.detectors.selected import SelectedDetector
 from habitus.edges.models import load_model
 from habitus.errors import ArtefactError, InputError, SettingsError, TrainingError
 from habitus.jobs import train
 from habitus.jobs.frame import JobContext
-from habitus.loading import load_settings
-from habitus.tables import LABELS, sequences
+from habitus.tables import LABELS
 
 pytestmark = pytest.mark.jobs
 
-WORDS = builders.vocabulary()
-TABLE = sequences(WORDS.field_names)
 DETECTORS = (
     "behaviour",
     "markov",
@@ -37,57 +33,6 @@ DETECTORS = (
     "bisecting_kmeans",
     "autoencoder",
 )
-SMALL = (
-    f"sequences.fields={json.dumps(list(WORDS.field_names))}",
-    "train.epochs=2",
-    "train.batch_size=64",
-    "train.behaviour={embedding: 4, hidden: 12, dropout: 0.1, context: [user_*]}",
-)
-
-
-def settings_in(folder: Path, *overrides: str) -> Settings:
-    return load_settings(overrides=[*SMALL, f"lake.root={folder}", *overrides])
-
-
-def rows(spark: SparkSession, count: int) -> DataFrame:
-    """Units of a chain, evenly spread over the first eight days of 2026."""
-    units = builders.units(count, 1, WORDS)
-    found = table_of(units, 0).drop_columns(["event_ids", "ended_at", "context", "closed"])
-    ended = [START + timedelta(days=8) * (k / count) for k in range(count)]
-    offsets = pa.array(units.offsets.astype(np.int32))
-    columns = {
-        "ended_at": pa.array(ended, pa.timestamp("us", tz="UTC")),
-        "context": pa.array(list(units.context), pa.list_(pa.float32())),
-        "closed": pa.array(units.closed),
-        "amounts": pa.ListArray.from_arrays(offsets, pa.array(units.amounts)),
-        "gaps": pa.ListArray.from_arrays(offsets, pa.array(units.gaps)),
-    }
-    for name, column in columns.items():
-        found = found.append_column(name, column)
-    number = F.substring("unit_id", 2, 9).cast("int")
-    return (
-        spark.createDataFrame(found)
-        .withColumn("unit_kind", F.lit("session"))
-        .withColumn("user_id", F.concat(F.lit("user"), number % 50))
-        .withColumn("started_at", F.col("ended_at"))
-        .withColumn("event_ids", F.array_repeat(F.lit("e"), F.col("n_events")))
-        .withColumn("event_times", F.array_repeat(F.col("ended_at"), F.col("n_events")))
-        .withColumn("event_date", F.to_date("started_at"))
-        .withColumn("vocabulary_id", F.lit(WORDS.vocabulary_id))
-        .select(*(F.col(c.name).cast(c.type).alias(c.name) for c in TABLE.columns))
-    )
-
-
-def context_of(spark: SparkSession, settings: Settings) -> JobContext:
-    return JobContext("train", settings, spark, Lines())
-
-
-def lake_of(spark: SparkSession, folder: Path, count: int, *overrides: str) -> JobContext:
-    """A context on a lake that holds the units and their vocabulary."""
-    context = context_of(spark, settings_in(folder, *overrides))
-    context.artefacts.write_vocabulary(WORDS)
-    context.lake.overwrite(TABLE, rows(spark, count).repartition(3, "unit_id"))
-    return context
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -294,6 +239,28 @@ def test_a_supervised_model_learns_from_what_is_known_by_the_end_of_validation(
     # 30 in 400 it is on average, however few of the normal ones are read.
     score = load_model(again.artefacts.root, first).detector.score
     assert 0.03 < expit(score(builders.units(300, 8, WORDS))).mean() < 0.2
+
+
+def test_features_that_tell_nothing_are_dropped_and_listed(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    learning = (*only("random_forest"), "train.select_features=true")
+    context = lake_of(spark, tmp_path, 800, *learning)
+    known_by = WORDS.split.validation_until - timedelta(hours=1)
+    label(context, 0, 30, known_by)
+    label(context, 420, 30, known_by)
+    train.run(context)
+
+    model_id = context.artefacts.current()["random_forest"]
+    card = json.loads(context.artefacts.read(model_id)["card.json"])
+    assert {one["feature"] for one in card["importances"]} == set(WORDS.context)
+    # The labels were drawn without looking at any feature.
+    needed = {one["feature"] for one in card["importances"] if one["lost"] > one["error"]}
+    assert set(card["dropped"]) in ({*WORDS.context} - needed, set())
+    page = context.artefacts.read(model_id)["card.md"].decode()
+    assert all(f"| {name} |" in page for name in WORDS.context)
+    model = load_model(context.artefacts.root, model_id)
+    assert isinstance(model.detector, SelectedDetector) == bool(card["dropped"])
 
 
 def test_a_supervised_model_is_refused_without_labels(spark: SparkSession, tmp_path: Path) -> None:

@@ -96,21 +96,28 @@ def judged(
     )
 
 
-def histograms(units: DataFrame) -> DataFrame:
-    """How many units of each kind lie in each bin of surprise.
+def histograms(units: DataFrame, blocks: int) -> DataFrame:
+    """How many units of each kind lie in each bin of surprise, in each block of time.
 
     Args:
-        units: From `judged`.
+        units: From `judged`; they are read twice.
+        blocks: Into how many blocks of as many days each, about, to cut their time.
 
     Returns:
-        `model_id, kind, bin, units`; the kind is also `all` for every anomalous unit and
+        `model_id, kind, block, bin, units`; the kind is also `all` for every anomalous unit and
         `normal` for the others. A higher bin is stranger.
     """
     decades = F.least(F.lit(float(_DECADES)), -F.log10("p_value"))
+    span = units.agg(
+        F.min("event_date").alias("first"),
+        (F.date_diff(F.max("event_date"), F.min("event_date")) + 1).alias("days"),
+    )
+    block = F.floor(F.date_diff("event_date", "first") * blocks / F.col("days")).cast("int")
     return (
-        units.withColumn("bin", F.round(decades * _BINS_PER_DECADE).cast("int"))
-        .select("model_id", "bin", _groups())
-        .groupBy("model_id", "kind", "bin")
+        units.crossJoin(span)
+        .withColumn("bin", F.round(decades * _BINS_PER_DECADE).cast("int"))
+        .select("model_id", block.alias("block"), "bin", _groups())
+        .groupBy("model_id", "kind", "block", "bin")
         .agg(F.count("*").alias("units"))
     )
 
@@ -180,7 +187,7 @@ def counts(rows: pd.DataFrame, kind: str) -> Counts:
     """[K] one model's units of a kind by bin, the strangest bin first."""
     rows = rows[rows["kind"] == kind]
     by_bin = np.zeros(_DECADES * _BINS_PER_DECADE + 1, dtype=np.int64)
-    by_bin[rows["bin"].to_numpy()] = rows["units"].to_numpy()
+    np.add.at(by_bin, rows["bin"].to_numpy(), rows["units"].to_numpy())
     return by_bin[::-1]
 
 

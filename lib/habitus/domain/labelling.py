@@ -48,6 +48,34 @@ def unit_labels(
     )
 
 
+def doubtful_labels(labels: DataFrame, sequences: DataFrame) -> DataFrame:
+    """How many labels there is reason to doubt.
+
+    Args:
+        labels: Rows of `labels`.
+        sequences: Rows of `sequences`.
+
+    Returns:
+        One row: `unmatched`, labels that name no unit, nor any unit's event or user; `early`,
+        labels known before the unit that they name began, of which none but a user's can be.
+    """
+    named = labels.select("unit_kind", F.col("unit_id").alias("labelled"), "known_at")
+    units = sequences.select("unit_id", "started_at")
+    of_label = (
+        named.join(_judged_things(sequences), ["unit_kind", "labelled"], "left")
+        .join(units, "unit_id", "left")
+        .groupBy("unit_kind", "labelled", "known_at")
+        .agg(
+            F.count("unit_id").alias("units"),
+            (F.col("known_at") < F.min("started_at")).alias("early"),
+        )
+    )
+    early = F.col("early") & (F.col("unit_kind") != "user")
+    return of_label.agg(
+        F.count_if(F.col("units") == 0).alias("unmatched"), F.count_if(early).alias("early")
+    )
+
+
 def _judged_things(sequences: DataFrame) -> DataFrame:
     """What a label may name to mark a unit: the unit itself, its judged events, its user."""
 

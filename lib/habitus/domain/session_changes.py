@@ -35,8 +35,9 @@ class Touched:
 
     Attributes:
         kept: The sessions to make again, and after each the one that tells how it ended:
-            session_id, context (it is only there for the one before it), and where the session
-            before it is not kept, run_start (microseconds) and left_at, when that one ended.
+            session_id, started_at, context (it is only there for the one before it), and where the
+            session before it is not kept, run_start (microseconds) and left_at, when that one
+            ended.
         firsts: New events that are the first of their user with a value: user_id, field, value,
             event_id; and what was the first till now, if anything: old_event_id, old_session_id.
     """
@@ -76,14 +77,14 @@ def changed_sessions(
         sessions: Rows of `sessions`.
         settings: The rule.
         now: Time up to which events are known.
-        since: As for `touched_by`.
+        since: The day of the oldest session that is open or `kept`; older ones are not read.
 
     Returns:
         Rows of `sessions` of that day or later, and whether the row is `gone`; of such a row only
         the key is told.
     """
     sessions = _recent(sessions, since)
-    old = sessions.join(touched.kept, "session_id")
+    old = sessions.join(touched.kept.drop("started_at"), "session_id")
     events = _events_again(old, added, touched.firsts, settings)
     made = finish(sessions_of_marked(events, rule_of(settings, now)))
     before = touched.kept.select("session_id", "context")
@@ -163,7 +164,7 @@ def _kept(
         listed.withColumn("run_start", F.when(~follows, F.col("run_start")))
         .withColumn("left_at", F.lag("ended_at").over(order))
         .where("keep")
-        .select("session_id", "context", "run_start", "left_at")
+        .select("session_id", "started_at", "context", "run_start", "left_at")
     )
 
 

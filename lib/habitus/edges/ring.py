@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -73,38 +74,77 @@ class HorovodRing:
         self._hvd.broadcast_variables([variable.value for variable in variables], root_rank=0)
 
 
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a ring.
+
+    Args:
+        workers: How many.
+        start_timeout: How long they may take to start.
+        restarts: How often a ring of several that broke is started again.
+    """
+
+    workers: int
+    start_timeout: timedelta
+    restarts: int = 0
+
+
+class _BrokenRingError(TrainingError):
+    """A process ended without a word, as one does that was killed."""
+
+
 def launch(
     work: Callable[Concatenate[Ring, Report, Arguments], Result],
-    workers: int,
-    start_timeout: timedelta,
+    processes: Processes,
     spark: SparkSession,
     report: Report,
+    on_restart: Report,
     *args: Arguments.args,
     **kwargs: Arguments.kwargs,
 ) -> Result:
-    """Run the work on a ring of so many processes and return what the first one returns.
+    """Run the work on a ring of processes and return what the first one returns.
 
     One worker runs here. More are one Spark task each; the work, its arguments and its result
-    must be picklable, and the work importable on the executors.
+    must be picklable, and the work importable on the executors. Where a process of several is
+    lost, all end and the work starts again from what it has stored.
 
     Args:
         work: Called as work(ring, report, *args, **kwargs) in every process.
-        workers: How many processes.
-        start_timeout: How long they may take to start.
+        processes: How many, and how patient we are with them.
         spark: The session whose executors run them.
         report: Receives each line that the first process reports.
+        on_restart: Receives why the work starts again, each time.
         *args: Arguments of the work.
         **kwargs: Further arguments.
 
     Raises:
         TrainingError: There are fewer slots than workers, or they did not start in time, or one
-            of them failed.
+            of them was lost more often than restarts allow.
         HabitusError: Whatever the work raised.
     """
-    if workers == 1:
+    if processes.workers == 1:
         _use_gpu(None)
         return work(LocalRing(), report, *args, **kwargs)
-    _check_slots(workers, _slots_in_time(spark, workers))
+    _check_slots(processes.workers, _slots_in_time(spark, processes.workers))
+    restarts = 0
+    while True:
+        try:
+            return _ring_of(processes, spark, report, work, args, kwargs)
+        except _BrokenRingError as error:
+            if restarts == processes.restarts:
+                raise
+            restarts += 1
+            on_restart(f"{error.problem}; restart {restarts} of {processes.restarts}")
+
+
+def _ring_of(
+    processes: Processes,
+    spark: SparkSession,
+    report: Report,
+    work: Callable[..., Result],
+    args: Any,
+    kwargs: Any,
+) -> Result:
     import horovod.spark
 
     lines = _Lines(report)
@@ -112,8 +152,8 @@ def launch(
         results = horovod.spark.run(
             _run,
             args=(work, args, kwargs),
-            num_proc=workers,
-            start_timeout=int(start_timeout.total_seconds()),
+            num_proc=processes.workers,
+            start_timeout=int(processes.start_timeout.total_seconds()),
             use_gloo=True,
             env=_ENVIRONMENT,
             stdout=lines,
@@ -124,14 +164,18 @@ def launch(
         )
     except Exception as error:
         lines.raise_failure(error)
-        seconds = f"{start_timeout.total_seconds():g} s"
-        late = "timed out" in str(error).lower()
-        raise TrainingError(
-            f"train.workers={workers}",
-            f"the workers did not start within {seconds}" if late else f"{lines.last or error}",
-            "Free the cluster's slots or raise train.start_timeout."
-            if late
-            else "See --verbose for the workers' own words, or set train.workers=1.",
+        place = f"train.workers={processes.workers}"
+        if "timed out" in str(error).lower():
+            raise TrainingError(
+                place,
+                f"the workers did not start within {processes.start_timeout.total_seconds():g} s",
+                "Free the cluster's slots or raise train.start_timeout.",
+            ) from error
+        raise _BrokenRingError(
+            place,
+            f"a worker was lost: {lines.last or error}",
+            "See --verbose for the workers' own words, raise train.restarts, or set "
+            "train.workers=1.",
         ) from error
     result: Result = results[0]
     return result

@@ -71,14 +71,9 @@ def train_behaviour(ring: Ring, report: Report, task: Task) -> dict[str, bytes]:
     tf.config.experimental.enable_op_determinism()
     tf.keras.utils.set_random_seed(task.plan.seed)
     store = ArtefactStore(task.root)
-    share = max(task.batch_size, task.training.units // ring.size)
-    buffer = min(_BUFFERED * task.batch_size, share)
 
     def batches(epoch: int) -> Generator[Batch]:
-        seed = (task.plan.seed, epoch, ring.rank)
-        order = int(np.random.default_rng(seed).integers(1, 2**31))
-        with closing(read_endlessly(task.training, ring.rank, ring.size, order)) as parts:
-            yield from shuffled(parts, task.batch_size, buffer, task.shape, seed)
+        return training_batches(task, ring, epoch)
 
     def validation() -> Iterator[Batch]:
         left = math.ceil(task.validated / ring.size)
@@ -102,6 +97,16 @@ def train_behaviour(ring: Ring, report: Report, task: Task) -> dict[str, bytes]:
         return {}
     held_out = _some(read(task.validation), _HELD_OUT)
     return detector_of(model, task.shape, task.vocabulary, held_out).to_files()
+
+
+def training_batches(task: Task, ring: Ring, epoch: int) -> Generator[Batch]:
+    """Batches of one process's part, in an order that seed and epoch decide, for ever."""
+    share = max(task.batch_size, task.training.units // ring.size)
+    buffer = min(_BUFFERED * task.batch_size, share)
+    seed = (task.plan.seed, epoch, ring.rank)
+    order = int(np.random.default_rng(seed).integers(1, 2**31))
+    with closing(read_endlessly(task.training, ring.rank, ring.size, order)) as parts:
+        yield from shuffled(parts, task.batch_size, buffer, task.shape, seed)
 
 
 def _checkpoint(store: ArtefactStore, task: Task) -> State | None:

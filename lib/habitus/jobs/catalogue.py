@@ -78,6 +78,14 @@ JOBS: dict[str, Job] = {
             folders=("reports",),
         ),
         Job(
+            name="tune",
+            summary="Search for settings with which the behaviour model learns best.",
+            reads=("sequences",),
+            writes=(),
+            run=_lazily("tune"),
+            folders=("checkpoints", "tensorboard", "mlruns"),
+        ),
+        Job(
             name="compact",
             summary="Write small files together, clustered for readers.",
             reads=(),

@@ -232,8 +232,9 @@ def _sample(context: JobContext, scores: DataFrame, anomalies: DataFrame, units:
 def _evaluations(context: JobContext, models: Mapping[str, str]) -> tuple[Evaluation, ...]:
     if not context.lake.exists(EVALUATIONS):
         return ()
-    rows = context.read(EVALUATIONS).where(F.col("model_id").isin(list(models.values()))).collect()
     order = {measure: index for index, measure in enumerate(MEASURES)}
+    shown = F.col("model_id").isin(list(models.values())) & F.col("measure").isin(list(order))
+    rows = context.read(EVALUATIONS).where(shown).collect()
     rows.sort(key=lambda row: (row["detector"], row["kind"], order[row["measure"]]))
     names = ("model_id", "detector", "kind", "measure", "units", "anomalous")
     return tuple(
@@ -246,7 +247,7 @@ def _evaluations(context: JobContext, models: Mapping[str, str]) -> tuple[Evalua
 
 
 def _curves(context: JobContext, models: dict[str, str]) -> tuple[Curve, ...]:
-    histogram = histograms(judged_units(context, models)).toPandas()
+    histogram = histograms(judged_units(context, models), blocks=1).toPandas()
     curves = []
     for detector, model_id in sorted(models.items()):
         rows = histogram[histogram["model_id"] == model_id]

@@ -69,8 +69,13 @@ def _bring_up_to_date(
         touched = touched_by(added, sessions, settings, since)
         # In this order: the first is part of the second.
         with persisted(touched.firsts), persisted(touched.kept):
-            changes = changed_sessions(touched, added, sessions, settings, now, since)
-            _merge(context, changes, since, version, now)
+            # Most days that could be concerned are not, and their arrays need not be read.
+            kept = touched.kept.agg(F.min("started_at").alias("start")).first()
+            assert kept is not None, "an aggregate without groups has one row"
+            oldest_kept = _utc(kept["start"]) if kept["start"] else oldest_open
+            day = min(oldest_kept, oldest_open).date()
+            changes = changed_sessions(touched, added, sessions, settings, now, day)
+            _merge(context, changes, day, version, now)
 
 
 def _merge(

@@ -2,44 +2,28 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from typing import Any, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from habitus.config import Settings
 from habitus.domain.calibration import Calibration
-from habitus.domain.detectors import CLUSTERS, SUPERVISED, detector_class, load_detector
-from habitus.domain.detectors.base import Detector
-from habitus.domain.detectors.ensemble import EnsembleDetector
-from habitus.domain.detectors.labelled import Labelled
+from habitus.domain.detectors import SUPERVISED, load_detector
 from habitus.domain.features import needs_labels
 from habitus.domain.models.card import Card
 from habitus.domain.scoring import scores_of
-from habitus.domain.units import Units
-from habitus.domain.vocabulary import Vocabulary
-from habitus.edges.tracking import TrackedRun, curves, track
+from habitus.edges.tracking import track
+from habitus.jobs.fitting import Fitted, fitted
 from habitus.jobs.frame import JobContext
-from habitus.jobs.training_data import TRAINING, VALIDATION, TrainingData
+from habitus.jobs.training_data import TrainingData
 from habitus.setting_types import DetectorName
+
+if TYPE_CHECKING:
+    pass
 
 # To be raised when what a model's files hold, or how they are made, changes.
 _FORMAT = 4
-
-
-class _Fitted(Detector, Protocol):
-    """A detector that is fitted in one process."""
-
-    @classmethod
-    def fit(cls, units: Units, vocabulary: Vocabulary, seed: int) -> Self: ...
-
-
-class _Supervised(Detector, Protocol):
-    """A detector that is fitted on labels."""
-
-    @classmethod
-    def fit(cls, labelled: Labelled, vocabulary: Vocabulary, seed: int) -> Self: ...
 
 
 def run(context: JobContext) -> None:
@@ -65,23 +49,27 @@ def _settings_of(name: DetectorName, context: JobContext, data: TrainingData) ->
     settings = context.settings
     train = settings.train.model_dump(mode="json")
     if name == "behaviour":
-        idle = {"start_timeout", "minimum_units"}
+        idle = {"start_timeout", "restarts", "minimum_units", "select_features"}
         learning = {key: value for key, value in train.items() if key not in idle}
     else:
         learning = {"sample": train["sample"]}
     if name == "ensemble" or name in SUPERVISED:
         learning["labels"] = data.labels.fingerprint
+    if name in SUPERVISED:
+        learning["select_features"] = train["select_features"]
     learning["format"] = _FORMAT
     found = {"seed": settings.seed, "segment": settings.segment} | {
         f"train.{key}": value for key, value in sorted(learning.items())
     }
-    return found if name != "ensemble" else found | {"members": _members(context, data)}
+    return (
+        found if name != "ensemble" else found | {"members": list(_members(context, data).values())}
+    )
 
 
-def _members(context: JobContext, data: TrainingData) -> list[str]:
-    """The models that an ensemble with these settings is made of."""
+def _members(context: JobContext, data: TrainingData) -> dict[str, str]:
+    """The models that an ensemble with these settings is made of, by detector."""
     names = context.settings.ensemble.members
-    return [_model_id(name, _settings_of(name, context, data), data) for name in names]
+    return {name: _model_id(name, _settings_of(name, context, data), data) for name in names}
 
 
 def _is_supervised(name: DetectorName, settings: Settings) -> bool:
@@ -108,27 +96,19 @@ def _train(
         "table_version": str(data.version),
         "fingerprint": data.fingerprint,
     }
-    history: list[dict[str, float]] = []
-    weights = None
     with (
         context.reporter.step(f"train {model_id}"),
         track(context.settings.tracking, context.lake.root, model_id, tags, settings) as tracked,
     ):
-        if name == "behaviour":
-            files = _fit_behaviour(context, data, model_id, tracked, history)
-        elif name == "ensemble":
-            files, weights = _fit_ensemble(context, data)
-        elif name in CLUSTERS:
-            files = _fit_clusters(name, data, context.settings.seed)
-        else:
-            files = _fit_here(name, data, context.settings.seed)
+        members = _members(context, data) if name == "ensemble" else {}
+        found = fitted(context, data, name, model_id, members, tracked)
         supervised = _is_supervised(name, context.settings)
-        calibration, figures = _calibrate(name, files, data, supervised)
-        card = _card(context, data, name, model_id, settings, history, figures, weights)
+        calibration, figures = _calibrate(name, found.files, data, supervised)
+        card = _card(context, data, name, model_id, settings, found, figures)
         context.artefacts.write(
             model_id,
             {
-                **files,
+                **found.files,
                 "vocabulary.json": data.vocabulary.model_dump_json(indent=1).encode(),
                 "calibration.json": calibration.model_dump_json().encode(),
                 "settings.json": context.settings.model_dump_json(by_alias=True, indent=1).encode(),
@@ -138,87 +118,6 @@ def _train(
         )
         tracked.metrics({f"calibration_{key}": value for key, value in figures.items()})
         tracked.file("card.md", card.to_markdown())
-
-
-def _fit_here(name: DetectorName, data: TrainingData, seed: int) -> dict[str, bytes]:
-    if name in SUPERVISED:
-        supervised = cast(type[_Supervised], detector_class(name))
-        return supervised.fit(data.labelled, data.vocabulary, seed).to_files()
-    kind = cast(type[_Fitted], detector_class(name))
-    return kind.fit(data.training, data.vocabulary, seed).to_files()
-
-
-def _fit_ensemble(context: JobContext, data: TrainingData) -> tuple[dict[str, bytes], str]:
-    """The files of the members that are stored by now, and how they were weighed."""
-    names, model_ids = context.settings.ensemble.members, _members(context, data)
-    members: dict[str, Detector] = {
-        name: load_detector(name, context.artefacts.read(model_id), data.vocabulary)
-        for name, model_id in zip(names, model_ids, strict=True)
-    }
-    fitted = EnsembleDetector.fit(members, data.validation, data.vocabulary)
-    weights = fitted.combination.in_words()
-    context.reporter.say(weights)
-    return fitted.to_files(), weights
-
-
-def _fit_clusters(name: DetectorName, data: TrainingData, seed: int) -> dict[str, bytes]:
-    """Fit on a sample; if there are more units, find as many clusters among all of them."""
-    from habitus.domain.detectors.kmeans import ClusterDetector
-    from habitus.domain.detectors.mllib import centres_among
-
-    kind = cast(type[ClusterDetector], detector_class(name))
-    detector = kind.fit(data.training, data.vocabulary, seed)
-    fields, units = data.vocabulary.field_names, data.units[TRAINING]
-    if units > len(data.training):
-        centres = centres_among(data.all_training, detector, fields, units, seed)
-        detector = detector.with_centres(centres, data.training)
-    return detector.to_files()
-
-
-def _fit_behaviour(
-    context: JobContext,
-    data: TrainingData,
-    model_id: str,
-    tracked: TrackedRun,
-    history: list[dict[str, float]],
-) -> dict[str, bytes]:
-    # TensorFlow takes seconds to import, and the other detectors do without.
-    from habitus.domain.models.shape import BehaviourShape
-    from habitus.domain.models.training import Plan
-    from habitus.edges.feed import Source
-    from habitus.edges.ring import launch
-    from habitus.edges.training import Task, train_behaviour
-
-    train, seed = context.settings.train, context.settings.seed
-    split, fields = data.vocabulary.split, data.vocabulary.field_names
-    units = min(data.units[TRAINING], train.epoch_units)
-    steps = math.ceil(units / (train.batch_size * train.workers))
-    task = Task(
-        model_id=model_id,
-        root=context.lake.root,
-        vocabulary=data.vocabulary,
-        shape=BehaviourShape.of(data.vocabulary, train.behaviour, data.training.context),
-        plan=Plan(seed, train.epochs, steps, train.patience, train.learning_rate),
-        batch_size=train.batch_size,
-        validated=train.epoch_units,
-        training=Source(data.files[TRAINING], fields, split.train_from, split.train_until),
-        validation=Source(data.files[VALIDATION], fields, split.train_until, split.calibrate_from),
-    )
-
-    def report(line: str) -> None:
-        epoch = json.loads(line)
-        history.append(epoch)
-        step = int(epoch["epoch"])
-        tracked.metrics({key: value for key, value in epoch.items() if key != "epoch"}, step)
-        context.artefacts.write_file(
-            f"tensorboard/{model_id}/events.out.tfevents.0.habitus", curves(history)
-        )
-        context.reporter.say(
-            f"epoch {step} of {train.epochs}: {epoch['loss']:.3f} nats per event, "
-            f"{epoch['validation_loss']:.3f} on validation units"
-        )
-
-    return launch(train_behaviour, train.workers, train.start_timeout, context.spark, report, task)
 
 
 def _calibrate(
@@ -242,9 +141,8 @@ def _card(
     name: DetectorName,
     model_id: str,
     settings: Mapping[str, Any],
-    history: list[dict[str, float]],
+    found: Fitted,
     figures: Mapping[str, float],
-    weights: str | None,
 ) -> Card:
     return Card(
         model_id=model_id,
@@ -258,8 +156,10 @@ def _card(
         risk_features=needs_labels(context.settings.features),
         split={key: value.isoformat() for key, value in data.vocabulary.split},
         settings=settings,
-        epochs=history,
+        epochs=found.epochs,
         calibration=figures,
         labels=data.labels if _is_supervised(name, context.settings) else None,
-        weights=weights,
+        weights=found.weights,
+        importances=found.importances,
+        dropped=found.dropped,
     )

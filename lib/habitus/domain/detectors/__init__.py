@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import cast
 
 from habitus.domain.detectors.base import Detector
+from habitus.domain.detectors.files import SELECTION
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError, nearest
 
@@ -21,6 +22,7 @@ _CLASSES = {
     "logistic_regression": ("linear", "LogisticRegressionDetector"),
     "linear_svm": ("linear", "LinearSvmDetector"),
     "ensemble": ("ensemble", "EnsembleDetector"),
+    "selected": ("selected", "SelectedDetector"),
 }
 # Those that learn from labels which units are anomalous.
 SUPERVISED = frozenset({"gradient_boosting", "random_forest", "logistic_regression", "linear_svm"})
@@ -46,4 +48,5 @@ def load_detector(name: str, files: Mapping[str, bytes], vocabulary: Vocabulary)
     Raises:
         ArtefactError: There is no such detector, or its files do not fit.
     """
-    return detector_class(name).from_files(files, vocabulary)
+    kind = detector_class("selected" if SELECTION in files else name)
+    return kind.from_files(files, vocabulary)

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ValidationError
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError
 
+# There where a detector does without some features, and which these are.
+SELECTION = "selection.json"
 MEND = "Restore the file, or train again."
 _About = TypeVar("_About", bound=BaseModel)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from habitus.domain.selection import Importance
+
 _WHAT = {
     "behaviour": "An LSTM language model over several fields per event. It predicts each field of "
     "the next event from the events before and the user's own history; a unit scores by how rare "
@@ -74,6 +76,8 @@ class Card(BaseModel):
         labels: For models that learn from labels: how many training units were known to be
             anomalous by when.
         weights: For ensembles: how their members were weighed.
+        importances: Where features were selected: what each was worth to a model with all of them.
+        dropped: The features that it does without then.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -93,6 +97,8 @@ class Card(BaseModel):
     calibration: Mapping[str, float]
     labels: LabelsUsed | None
     weights: str | None = None
+    importances: Sequence[Importance] = ()
+    dropped: Sequence[str] = ()
 
     def to_markdown(self) -> str:
         """The card as a page for people."""
@@ -115,11 +121,15 @@ class Card(BaseModel):
             "\n".join(learned),
             "## How well it foresees behaviour" if self.epochs else "",
             _table(self.epochs) if self.epochs else "",
+            "## What its features are worth" if self.importances else "",
+            self._features() if self.importances else "",
             "## Scores",
             f"Half of the calibration units score above {self.calibration['median']:.3g}, one in "
             f"a hundred above {self.calibration['percentile_99']:.3g}. A p-value says how many "
             "units like those it was calibrated on score at least as high; where behaviour "
             "drifts away from them, p-values shrink and the model should be trained again.",
+            "How it compares with other detectors says `comparison.md` beside this card, once "
+            "`habitus evaluate` has met labels of a later time.",
             "## What it is not for",
             "It says that behaviour is unusual, not that it is wrong: a person should look before "
             "anything is held against anyone. It knows nothing of users, items or kinds of "
@@ -139,6 +149,15 @@ class Card(BaseModel):
         if self.risk_features:
             return f"- {whose}Labels only in the features that are computed from them."
         return f"- {whose}No labels."
+
+    def _features(self) -> str:
+        dropped = ", ".join(f"`{name}`" for name in self.dropped) or "none"
+        rows = [f"| {one.feature} | {one.lost:.4f} | {one.error:.4f} |" for one in self.importances]
+        return (
+            "Average precision on validation units that is lost when the feature's values change "
+            f"places, and the standard error of that. Dropped, for telling nothing: {dropped}.\n\n"
+            "| feature | lost | error |\n| --- | --- | --- |\n" + "\n".join(rows)
+        )
 
 
 def _table(epochs: Sequence[Mapping[str, float]]) -> str:

@@ -1,0 +1,112 @@
+"""Which detector is the best: compared block by block of time, since one lucky week is no proof.
+
+The best is the one with the highest average precision, on all kinds of anomaly together, in the
+mean over blocks of the test period as long as each other. Every other one is behind it by the mean
+over blocks of the difference; the interval of that is a bootstrap over blocks (Efron 1979), which
+keeps together what happens at one time to all detectors. One whose interval holds 0 may be as good.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from habitus.config import EvaluateSettings
+from habitus.domain.evaluation import ALL, NORMAL, Evaluation, counts
+from habitus.domain.metrics import Figure, Values, average_precision
+
+BEHIND_BEST = "average_precision_behind_best"
+
+
+def compare_over_time(
+    histogram: pd.DataFrame, detectors: Mapping[str, str], settings: EvaluateSettings, seed: int
+) -> list[Evaluation]:
+    """How far each detector is behind the best one, the best first; empty without anomalies.
+
+    Args:
+        histogram: The rows of `evaluation.histograms`.
+        detectors: Detector name -> model id.
+        settings: How many resamples, and which coverage.
+        seed: Seed of the resamples.
+    """
+    anomalous = histogram[histogram["kind"] == ALL]
+    blocks = sorted(anomalous["block"].unique())
+    if not blocks:
+        return []
+    names = sorted(detectors)
+    precisions = np.array(
+        [[_precision(histogram, detectors[name], block) for block in blocks] for name in names]
+    )
+    behind = precisions[precisions.mean(axis=1).argmax()] - precisions
+    judged = histogram[histogram["model_id"] == detectors[names[0]]]
+    of_kind = judged.groupby("kind")["units"].sum()
+    found = [
+        Evaluation(
+            detectors[name],
+            name,
+            ALL,
+            BEHIND_BEST,
+            _mean(behind[index], settings, np.random.default_rng(seed)),
+            int(of_kind.get(ALL, 0) + of_kind.get(NORMAL, 0)),
+            int(of_kind[ALL]),
+        )
+        for index, name in enumerate(names)
+    ]
+    return sorted(found, key=lambda one: (one.figure.value, one.detector))
+
+
+def verdict(compared: Sequence[Evaluation]) -> str:
+    """Which detector is the best, and how sure that is, in a sentence.
+
+    Args:
+        compared: From `compare_over_time`, at least one.
+    """
+    best, *others = compared
+    sentence = f"best over blocks of time: {best.detector}"
+    if not others:
+        return sentence
+    figure = others[0].figure
+    interval = f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+    sentence += f", ahead of {others[0].detector} by {interval} of average precision"
+    as_good = [one.detector for one in others if one.figure.low <= 0]
+    if as_good:
+        sentence += f"; for all that is known as good: {', '.join(as_good)}"
+    return sentence
+
+
+def page(found: Sequence[Evaluation], compared: Sequence[Evaluation]) -> str:
+    """The comparison as a page for people, to lie beside the cards of the models.
+
+    Args:
+        found: From `evaluation.evaluate`.
+        compared: From `compare_over_time`, at least one.
+    """
+    names = [one.detector for one in compared]
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for one in found:
+        figure = one.figure
+        text = f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+        rows.setdefault((one.kind, one.measure), {})[one.detector] = text
+    lines = [
+        f"| {kind} | {measure} | {' | '.join(by_name[name] for name in names)} |"
+        for (kind, measure), by_name in rows.items()
+    ]
+    head = [f"| kind | measure | {' | '.join(names)} |", "| --- " * (len(names) + 2) + "|"]
+    parts = [
+        "# The detectors compared on the test period",
+        f"{verdict(compared).capitalize()}.",
+        "\n".join([*head, *lines]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _precision(histogram: pd.DataFrame, model_id: str, block: int) -> float:
+    rows = histogram[(histogram["model_id"] == model_id) & (histogram["block"] == block)]
+    return float(average_precision(counts(rows, ALL), counts(rows, NORMAL)))
+
+
+def _mean(values: Values, settings: EvaluateSettings, rng: np.random.Generator) -> Figure:
+    drawn = rng.choice(values, (settings.bootstrap, len(values))).mean(axis=1)
+    tail = (1 - settings.confidence) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return Figure(float(values.mean()), float(low), float(high))

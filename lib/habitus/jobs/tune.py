@@ -1,0 +1,59 @@
+"""Which settings of the behaviour model foresee validation units best."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import yaml
+
+from habitus.config import Settings
+from habitus.domain.search import Value, search
+from habitus.edges.tracking import track
+from habitus.jobs.fitting import fitted
+from habitus.jobs.frame import JobContext
+from habitus.jobs.training_data import TrainingData
+from habitus.loading import changed, value_at
+
+_PLACE = "tune.ranges"
+
+
+def run(context: JobContext) -> None:
+    """Train with some settings after others, for few epochs each, and say which did best."""
+    settings = context.settings
+    tune = settings.tune
+    today = {key: value_at(settings, key, _PLACE) for key in tune.ranges}
+    data = TrainingData(context)
+    data.refuse_too_few()
+
+    def loss_of(number: int, values: Mapping[str, Value]) -> float:
+        tried = changed(settings, {**values, "train.epochs": tune.epochs}, _PLACE)
+        loss = _trained(context, data, f"tune-{context.run_id[:12]}-{number}", tried, values)
+        said = ", ".join(f"{key}={_text(value)}" for key, value in values.items())
+        context.reporter.say(f"trial {number} of {tune.trials}: {loss:.4f} nats per event, {said}")
+        return loss
+
+    best, *_ = search(tune.ranges, today, tune.trials, settings.seed, loss_of)
+    context.rows_out["trials"] = tune.trials
+    arguments = " ".join(f"--set {key}={_text(value)}" for key, value in best.values.items())
+    context.reporter.say(f"best: trial {best.number}, {best.loss:.4f} nats per event: {arguments}")
+
+
+def _trained(
+    context: JobContext,
+    data: TrainingData,
+    name: str,
+    settings: Settings,
+    values: Mapping[str, Value],
+) -> float:
+    """The lowest validation loss of a training that leaves nothing but its MLflow run."""
+    tags = {"detector": "behaviour", "run_id": context.run_id, "fingerprint": data.fingerprint}
+    trial = replace(context, settings=settings)
+    with track(settings.tracking, context.lake.root, name, tags, values) as tracked:
+        epochs = fitted(trial, data, "behaviour", name, {}, tracked).epochs
+        loss = min(epoch["validation_loss"] for epoch in epochs)
+        tracked.metrics({"best_validation_loss": loss})
+    context.artefacts.delete(f"checkpoints/{name}")
+    return loss
+
+
+def _text(value: Value) -> str:
+    return yaml.safe_dump(value).removesuffix("...\n").strip()

@@ -1,0 +1,48 @@
+"""A search for settings trains with each, says which did best, and leaves no model."""
+
+from pathlib import Path
+
+import pytest
+from jobs.conftest import Lines
+from jobs.unit_lakes import context_of, lake_of, settings_in
+from mlflow.tracking import MlflowClient
+from pyspark.sql import SparkSession
+
+from habitus.errors import SettingsError
+from habitus.jobs import tune
+
+pytestmark = pytest.mark.jobs
+
+SEARCH = (
+    "tune.trials=2",
+    "tune.epochs=1",
+    "tune.ranges={train.learning_rate: {low: 0.0001, high: 0.01, log: true}}",
+)
+
+
+def test_the_best_of_some_settings_is_named_and_every_trial_is_tracked(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    context = lake_of(spark, tmp_path, 800, *SEARCH)
+    tune.run(context)
+
+    assert isinstance(context.reporter, Lines)
+    first, second, best = (line for line in context.reporter.lines if "nats per event," in line)
+    assert first.startswith("trial 1 of 2:")
+    assert first.endswith("train.learning_rate=0.01")
+    losses = [float(line.split(": ")[1].split()[0]) for line in (first, second)]
+    assert best.startswith(f"best: trial {losses.index(min(losses)) + 1}, {min(losses):.4f}")
+    client = MlflowClient((tmp_path / "mlruns").as_uri())
+    runs = client.search_runs([client.get_experiment_by_name("habitus").experiment_id])
+    tracked = sorted(run.data.metrics["best_validation_loss"] for run in runs)
+    assert tracked == pytest.approx(sorted(losses), abs=1e-4)
+    assert context.artefacts.current() == {}
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_range_of_an_unknown_setting_is_refused_with_the_nearest(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    wrong = "tune.ranges={train.learning_rat: {choices: [0.1]}}"
+    with pytest.raises(SettingsError, match=r"'train.learning_rat'.*'train.learning_rate'"):
+        tune.run(context_of(spark, settings_in(tmp_path, wrong)))

@@ -1,0 +1,72 @@
+"""Lakes of units that no other job has made: some thousand of a known chain, to train on."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import builders
+import numpy as np
+import pyarrow as pa
+from jobs.conftest import Lines
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from sequence_files import START, table_of
+
+from habitus.config import Settings
+from habitus.jobs.frame import JobContext
+from habitus.loading import load_settings
+from habitus.tables import sequences
+
+WORDS = builders.vocabulary()
+TABLE = sequences(WORDS.field_names)
+SMALL = (
+    f"sequences.fields={json.dumps(list(WORDS.field_names))}",
+    "train.epochs=2",
+    "train.batch_size=64",
+    "train.behaviour={embedding: 4, hidden: 12, dropout: 0.1, context: [user_*]}",
+)
+
+
+def settings_in(folder: Path, *overrides: str) -> Settings:
+    return load_settings(overrides=[*SMALL, f"lake.root={folder}", *overrides])
+
+
+def rows(spark: SparkSession, count: int) -> DataFrame:
+    """Units of a chain, evenly spread over the first eight days of 2026."""
+    units = builders.units(count, 1, WORDS)
+    found = table_of(units, 0).drop_columns(["event_ids", "ended_at", "context", "closed"])
+    ended = [START + timedelta(days=8) * (k / count) for k in range(count)]
+    offsets = pa.array(units.offsets.astype(np.int32))
+    columns = {
+        "ended_at": pa.array(ended, pa.timestamp("us", tz="UTC")),
+        "context": pa.array(list(units.context), pa.list_(pa.float32())),
+        "closed": pa.array(units.closed),
+        "amounts": pa.ListArray.from_arrays(offsets, pa.array(units.amounts)),
+        "gaps": pa.ListArray.from_arrays(offsets, pa.array(units.gaps)),
+    }
+    for name, column in columns.items():
+        found = found.append_column(name, column)
+    number = F.substring("unit_id", 2, 9).cast("int")
+    return (
+        spark.createDataFrame(found)
+        .withColumn("unit_kind", F.lit("session"))
+        .withColumn("user_id", F.concat(F.lit("user"), number % 50))
+        .withColumn("started_at", F.col("ended_at"))
+        .withColumn("event_ids", F.array_repeat(F.lit("e"), F.col("n_events")))
+        .withColumn("event_times", F.array_repeat(F.col("ended_at"), F.col("n_events")))
+        .withColumn("event_date", F.to_date("started_at"))
+        .withColumn("vocabulary_id", F.lit(WORDS.vocabulary_id))
+        .select(*(F.col(c.name).cast(c.type).alias(c.name) for c in TABLE.columns))
+    )
+
+
+def context_of(spark: SparkSession, settings: Settings) -> JobContext:
+    return JobContext("train", settings, spark, Lines())
+
+
+def lake_of(spark: SparkSession, folder: Path, count: int, *overrides: str) -> JobContext:
+    """A context on a lake that holds the units and their vocabulary."""
+    context = context_of(spark, settings_in(folder, *overrides))
+    context.artefacts.write_vocabulary(WORDS)
+    context.lake.overwrite(TABLE, rows(spark, count).repartition(3, "unit_id"))
+    return context
