@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import FIRST_VALUE, MISSING, FieldVocabulary, Split, Vocabulary
-from habitus.setting_types import UnitKind
+from habitus.model_settings import BehaviourSettings, ConvolutionSettings, TransformerSettings
+from habitus.setting_types import BodyName, UnitKind
 
 ACTIONS = ("view", "search", "login", "cart", "pay", "logout")
 VIEW, SEARCH, LOGIN, CART, PAY, LOGOUT = range(len(ACTIONS))
@@ -52,6 +53,26 @@ def vocabulary(unit_kind: UnitKind = "session") -> Vocabulary:
             calibrate_from=datetime(2026, 1, 6, tzinfo=UTC),
             validation_until=datetime(2026, 1, 7, tzinfo=UTC),
         ),
+    )
+
+
+def model_settings(
+    hidden: int = 12,
+    dropout: float = 0.0,
+    embedding: int = 4,
+    body: BodyName = "lstm",
+    tied_embeddings: bool = False,
+) -> BehaviourSettings:
+    """A small behaviour model that conditions on both features."""
+    return BehaviourSettings(
+        body=body,
+        cnn_lstm=ConvolutionSettings(layers=2, width=3),
+        transformer=TransformerSettings(layers=2, heads=3),
+        embedding=embedding,
+        tied_embeddings=tied_embeddings,
+        hidden=hidden,
+        context=("user_*",),
+        dropout=dropout,
     )
 
 

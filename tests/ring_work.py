@@ -10,7 +10,6 @@ import builders
 import numpy as np
 import numpy.typing as npt
 
-from habitus.config import BehaviourSettings
 from habitus.domain.models import behaviour
 from habitus.domain.models.batches import Batch, batch_of, by_length
 from habitus.domain.models.shape import BehaviourShape
@@ -26,7 +25,7 @@ def train_share(ring: Ring, report: Report, folder: str) -> list[npt.NDArray[np.
     """Train on this rank's share of batches that are the same whatever the ring's size."""
     units = builders.units(STEPS * GLOBAL_BATCH, 1, WORDS)
     # Without dropout, whose noise is each rank's own.
-    settings = BehaviourSettings(embedding=4, hidden=12, dropout=0.0, context=("user_*",))
+    settings = builders.model_settings(dropout=0.0)
     shape = BehaviourShape.of(WORDS, settings, units.context)
 
     def batches(epoch: int) -> Generator[Batch]:

@@ -65,6 +65,12 @@ def test_a_time_of_the_split_is_a_time_or_a_share() -> None:
         ("detectors=[behaviour, ensemble]", ["names markov, isolation_forest", "Fit them too"]),
         ("ensemble.members=[markov]", ["'ensemble.members'", "at least 2"]),
         ("ensemble.members=[markov, ensemble]", ["'ensemble.members'", "other detectors"]),
+        ("train.behaviour.body=rnn", ["'train.behaviour.body'", "'rnn'", "'transformer'"]),
+        ("train.behaviour.cnn_lstm.width=1", ["'train.behaviour.cnn_lstm.width'", "equal to 2"]),
+        (
+            "train.behaviour={body: transformer, hidden: 50}",
+            ["hidden 50 is no multiple of transformer.heads 4", "Set hidden to 52"],
+        ),
         ("lake.catalog=main", ["lake.catalog 'main' has no schema", "Set lake.schema"]),
     ],
 )
@@ -106,3 +112,12 @@ def test_every_environment_file_loads() -> None:
 
     for name in names:
         assert load_settings(name).seed >= 0
+
+
+def test_settings_of_a_body_that_is_not_chosen_decide_nothing() -> None:
+    overrides = ["train.behaviour={hidden: 50, transformer: {heads: 3}}"]
+    settings = load_settings(overrides=overrides).train.behaviour
+    assert {"cnn_lstm", "transformer"}.isdisjoint(settings.in_use)
+    chosen = load_settings(overrides=["train.behaviour.body=transformer"]).train.behaviour.in_use
+    assert chosen["transformer"] == {"layers": 2, "heads": 4}
+    assert "cnn_lstm" not in chosen

@@ -5,19 +5,19 @@ from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from habitus.model_settings import BehaviourSettings
 from habitus.setting_types import (
     DetectorName,
     Duration,
     EntityName,
     FieldName,
+    Frozen,
     MeasureName,
     MemberNames,
     Share,
@@ -30,12 +30,6 @@ def _with_action(value: tuple[str, ...]) -> tuple[str, ...]:
     if "action" not in value or len(set(value)) < len(value):
         raise ValueError("`action` must be among the fields, and no field twice")
     return value
-
-
-class Frozen(BaseModel):
-    """A settings section: immutable, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class LakeSettings(Frozen):
@@ -203,18 +197,6 @@ class SplitSettings(Frozen):
     calibration_share: Share = Field(
         description="Share of the validation span, its end, kept for calibration."
     )
-
-
-class BehaviourSettings(Frozen):
-    """The shape of the behaviour language model."""
-
-    embedding: int = Field(ge=1, description="Width of the embedding of each field.")
-    hidden: int = Field(ge=1, description="Units of the LSTM.")
-    context: tuple[str, ...] = Field(
-        description="Features of the user's habit that predictions depend on: names, or patterns "
-        "like user_*_7d. Not those that an attack itself changes, or it would be foreseen."
-    )
-    dropout: float = Field(ge=0, lt=1, description="Dropout before the output heads.")
 
 
 class TrainSettings(Frozen):

@@ -1,10 +1,23 @@
-"""Types of settings: names to choose from, and durations, times and shares as people write them."""
+"""Types of settings: sections, names to choose from, and durations, times and shares in words."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+)
+
+
+class Frozen(BaseModel):
+    """A settings section: immutable, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 def _duration(value: object) -> object:
@@ -74,6 +87,7 @@ MeasureName = Literal[
     "since_anomaly",
     "since_first_anomaly",
 ]
+BodyName = Literal["lstm", "cnn_lstm", "transformer"]
 DetectorName = Literal[
     "behaviour",
     "markov",

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from sequence_files import FIELDS, START, WORDS, source
 
-from habitus.config import BehaviourSettings
 from habitus.domain.detectors.behaviour import BehaviourDetector
 from habitus.domain.models.shape import BehaviourShape
 from habitus.domain.models.training import Plan
@@ -33,7 +32,7 @@ def task_in(folder: Path) -> Task:
         vocabulary=WORDS,
         shape=BehaviourShape.of(
             WORDS,
-            BehaviourSettings(embedding=4, hidden=8, dropout=0.2, context=("user_*",)),
+            builders.model_settings(hidden=8, dropout=0.2),
             np.zeros((1, 2), dtype=np.float32),
         ),
         plan=Plan(seed=7, epochs=4, steps=13, patience=4, learning_rate=0.01),

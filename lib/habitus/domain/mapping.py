@@ -5,10 +5,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from habitus.config import Frozen
 from habitus.errors import SettingsError, nearest
 from habitus.loading import parse, read_yaml
-from habitus.setting_types import Duration
+from habitus.setting_types import Duration, Frozen
 from habitus.tables import EVENTS, LABELS
 
 REQUIRED = ("user_id", "event_time", "action")

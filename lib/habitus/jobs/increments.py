@@ -5,9 +5,9 @@ from datetime import datetime
 from pydantic import ValidationError
 from pyspark.sql import DataFrame
 
-from habitus.config import Frozen
 from habitus.errors import InputError
 from habitus.jobs.frame import JobContext
+from habitus.setting_types import Frozen
 from habitus.table import Table
 
 

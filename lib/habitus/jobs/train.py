@@ -51,6 +51,7 @@ def _settings_of(name: DetectorName, context: JobContext, data: TrainingData) ->
     if name == "behaviour":
         idle = {"start_timeout", "restarts", "minimum_units", "select_features"}
         learning = {key: value for key, value in train.items() if key not in idle}
+        learning["behaviour"] = settings.train.behaviour.in_use
     else:
         learning = {"sample": train["sample"]}
     if name == "ensemble" or name in SUPERVISED:

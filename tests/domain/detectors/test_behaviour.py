@@ -7,7 +7,6 @@ import builders
 import numpy as np
 import pytest
 
-from habitus.config import BehaviourSettings
 from habitus.domain.detectors.behaviour import THE_END, TOO_REGULAR, BehaviourDetector
 from habitus.domain.models import behaviour
 from habitus.domain.models.batches import by_length, shuffled
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.train
 def detector(kind: UnitKind = "session") -> BehaviourDetector:
     words = builders.vocabulary(kind)
     units, held_out = builders.units(2000, 1, words), builders.units(500, 2, words)
-    settings = BehaviourSettings(embedding=8, hidden=24, dropout=0.1, context=("user_*",))
+    settings = builders.model_settings(hidden=24, dropout=0.1, embedding=8)
     shape = BehaviourShape.of(words, settings, units.context)
     model = behaviour.build(shape, 7)
     fit(

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from habitus.config import BehaviourSettings
 from habitus.domain.models import batches
 from habitus.domain.models.batches import batch_of, by_length, cut_evenly, joined, shuffled
 from habitus.domain.models.shape import BehaviourShape
@@ -16,7 +15,7 @@ from habitus.domain.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.plain
 
-SETTINGS = BehaviourSettings(embedding=4, hidden=8, dropout=0.0, context=("user_*",))
+SETTINGS = builders.model_settings()
 
 
 def shape_for(words: Vocabulary) -> BehaviourShape:
@@ -75,6 +74,13 @@ def test_long_units_come_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> 
     units = builders.units(40, 3, SESSIONS)
     for chosen, batch in by_length(units, 16, SHAPE):
         assert batch.tokens.shape[1] * len(chosen) <= 50 or len(chosen) == 1
+
+
+def test_attention_over_long_units_counts_by_its_square() -> None:
+    settings = builders.model_settings(body="transformer")
+    attending = BehaviourShape.of(SESSIONS, settings, np.zeros((1, 2), dtype=np.float32))
+    assert [attending.load(length) for length in (1, 256, 512, 640)] == [1, 256, 1024, 1600]
+    assert SHAPE.load(1024) == 1024
 
 
 def test_joined_units_are_those_that_were_taken_apart() -> None:

@@ -3,13 +3,14 @@
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from functools import cache
+from typing import get_args
 
 import builders
+import keras
 import numpy as np
 import onnxruntime
 import pytest
 
-from habitus.config import BehaviourSettings
 from habitus.domain.models import behaviour, onnx_export
 from habitus.domain.models.batches import Batch, batch_of, by_length, shuffled
 from habitus.domain.models.shape import BehaviourShape
@@ -17,11 +18,13 @@ from habitus.domain.models.training import Plan, State, Trainer, fit
 from habitus.domain.units import Units
 from habitus.edges.ring import LocalRing
 from habitus.errors import ArtefactError, TrainingError
+from habitus.setting_types import BodyName, UnitKind
 
 pytestmark = pytest.mark.train
 
 WORDS = builders.vocabulary()
 PLAN = Plan(seed=7, epochs=3, steps=4, patience=2, learning_rate=0.01)
+every_body = pytest.mark.parametrize("body", get_args(BodyName))
 
 
 @cache
@@ -29,10 +32,15 @@ def some_units() -> Units:
     return builders.units(256, 1, WORDS)
 
 
-def shape_for(units: Units, kind: str = "session", dropout: float = 0.2) -> BehaviourShape:
-    settings = BehaviourSettings(embedding=4, hidden=12, dropout=dropout, context=("user_*",))
-    words = WORDS if kind == "session" else builders.vocabulary("event")
-    return BehaviourShape.of(words, settings, units.context)
+def shape_for(
+    units: Units,
+    kind: UnitKind = "session",
+    dropout: float = 0.2,
+    body: BodyName = "lstm",
+    tied_embeddings: bool = False,
+) -> BehaviourShape:
+    settings = builders.model_settings(dropout=dropout, body=body, tied_embeddings=tied_embeddings)
+    return BehaviourShape.of(builders.vocabulary(kind), settings, units.context)
 
 
 def batches(epoch: int) -> Generator[Batch]:
@@ -50,9 +58,19 @@ def validation() -> Iterator[Batch]:
     return (batch for _, batch in by_length(units, 64, shape_for(units)))
 
 
-def trained(plan: Plan, resume: State | None = None) -> tuple[State, list[State]]:
+def grown(model: keras.Model) -> keras.Model:
+    """The same with weights that nobody could leave out: none is 0 or 1, as at first."""
+    random = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        variable.assign(np.asarray(variable) + random.normal(0, 0.1, variable.shape))
+    return model
+
+
+def trained(
+    plan: Plan, resume: State | None = None, body: BodyName = "lstm"
+) -> tuple[State, list[State]]:
     states: list[State] = []
-    model = behaviour.build(shape_for(some_units()), 7)
+    model = behaviour.build(shape_for(some_units(), body=body), 7)
     final = fit(model, plan, batches, validation, LocalRing(), resume, states.append)
     return final, states
 
@@ -64,14 +82,18 @@ def test_a_few_steps_lower_the_loss() -> None:
     assert final.history[-1].loss < final.history[0].loss
 
 
-def test_the_same_seed_gives_the_same_weights() -> None:
-    for one, other in zip(trained(PLAN)[0].best, trained(PLAN)[0].best, strict=True):
-        np.testing.assert_array_equal(one, other)
+@every_body
+def test_the_same_seed_gives_the_same_weights(body: BodyName) -> None:
+    plan = replace(PLAN, epochs=1)
+    one, other = (trained(plan, body=body)[0].best for _ in range(2))
+    for mine, others in zip(one, other, strict=True):
+        np.testing.assert_array_equal(mine, others)
 
 
-def test_training_goes_on_from_a_stored_state_as_if_nothing_had_happened() -> None:
-    whole, states = trained(PLAN)
-    resumed, later = trained(PLAN, State.from_bytes(states[0].to_bytes()))
+@every_body
+def test_training_goes_on_from_a_stored_state_as_if_nothing_had_happened(body: BodyName) -> None:
+    whole, states = trained(PLAN, body=body)
+    resumed, later = trained(PLAN, State.from_bytes(states[0].to_bytes()), body)
     assert [epoch.epoch for epoch in later[-1].history] == [1, 2, 3]
     assert resumed.history == whole.history
     for one, other in zip(whole.weights, resumed.weights, strict=True):
@@ -114,9 +136,10 @@ def test_history_is_read_but_not_judged() -> None:
     assert nats == pytest.approx(by_hand, rel=1e-4)
 
 
-def test_no_event_sees_itself_or_the_future() -> None:
+@every_body
+def test_no_event_sees_itself_or_the_future(body: BodyName) -> None:
     units = some_units().take(np.arange(8))
-    shape = shape_for(units, dropout=0.0)
+    shape = shape_for(units, dropout=0.0, body=body)
     model = behaviour.build(shape, 3)
     batch = batch_of(units, shape)
     changed = batch.tokens.copy()
@@ -127,11 +150,26 @@ def test_no_event_sees_itself_or_the_future() -> None:
         np.testing.assert_allclose(one[:, :2], other[:, :2], atol=1e-6)
     np.testing.assert_allclose(before[0][:, 2], after[0][:, 2], atol=1e-6)
     assert not np.allclose(before[1][:, 2], after[1][:, 2])  # judged given the event's own action
+    assert not np.allclose(before[0][:, 3], after[0][:, 3])  # the next one sees it
 
 
-def test_a_single_field_is_trained_and_exported_like_several() -> None:
+@every_body
+def test_a_unit_is_judged_alike_alone_and_padded_beside_a_long_one(body: BodyName) -> None:
+    units = some_units().take(np.argsort(some_units().lengths)[[0, -1]])
+    shape = shape_for(units, body=body)
+    model = behaviour.build(shape, 3)
+    together, alone = (batch_of(some, shape) for some in (units, units.take(np.array([0]))))
+    length = alone.tokens.shape[1]
+    assert together.tokens.shape[1] >= 3 * length
+    padded = model([together.tokens, together.context])
+    for one, other in zip(model([alone.tokens, alone.context]), padded, strict=True):
+        np.testing.assert_allclose(one[0], other[0, :length], atol=1e-5)
+
+
+@every_body
+def test_a_single_field_is_trained_and_exported_like_several(body: BodyName) -> None:
     words = WORDS.model_copy(update={"fields": WORDS.fields[:1]})
-    settings = BehaviourSettings(embedding=4, hidden=12, dropout=0.0, context=("user_*",))
+    settings = builders.model_settings(body=body)
     units = some_units()
     shape = BehaviourShape.of(words, settings, units.context)
     model = behaviour.build(shape, 3)
@@ -163,12 +201,13 @@ def test_strange_features_do_not_break_the_model() -> None:
         assert np.isfinite(logits).all()
 
 
-@pytest.mark.parametrize("kind", ["session", "event"])
-def test_onnx_says_what_keras_says(kind: str) -> None:
-    units = builders.units(40, 5, builders.vocabulary(kind))  # type: ignore[arg-type]
+@every_body
+@pytest.mark.parametrize(("kind", "tied"), [("session", False), ("event", True)])
+def test_onnx_says_what_keras_says(kind: UnitKind, tied: bool, body: BodyName) -> None:
+    units = builders.units(40, 5, builders.vocabulary(kind))
     units.context[:3] = [[np.nan, 1], [np.inf, -5], [1e30, np.nan]]
-    shape = shape_for(units, kind)
-    model = behaviour.build(shape, 5)
+    shape = shape_for(units, kind, body=body, tied_embeddings=tied)
+    model = grown(behaviour.build(shape, 5))
     batch = batch_of(units, shape)
     content = onnx_export.export(model, shape, batch)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -199,6 +238,14 @@ def test_onnx_says_what_keras_says(kind: str) -> None:
         np.testing.assert_allclose(found[f"log_probability_{shape.fields[index]}"], logs, atol=1e-4)
 
 
+@every_body
+def test_a_unit_far_longer_than_any_trained_on_is_exported_like_the_others(body: BodyName) -> None:
+    shape = shape_for(some_units(), body=body)
+    tokens = np.random.default_rng(1).integers(1, min(shape.sizes), (1, 700, 6), dtype=np.int32)
+    batch = Batch(tokens, np.zeros((1, 2), dtype=np.float32), np.ones((1, 700), dtype=bool))
+    assert onnx_export.export(grown(behaviour.build(shape, 5)), shape, batch)
+
+
 def test_an_export_that_says_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     units = some_units().take(np.arange(4))
     shape = shape_for(units)
@@ -212,13 +259,20 @@ def test_an_export_that_says_something_else_is_refused(monkeypatch: pytest.Monke
         onnx_export.export(model, shape, batch_of(units, shape))
 
 
-def test_weights_come_back_into_a_fresh_model_and_others_are_refused() -> None:
-    shape = shape_for(some_units())
+@every_body
+def test_all_weights_come_back_into_a_fresh_model(body: BodyName) -> None:
+    shape = shape_for(some_units(), body=body)
     one, other = behaviour.build(shape, 1), behaviour.build(shape, 2)
-    behaviour.set_weights(other, behaviour.weights_of(one))
-    for name, value in behaviour.weights_of(one).items():
-        np.testing.assert_array_equal(value, behaviour.weights_of(other)[name])
     weights = behaviour.weights_of(one)
+    assert len(weights) == len(one.trainable_variables)  # no two of the same name
+    behaviour.set_weights(other, weights)
+    for name, value in weights.items():
+        np.testing.assert_array_equal(value, behaviour.weights_of(other)[name])
+
+
+def test_weights_of_another_shape_are_refused() -> None:
+    other = behaviour.build(shape_for(some_units()), 2)
+    weights = behaviour.weights_of(other)
     weights["lstm/kernel"] = weights["lstm/kernel"][:-1]
     with pytest.raises(ArtefactError, match="lstm/kernel has the shape"):
         behaviour.set_weights(other, weights)

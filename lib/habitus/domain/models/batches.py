@@ -73,7 +73,8 @@ def by_length(
     order = np.argsort(lengths, kind="stable")
     end = len(order)
     while end:  # the longest first
-        start = max(end - min(size, max(1, MOST_POSITIONS // int(lengths[order[end - 1]]))), 0)
+        most = max(1, MOST_POSITIONS // shape.load(int(lengths[order[end - 1]])))
+        start = max(end - min(size, most), 0)
         yield order[start:end], batch_of(units.take(order[start:end]), shape)
         end = start
 

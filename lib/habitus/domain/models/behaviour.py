@@ -1,9 +1,9 @@
 """The behaviour language model in Keras: how likely is each field of each event, given the past.
 
-An LSTM (Hochreiter and Schmidhuber 1997) reads the events before; from its state the action of
-the next event is predicted, and from its state and the action that did happen every other field,
-so that an outcome is judged given the action it is the outcome of. By the chain rule the
-log-probabilities of an event's action and of its other fields given the action add up.
+A body reads the events before; from its state the action of the next event is predicted, and from
+its state and the action that did happen every other field, so that an outcome is judged given the
+action it is the outcome of. By the chain rule the log-probabilities of an event's action and of its
+other fields given the action add up.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from habitus.domain.models.bodies import BODIES
 from habitus.domain.models.shape import Array, BehaviourShape
 from habitus.errors import ArtefactError
 
@@ -35,13 +36,15 @@ def build(shape: BehaviourShape, seed: int) -> keras.Model:
     context = keras.Input((shape.features,), dtype="float32", name="context")
     before = ops.pad(tokens, [[0, 0], [1, 0], [0, 0]])[:, :-1]
     tables = [
-        keras.layers.Embedding(
-            size + (index == 0),
-            min(shape.embedding, size),
+        keras.layers.ReversibleEmbedding(
+            size,
+            width,
             embeddings_initializer=keras.initializers.RandomUniform(seed=seed * 1000 + index),
             name=f"embedding_{field}",
         )
-        for index, (field, size) in enumerate(zip(shape.fields, shape.sizes, strict=True))
+        for index, (field, size, width) in enumerate(
+            zip(shape.fields, shape.predicted, shape.embeddings, strict=True)
+        )
     ]
     read = [table(before[:, :, index]) for index, table in enumerate(tables)]
     if shape.features:
@@ -50,16 +53,10 @@ def build(shape: BehaviourShape, seed: int) -> keras.Model:
         )(_scaled(context, shape))
         everywhere = ops.ones_like(read[0][:, :, :1])
         read.append(everywhere * habit[:, None, :])
-    state = keras.layers.LSTM(
-        shape.hidden,
-        return_sequences=True,
-        kernel_initializer=weights(101),
-        recurrent_initializer=keras.initializers.Orthogonal(seed=seed * 1000 + 102),
-        name="lstm",
-    )(ops.concatenate(read, axis=-1))
+    state = BODIES[shape.body].build(ops.concatenate(read, axis=-1), shape, seed)
     state = keras.layers.Dropout(shape.dropout, seed=seed, name="dropout")(state)
-    outputs = [
-        keras.layers.Dense(shape.end + 1, kernel_initializer=weights(103), name="action_head")(
+    parts = [
+        keras.layers.Dense(shape.heads[0], kernel_initializer=weights(103), name="action_head")(
             state
         )
     ]
@@ -68,14 +65,16 @@ def build(shape: BehaviourShape, seed: int) -> keras.Model:
         between = keras.layers.Dense(
             shape.hidden, activation="relu", kernel_initializer=weights(104), name="field_dense"
         )(ops.concatenate([state, done], axis=-1))
-        logits = keras.layers.Dense(
-            sum(shape.sizes[1:]), kernel_initializer=weights(105), name="field_head"
+        others = keras.layers.Dense(
+            sum(shape.heads[1:]), kernel_initializer=weights(105), name="field_head"
         )(between)
-        ends = np.cumsum(shape.sizes[1:]).tolist()
-        outputs += [
-            logits[:, :, end - size : end] for end, size in zip(ends, shape.sizes[1:], strict=True)
+        ends = np.cumsum(shape.heads[1:]).tolist()
+        parts += [
+            others[:, :, end - size : end] for end, size in zip(ends, shape.heads[1:], strict=True)
         ]
-    return keras.Model([tokens, context], outputs, name="behaviour")
+    if shape.tied_embeddings:  # Press and Wolf 2017
+        parts = [table(part, reverse=True) for table, part in zip(tables, parts, strict=True)]
+    return keras.Model([tokens, context], parts, name="behaviour")
 
 
 def logits_of(model: keras.Model, batch: Sequence[Any], training: bool) -> list[Any]:

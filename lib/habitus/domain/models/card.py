@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from habitus.domain.selection import Importance
 
 _WHAT = {
-    "behaviour": "An LSTM language model over several fields per event. It predicts each field of "
+    "behaviour": "A neural language model over several fields per event. It predicts each field of "
     "the next event from the events before and the user's own history; a unit scores by how rare "
     "its surprise is.",
     "markov": "A back-off Markov model over several fields per event; a unit scores by its "

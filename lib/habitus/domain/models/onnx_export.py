@@ -1,22 +1,22 @@
 """The behaviour model as an ONNX graph, for scoring without TensorFlow.
 
-The graph is written down node by node around ONNX's fused LSTM operator, which ONNX Runtime runs
-twice as fast as Keras does. Besides the surprise of what happened it computes what surprise the
-model expected, so that a unit's score can be compared with what is normal for such a unit.
+Besides the surprise of what happened the graph computes what surprise the model expected, so that
+a unit's score can be compared with what is normal for such a unit.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from habitus.domain.detectors.behaviour import BATCH_SIZE, BehaviourDetector
 from habitus.domain.models.batches import Batch, batch_of
-from habitus.domain.models.behaviour import SPREAD, logits_of, weights_of
+from habitus.domain.models.behaviour import CONTEXT_WIDTH, SPREAD, logits_of, weights_of
+from habitus.domain.models.bodies import BODIES
+from habitus.domain.models.onnx_graph import Graph
 from habitus.domain.models.shape import Array, BehaviourShape
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
@@ -26,28 +26,6 @@ OPSET, IR_VERSION = 17, 8
 TOLERANCE = 1e-4
 
 
-class _Graph:
-    """Nodes and constants, named as they are added."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, value: Any, name: str | None = None) -> str:
-        name = name or f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        name = output or f"{operator}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
-        return name
-
-    def dense(self, value: str, weights: Mapping[str, Array], layer: str) -> str:
-        product = self.add("MatMul", value, self.constant(weights[f"{layer}/kernel"]))
-        return self.add("Add", product, self.constant(weights[f"{layer}/bias"]))
-
-
 def to_onnx(shape: BehaviourShape, weights: Mapping[str, Array]) -> bytes:
     """Write the graph.
 
@@ -55,60 +33,53 @@ def to_onnx(shape: BehaviourShape, weights: Mapping[str, Array]) -> bytes:
     there is no token: `surprise` [B, T, F], its mean `entropy` and its `variance` under the
     model; and for each field `log_probability_<field>` [B, T, V].
     """
-    graph = _Graph()
-    # Time comes first inside, as the LSTM operator wants it.
-    tokens = graph.add("Transpose", "tokens", perm=[1, 0, 2])
+    graph = Graph(weights)
     zero, one, last, axis = (graph.constant([value]) for value in (0, 1, -1, 2))
-    begin = graph.add(
-        "Mul", graph.add("Slice", tokens, zero, one, zero), graph.constant(np.int32(0))
-    )
-    before = graph.add("Concat", begin, graph.add("Slice", tokens, zero, last, zero), axis=0)
-    split = graph.constant(np.ones(len(shape.fields), dtype=np.int64))
+    first = graph.add("Slice", "tokens", zero, one, one)
+    begin = graph.add("Mul", first, graph.constant(np.int32(0)))
+    before = graph.add("Concat", begin, graph.add("Slice", "tokens", zero, last, one), axis=1)
+    tables = [graph.constant(weights[f"embedding_{field}/embeddings"]) for field in shape.fields]
 
     def columns(value: str, prefix: str) -> list[str]:
-        names = [f"{prefix}_{field}" for field in shape.fields]
-        graph.nodes.append(helper.make_node("Split", [value, split], names, axis=2))
-        return names
+        parts = [f"{prefix}_{field}" for field in shape.fields]
+        return graph.split(value, [1] * len(parts), parts)
 
-    tables = {
-        field: graph.constant(weights[f"embedding_{field}/embeddings"]) for field in shape.fields
-    }
     read = [
-        graph.add("Gather", tables[field], graph.add("Squeeze", name, axis))
-        for field, name in zip(shape.fields, columns(before, "before"), strict=True)
+        graph.add("Gather", table, graph.add("Squeeze", column, axis))
+        for table, column in zip(tables, columns(before, "before"), strict=True)
     ]
     if shape.features:
-        read.append(_context(graph, shape, weights, spread_like=read[0]))
-    state = _lstm(graph, graph.add("Concat", *read, axis=2), weights)
-    observed = columns(tokens, "observed")
-    logits = [graph.dense(state, weights, "action_head")]
+        read.append(_context(graph, shape, everywhere=read[0]))
+    state = BODIES[shape.body].export(graph, graph.add("Concat", *read, axis=2), shape)
+    observed = columns("tokens", "observed")
+    logits = [graph.dense(state, "action_head")]
     if len(shape.fields) > 1:
-        done = graph.add("Gather", tables[shape.fields[0]], graph.add("Squeeze", observed[0], axis))
-        between = graph.dense(graph.add("Concat", state, done, axis=2), weights, "field_dense")
-        head = graph.dense(graph.add("Relu", between), weights, "field_head")
-        names = [f"logits_{field}" for field in shape.fields[1:]]
-        sizes = graph.constant(np.asarray(shape.sizes[1:], dtype=np.int64))
-        graph.nodes.append(helper.make_node("Split", [head, sizes], names, axis=2))
-        logits += names
+        done = graph.add("Gather", tables[0], graph.add("Squeeze", observed[0], axis))
+        between = graph.dense(graph.add("Concat", state, done, axis=2), "field_dense")
+        others = graph.dense(graph.add("Relu", between), "field_head")
+        parts = [f"head_{field}" for field in shape.fields[1:]]
+        logits += graph.split(others, list(shape.heads[1:]), parts)
+    if shape.tied_embeddings:
+        logits = [
+            graph.add("MatMul", part, graph.add("Transpose", table, perm=[1, 0]))
+            for part, table in zip(logits, tables, strict=True)
+        ]
     measures = [
         _measures(graph, field, *pair)
         for field, *pair in zip(shape.fields, logits, observed, strict=True)
     ]
     there = graph.add(
-        "Cast", graph.add("Greater", tokens, graph.constant(np.int32(0))), to=TensorProto.FLOAT
+        "Cast", graph.add("Greater", "tokens", graph.constant(np.int32(0))), to=TensorProto.FLOAT
     )
     outputs = ["surprise", "entropy", "variance"]
-    for name, parts in zip(outputs, zip(*measures, strict=True), strict=True):
-        value = graph.add("Mul", graph.add("Concat", *parts, axis=2), there)
-        graph.add("Transpose", value, output=name, perm=[1, 0, 2])
+    for name, values in zip(outputs, zip(*measures, strict=True), strict=True):
+        graph.add("Mul", graph.add("Concat", *values, axis=2), there, output=name)
     outputs += [f"log_probability_{field}" for field in shape.fields]
     return _model(graph, shape, outputs)
 
 
-def _context(
-    graph: _Graph, shape: BehaviourShape, weights: Mapping[str, Array], spread_like: str
-) -> str:
-    """The context's projection at every step, [T, B, P]."""
+def _context(graph: Graph, shape: BehaviourShape, everywhere: str) -> str:
+    """The context's projection at every step, [B, T, P]; `everywhere` is [B, T, I]."""
     missing = graph.add("IsNaN", "context")
     size = graph.add(
         "Log", graph.add("Add", graph.add("Abs", "context"), graph.constant(np.float32(1)))
@@ -120,34 +91,16 @@ def _context(
     low, high = graph.constant(np.float32(-SPREAD)), graph.constant(np.float32(SPREAD))
     nothing = graph.constant(np.float32(0))
     values = graph.add("Where", missing, nothing, graph.add("Clip", values, low, high))
-    habit = graph.add("Tanh", graph.dense(values, weights, "context_dense"))
-    width = weights["context_dense/bias"].shape[0]
-    steps = graph.add("Shape", spread_like, start=0, end=2)
-    target = graph.add("Concat", steps, graph.constant(np.asarray([width])), axis=0)
+    habit = graph.add("Tanh", graph.dense(values, "context_dense"))
+    habit = graph.add("Unsqueeze", habit, graph.constant([1]))
+    steps = graph.add("Shape", everywhere, start=0, end=2)
+    target = graph.add("Concat", steps, graph.constant([CONTEXT_WIDTH]), axis=0)
     return graph.add("Expand", habit, target)
 
 
-def _lstm(graph: _Graph, read: str, weights: Mapping[str, Array]) -> str:
-    """Hidden states [T, B, H] of the inputs [T, B, I]."""
-
-    def gates(name: str) -> Array:
-        # Keras orders the gates i, f, c, o along the last axis; ONNX i, o, f, c along the first.
-        i, f, c, o = np.split(weights[f"lstm/{name}"].T, 4)
-        return np.concatenate([i, o, f, c])
-
-    hidden = weights["lstm/recurrent_kernel"].shape[0]
-    bias = np.concatenate([gates("bias"), np.zeros(4 * hidden, dtype=np.float32)])
-    inputs = [
-        graph.constant(value[None]) for value in (gates("kernel"), gates("recurrent_kernel"), bias)
-    ]
-    states = graph.add("LSTM", read, *inputs, hidden_size=hidden)
-    return graph.add("Squeeze", states, graph.constant([1]))
-
-
-def _measures(graph: _Graph, field: str, logits: str, observed: str) -> tuple[str, str, str]:
-    """Surprise, entropy and variance of one field, each [T, B, 1]."""
-    logs = graph.add("LogSoftmax", logits, axis=2)
-    graph.add("Transpose", logs, output=f"log_probability_{field}", perm=[1, 0, 2])
+def _measures(graph: Graph, field: str, logits: str, observed: str) -> tuple[str, str, str]:
+    """Surprise, entropy and variance of one field, each [B, T, 1]."""
+    logs = graph.add("LogSoftmax", logits, output=f"log_probability_{field}", axis=2)
     index = graph.add("Cast", observed, to=TensorProto.INT64)
     found = graph.add("GatherElements", logs, index, axis=2)
     axes = graph.constant([2])
@@ -159,11 +112,11 @@ def _measures(graph: _Graph, field: str, logits: str, observed: str) -> tuple[st
     return graph.add("Neg", found), entropy, graph.add("Relu", variance)
 
 
-def _model(graph: _Graph, shape: BehaviourShape, outputs: list[str]) -> bytes:
+def _model(graph: Graph, shape: BehaviourShape, outputs: list[str]) -> bytes:
     def value(name: str, kind: int, *dimensions: str | int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, kind, dimensions)
 
-    widths = [len(shape.fields)] * 3 + [shape.end + 1, *shape.sizes[1:]]
+    widths = [len(shape.fields)] * 3 + list(shape.predicted)
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,

@@ -6,11 +6,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from habitus.config import BehaviourSettings
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import Vocabulary
+from habitus.model_settings import BehaviourSettings, ConvolutionSettings, TransformerSettings
+from habitus.setting_types import BodyName
 
 ACTION = "action"
+ATTENDED = 256  # a unit's positions beyond which attention takes more memory than all the rest
 
 Array = npt.NDArray[np.float32]
 
@@ -53,9 +55,13 @@ class BehaviourShape(BaseModel):
         columns: Where these are among the context features of the units.
         scale: Scale of these features.
         ends: Whether the end of a closed unit is predicted too, as the action `end`.
+        body: What reads the events before.
+        cnn_lstm: What it has before its LSTM, if it is that.
+        transformer: What it is made of, if it is that.
         embedding: Width of a field's embedding; less for fields with fewer tokens.
-        hidden: Units of the LSTM and of the layer between it and the other fields.
-        dropout: Dropout before the output heads.
+        tied_embeddings: Whether a field's logits come from its embedding.
+        hidden: Width of the body and of the layer between it and the other fields.
+        dropout: Dropout before the output heads, and within a Transformer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,7 +72,11 @@ class BehaviourShape(BaseModel):
     columns: tuple[int, ...]
     scale: ContextScale
     ends: bool
+    body: BodyName
+    cnn_lstm: ConvolutionSettings
+    transformer: TransformerSettings
     embedding: int
+    tied_embeddings: bool
     hidden: int
     dropout: float
 
@@ -95,7 +105,11 @@ class BehaviourShape(BaseModel):
             columns=tuple(columns),
             scale=ContextScale.fit(context[:, columns]),
             ends=vocabulary.unit_kind == "session",
+            body=settings.body,
+            cnn_lstm=settings.cnn_lstm,
+            transformer=settings.transformer,
             embedding=settings.embedding,
+            tied_embeddings=settings.tied_embeddings,
             hidden=settings.hidden,
             dropout=settings.dropout,
         )
@@ -106,6 +120,21 @@ class BehaviourShape(BaseModel):
         return self.sizes[0]
 
     @property
+    def predicted(self) -> tuple[int, ...]:
+        """How many tokens each field is predicted among: the action also among the end."""
+        return (self.end + 1, *self.sizes[1:])
+
+    @property
+    def embeddings(self) -> tuple[int, ...]:
+        """Width of each field's embedding."""
+        return tuple(min(self.embedding, size) for size in self.sizes)
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """How wide the head of each field is: its logits, or what they come from."""
+        return self.embeddings if self.tied_embeddings else self.predicted
+
+    @property
     def features(self) -> int:
         """How many features the model conditions on."""
         return len(self.columns)
@@ -113,3 +142,9 @@ class BehaviourShape(BaseModel):
     def lengths(self, units: Units) -> npt.NDArray[np.int64]:
         """[N] positions of each unit: its events, and its end where that is predicted."""
         return units.lengths + (units.closed if self.ends else 0)
+
+    def load(self, length: int) -> int:
+        """How many positions take as much memory as a unit of this length."""
+        if self.body == "transformer":
+            return max(length, length**2 // ATTENDED)
+        return length

@@ -1,0 +1,46 @@
+"""An ONNX graph that is written down node by node."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from habitus.domain.models.shape import Array
+
+
+class Graph:
+    """Nodes and constants, named as they are added.
+
+    Args:
+        weights: A Keras model's weights by layer and name, which the nodes take theirs from.
+    """
+
+    def __init__(self, weights: Mapping[str, Array]) -> None:
+        self.weights = weights
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, value: Any) -> str:
+        """Add a constant; its name."""
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        """Add an operator with one output; the output's name."""
+        name = output or f"{operator}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
+        return name
+
+    def split(self, value: str, sizes: list[int], names: list[str]) -> list[str]:
+        """Cut [B, T, I] along its last axis into parts of these sizes and names."""
+        parts = self.constant(np.asarray(sizes, dtype=np.int64))
+        self.nodes.append(helper.make_node("Split", [value, parts], names, axis=2))
+        return names
+
+    def dense(self, value: str, layer: str) -> str:
+        """A dense layer without activation."""
+        product = self.add("MatMul", value, self.constant(self.weights[f"{layer}/kernel"]))
+        return self.add("Add", product, self.constant(self.weights[f"{layer}/bias"]))

@@ -1,0 +1,60 @@
+"""The settings of the behaviour language model: its shape, and that of each body it can have."""
+
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from habitus.setting_types import BodyName, Frozen
+
+
+class ConvolutionSettings(Frozen):
+    """What the body `cnn_lstm` has before its LSTM."""
+
+    layers: int = Field(ge=1, description="Convolutions, one after another.")
+    width: int = Field(ge=2, description="Events that a convolution sees: the last ones.")
+
+
+class TransformerSettings(Frozen):
+    """What the body `transformer` is made of."""
+
+    layers: int = Field(ge=1, description="Blocks of attention and a feed-forward part.")
+    heads: int = Field(ge=1, description="Heads of an attention; `hidden` is a multiple of them.")
+
+
+class BehaviourSettings(Frozen):
+    """The shape of the behaviour language model."""
+
+    body: BodyName = Field(
+        description="What reads the events before: an LSTM, convolutions and an LSTM, or a causal "
+        "Transformer, whose memory grows with the square of a unit's length."
+    )
+    cnn_lstm: ConvolutionSettings
+    transformer: TransformerSettings
+    embedding: int = Field(ge=1, description="Width of the embedding of each field.")
+    tied_embeddings: bool = Field(
+        description="Predict each field by its embedding, instead of by weights of their own."
+    )
+    hidden: int = Field(ge=1, description="Width of the body.")
+    context: tuple[str, ...] = Field(
+        description="Features of the user's habit that predictions depend on: names, or patterns "
+        "like user_*_7d. Not those that an attack itself changes, or it would be foreseen."
+    )
+    dropout: float = Field(
+        ge=0, lt=1, description="Dropout before the output heads, and within a Transformer."
+    )
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        heads = self.transformer.heads
+        if self.body == "transformer" and self.hidden % heads:
+            raise ValueError(
+                f"behaviour.hidden {self.hidden} is no multiple of transformer.heads {heads}. "
+                f"Set hidden to {-(-self.hidden // heads) * heads}, or other heads."
+            )
+        return self
+
+    @property
+    def in_use(self) -> dict[str, Any]:
+        """The settings that decide something: not those of the other bodies."""
+        others = {"cnn_lstm", "transformer"} - {self.body}
+        return self.model_dump(mode="json", exclude=others)
