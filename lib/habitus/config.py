@@ -276,6 +276,9 @@ class ScoreSettings(Frozen):
 
     from_time: Time | None = Field(alias="from", description="First time; none: after validation.")
     until: Time | None = Field(description="End time, not included; none: all there is.")
+    unknown_share: Share = Field(
+        description="A larger share of events with actions that training did not know is told of."
+    )
 
 
 class AlertSettings(Frozen):

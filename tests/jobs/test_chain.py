@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from habitus.config import EnsembleSettings, Settings
+from habitus.domain.vocabulary import RARE
 from habitus.jobs.catalogue import CHAIN
 
 pytestmark = pytest.mark.jobs
@@ -57,6 +58,8 @@ def test_every_unit_of_the_test_period_is_scored_by_every_detector(chain: SmallL
     for model_id in models.values():
         scored = scores.filter(pl.col("model_id") == model_id)
         assert sorted(scored["unit_id"]) == sorted(tested["unit_id"])
+    unknown = tested["action"].list.count_matches(RARE).sum()
+    assert chain.contexts["score"].rows_in["events of unknown actions"] == unknown
 
 
 def test_flags_keep_to_the_budget_and_say_why(chain: SmallLake) -> None:

@@ -12,7 +12,7 @@ from pyspark.sql.types import StructType
 
 from habitus.domain.alerts import choose, cut_by_budget
 from habitus.domain.scoring import explain_batch, score_batch
-from habitus.domain.vocabulary import Vocabulary
+from habitus.domain.vocabulary import RARE, Vocabulary
 from habitus.edges.models import load_model
 from habitus.errors import ArtefactError, InputError, SettingsError
 from habitus.jobs.frame import JobContext
@@ -32,6 +32,7 @@ def run(context: JobContext) -> None:
     models = _models(context)
     vocabulary = _one_vocabulary(context, models)
     units = _units(context, vocabulary)
+    _tell_unknown(context, units)
     with context.reporter.step(f"score units with {', '.join(models)}"):
         context.merge(
             SCORES,
@@ -101,6 +102,23 @@ def _units(context: JobContext, vocabulary: Vocabulary) -> DataFrame:
             f"{context.settings.segment!r} is no expression over sequences",
             f"Use the columns {', '.join(table.names)}.",
         ) from error
+
+
+def _tell_unknown(context: JobContext, units: DataFrame) -> None:
+    """Say how many events do what training did not know, or hardly."""
+    unknown = F.size(F.filter("action", lambda token: token == RARE))
+    found = units.agg(
+        F.coalesce(F.sum(unknown), F.lit(0)).alias("unknown"),
+        F.coalesce(F.sum("n_events"), F.lit(0)).alias("events"),
+    ).first()
+    assert found is not None, "an aggregate without groups has one row"
+    context.rows_in["events of unknown actions"] = found["unknown"]
+    share, most = found["unknown"] / max(1, found["events"]), context.settings.score.unknown_share
+    if share > most:
+        context.reporter.say(
+            f"{share:.1%} of the events have an action that training did not know, or hardly, more "
+            f"than score.unknown_share={most:g}: train on a later time"
+        )
 
 
 def _score(context: JobContext, units: DataFrame, model_ids: list[str]) -> DataFrame:
