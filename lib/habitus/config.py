@@ -11,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from habitus.alert_settings import AlertSettings
 from habitus.model_settings import BehaviourSettings
 from habitus.setting_types import (
     DetectorName,
@@ -279,15 +280,6 @@ class ScoreSettings(Frozen):
     unknown_share: Share = Field(
         description="A larger share of events with actions that training did not know is told of."
     )
-
-
-class AlertSettings(Frozen):
-    """Which scored units become flags."""
-
-    detector: DetectorName = Field(description="The detector whose scores are flagged.")
-    budget_per_day: int = Field(ge=1, description="Most flags a day, the strangest first.")
-    false_positive_rate: float = Field(gt=0, le=1, description="Largest p-value that is flagged.")
-    reasons: int = Field(ge=1, description="Reasons kept per flag.")
 
 
 class EvaluateSettings(Frozen):

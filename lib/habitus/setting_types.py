@@ -88,6 +88,7 @@ MeasureName = Literal[
     "since_first_anomaly",
 ]
 BodyName = Literal["lstm", "cnn_lstm", "transformer"]
+DecisionName = Literal["allow", "watch", "challenge", "restrict", "freeze", "block"]
 DetectorName = Literal[
     "behaviour",
     "markov",

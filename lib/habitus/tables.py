@@ -224,6 +224,7 @@ ANOMALIES = Table(
         Column("reasons", f"array<struct<{REASON}>>", "What is strange, most first.", True),
         Column("summary", "string", "The reasons in one sentence.", required=True),
         Column("decision", "string", "What to do.", required=True),
+        Column("decided_by", "string", "The rule's reason, or the severity.", required=True),
         Column("suppressed_by", "string", "What keeps it from being shown; none if nothing."),
         Column("status", "string", "Where its handling stands; open at first.", required=True),
         _MODEL,

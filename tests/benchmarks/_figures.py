@@ -1,13 +1,11 @@
 """What a benchmark found: printed as a table, and written to `.bench/NAME.json`."""
 
 import json
-import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.table import Table
 
 
@@ -62,16 +60,3 @@ def _text(number: float | None) -> str:
     if number is None:
         return ""
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:,.4g}"
-
-
-class Silent:
-    """Shows nothing of a job's progress but what it says."""
-
-    def step(self, text: str) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def say(self, text: str) -> None:
-        print(text, file=sys.stderr)
-
-    def show(self, renderable: RenderableType) -> None:
-        return None

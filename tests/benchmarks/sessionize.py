@@ -11,7 +11,7 @@ import time
 from datetime import UTC
 
 from _engines import measured, per_event, run_engine, session, with_duckdb, with_spark
-from _figures import Figure, Silent, at_most, publish
+from _figures import Figure, at_most, publish
 from _shop import shop_events
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -20,7 +20,7 @@ from habitus.domain.sessions import sessionize
 from habitus.edges.catalog import Layout
 from habitus.edges.lake import Lake
 from habitus.jobs.catalogue import JOBS
-from habitus.jobs.frame import JobContext, run_job
+from habitus.jobs.frame import JobContext, Silent, run_job
 from habitus.loading import load_settings
 from habitus.tables import EVENTS, SESSION_EVENT, SESSIONS
 

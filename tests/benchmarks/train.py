@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from _figures import Figure, Silent, at_least, at_most, publish
+from _figures import Figure, at_least, at_most, publish
 
 LAKE = ".bench/train"
 USERS, SMALL_USERS = 26_000, 2_600  # shoppers; two million events
@@ -67,7 +67,7 @@ def prepare(users: int) -> str:
     from habitus.edges.spark import start_spark
     from habitus.jobs.catalogue import JOBS
     from habitus.jobs.fitting import behaviour_task
-    from habitus.jobs.frame import Arguments, JobContext, run_job
+    from habitus.jobs.frame import Arguments, JobContext, Silent, run_job
     from habitus.jobs.training_data import TrainingData
     from habitus.loading import configuration_folder, load_settings
 

@@ -5,14 +5,38 @@ from datetime import date
 import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from scipy.stats import false_discovery_control
 
-from habitus.config import AlertSettings
-from habitus.domain.alerts import choose, cut_by_budget
+from habitus.alert_settings import AlertSettings, CostSettings
+from habitus.domain import alerts
+from habitus.domain.alerts import cost_threshold, rare
+from habitus.domain.policy import with_suppression
 
 pytestmark = pytest.mark.spark
 
-SETTINGS = AlertSettings(detector="markov", budget_per_day=3, false_positive_rate=0.01, reasons=5)
+SETTINGS = AlertSettings(
+    detector="markov",
+    budget_per_day=3,
+    false_positive_rate=0.01,
+    false_discovery_rate=None,
+    costs=None,
+    rules=(),
+    suppress=(),
+    mute=(),
+    cool_down=None,
+    reasons=5,
+)
 Row = tuple[str, float, float, date]
+
+
+def choose(scores: DataFrame, settings: AlertSettings) -> DataFrame:
+    candidates = with_suppression(rare(scores, settings), settings)
+    return alerts.choose(candidates, settings.budget_per_day)
+
+
+def cut_by_budget(scores: DataFrame, settings: AlertSettings) -> DataFrame:
+    candidates = with_suppression(rare(scores, settings), settings)
+    return alerts.cut_by_budget(candidates, settings.budget_per_day)
 
 
 def frame(spark: SparkSession, rows: list[Row]) -> DataFrame:
@@ -45,24 +69,19 @@ def test_the_strangest_units_of_each_day_are_flagged_whatever_the_order_of_rows(
         assert sorted(row["unit_id"] for row in flags) == sorted(expected)
 
 
-def test_severity_and_decision_follow_the_decades_of_the_p_value(spark: SparkSession) -> None:
+def test_severity_follows_the_decades_of_the_p_value(spark: SparkSession) -> None:
     p_values = [1e-12, 1e-5, 2e-5, 1e-4, 2e-4, 1e-3, 2e-3, 1e-2]
     rows = [(f"{p:g}", 1.0, p, date(2026, 1, 1)) for p in p_values]
     flags = choose(frame(spark, rows), SETTINGS.model_copy(update={"budget_per_day": 99}))
-    found = [(row["severity"], row["decision"]) for row in flags.orderBy("p_value").collect()]
-    assert found == [
-        *[("critical", "challenge")] * 2,
-        *[("high", "challenge")] * 2,
-        *[("medium", "watch")] * 2,
-        *[("low", "watch")] * 2,
-    ]
+    found = [row["severity"] for row in flags.orderBy("p_value").collect()]
+    assert found == ["critical"] * 2 + ["high"] * 2 + ["medium"] * 2 + ["low"] * 2
 
 
 def test_what_the_budget_cut_is_counted(spark: SparkSession) -> None:
     rows = [(f"a{index}", 1.0, 0.005, date(2026, 1, 1)) for index in range(5)]
     rows += [("b", 1.0, 0.005, date(2026, 1, 2)), ("c", 1.0, 0.5, date(2026, 1, 3))]
     found = {
-        row["event_date"].day: (row["flagged"], row["cut"])
+        row["event_date"].day: (row["rare"], row["cut"])
         for row in cut_by_budget(frame(spark, rows), SETTINGS).collect()
     }
     assert found == {1: (5, 2), 2: (1, 0)}
@@ -86,3 +105,48 @@ def test_no_scores_give_no_flags(spark: SparkSession) -> None:
     none = frame(spark, [])
     assert choose(none, SETTINGS).count() == 0
     assert cut_by_budget(none, SETTINGS).count() == 0
+
+
+def test_the_false_discovery_rate_is_that_of_benjamini_and_hochberg(spark: SparkSession) -> None:
+    settings = SETTINGS.model_copy(
+        update={"false_positive_rate": 1.0, "false_discovery_rate": 0.1, "budget_per_day": 999}
+    )
+    random = np.random.default_rng(3)
+    rows = [
+        (f"{day}-{index:02}", 1.0, float(p), date(2026, 1, day))
+        for day in (1, 2, 3)
+        for index, p in enumerate(np.round(random.uniform(size=40) ** (4 - day), 3) + 1e-4)
+    ]
+    found = {row["unit_id"] for row in choose(frame(spark, rows), settings).collect()}
+    expected = set()
+    for day in (1, 2, 3):
+        of_day = sorted(row for row in rows if row[3].day == day)
+        p_values = np.array([row[2] for row in of_day])
+        # scipy's adjusted p-values are at most q where the procedure rejects at level q.
+        rejected = false_discovery_control(p_values) <= 0.1
+        expected |= {row[0] for row, is_in in zip(of_day, rejected, strict=True) if is_in}
+    assert found == expected
+    assert 0 < len(expected) < len(rows)
+
+
+def test_prices_say_from_which_p_value_on_a_flag_is_worth_it(spark: SparkSession) -> None:
+    costs = CostSettings(miss=100, false_alarm=5, review=2, prior=0.01)
+    p = cost_threshold(costs)
+    odds = (0.01 / 0.99) / (-np.e * p * np.log(p))
+    anomalous = odds / (1 + odds)
+    assert 2 + (1 - anomalous) * 5 == pytest.approx(anomalous * 100)
+    rows = [("below", 1.0, 0.99 * p, date(2026, 1, 1)), ("above", 1.0, 1.01 * p, date(2026, 1, 1))]
+    settings = SETTINGS.model_copy(update={"false_positive_rate": 1.0, "costs": costs})
+    assert [row["unit_id"] for row in choose(frame(spark, rows), settings).collect()] == ["below"]
+
+
+@pytest.mark.parametrize(
+    ("costs", "threshold"),
+    [
+        (CostSettings(miss=1, false_alarm=0, review=2, prior=0.5), 0.0),
+        (CostSettings(miss=100, false_alarm=0, review=1, prior=0), 0.0),
+        (CostSettings(miss=100, false_alarm=0, review=1, prior=0.5), 1 / np.e),
+    ],
+)
+def test_some_prices_leave_nothing_to_weigh(costs: CostSettings, threshold: float) -> None:
+    assert cost_threshold(costs) == pytest.approx(threshold)

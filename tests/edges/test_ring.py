@@ -82,4 +82,3 @@ def test_a_lost_worker_ends_the_others_and_the_work_starts_again(
     assert seconds < 60
     assert why.startswith("a worker was lost: ")
     assert why.endswith("restart 1 of 1")
-

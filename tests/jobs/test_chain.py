@@ -12,9 +12,12 @@ from jobs.tables import contents, runs
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from habitus.alert_settings import RuleSettings, SuppressSettings
 from habitus.config import EnsembleSettings, Settings
 from habitus.domain.vocabulary import RARE
+from habitus.jobs import decide
 from habitus.jobs.catalogue import CHAIN
+from habitus.jobs.frame import JobContext, Silent
 
 pytestmark = pytest.mark.jobs
 
@@ -98,6 +101,37 @@ def test_a_second_run_changes_nothing_nor_what_an_analyst_made_of_a_flag(
     }
     assert second["score"].rows_out["scores"] == 0
     assert second["score"].rows_out["anomalies"] == 0
+
+
+def test_rules_of_today_are_applied_to_the_flags_that_are_there(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = copied(chain, tmp_path)
+    before = pl.read_delta(f"{settings.lake.root}/anomalies").sort("unit_id")
+    user = before["user_id"][0]
+    rules = {
+        "rules": (
+            RuleSettings(when="n_events >= 1 and flags_before = 0", decision="freeze", why="new"),
+        ),
+        "suppress": (SuppressSettings(when=f"user_id = '{user}'", why="a friend"),),
+    }
+    settings = settings.model_copy(update={"alerts": settings.alerts.model_copy(update=rules)})
+
+    told = list(decide.preview(JobContext("decide", settings, spark, Silent())))
+    run(spark, "decide", settings)
+    after = pl.read_delta(f"{settings.lake.root}/anomalies").sort("unit_id")
+    again = run(spark, "decide", settings)
+
+    changed = (after["decision"] != before["decision"]) | after["suppressed_by"].is_not_null()
+    assert told[0] == f"  of {len(before)} flags {changed.sum()} change"
+    assert any("to freeze (new)" in line for line in told[1:])
+    hidden = after.filter(pl.col("suppressed_by") == "a friend")
+    assert set(hidden["user_id"]) == {user}
+    first = after.group_by("user_id").agg(pl.col("decision").sort_by("event_time").first())
+    assert set(first["decision"]) == {"freeze"}
+    rest = ["unit_id", "score", "summary", "status", "run_id", "scored_at"]
+    assert after.select(rest).equals(before.select(rest))
+    assert again.rows_out["anomalies"] == 0
 
 
 def test_an_ensemble_scores_flags_and_is_compared_beside_its_members(

@@ -1,11 +1,19 @@
-"""Which scored units become flags, how severe they are, and what to do about them."""
+"""Which scored units become flags, how severe they are, and what to do about them.
+
+A unit is rare enough if its p-value is at most `false_positive_rate`; where they are set, also if
+it is at most the day's threshold for the false-discovery rate, and at most the p-value from which
+a flag costs less than none. Of those, what is not suppressed is flagged, the strangest of each day
+first, up to the budget.
+"""
 
 from typing import NamedTuple
 
+import numpy as np
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
+from scipy import optimize
 
-from habitus.config import AlertSettings
+from habitus.alert_settings import AlertSettings, CostSettings
 
 
 class Severity(NamedTuple):
@@ -24,56 +32,120 @@ SEVERITIES = (
     Severity("medium", 1e-3, "watch"),
     Severity("low", 1.0, "watch"),
 )
+_LARGEST = 1 / np.e  # p-value beyond which the odds of an anomaly are no better than the prior
 
 
-def choose(scores: DataFrame, settings: AlertSettings) -> DataFrame:
-    """Flag the strangest units of each day: rare enough, and within the day's budget.
+def rare(scores: DataFrame, settings: AlertSettings) -> DataFrame:
+    """The units that are rare enough to be flagged, with their severity.
+
+    The false-discovery rate is controlled within each event_date by the step-up procedure of
+    Benjamini and Hochberg (1995, section 3.1): of m units those up to the largest p-value that is
+    at most its rank times the rate over m.
 
     Args:
         scores: Rows of one model; as in `tables.SCORES`.
-        settings: `false_positive_rate` is the largest p-value that is flagged, `budget_per_day`
-            the most flags of one event_date.
+        settings: Says how rare.
 
     Returns:
-        The flagged rows with columns `severity` and `decision`.
+        These rows with a column `severity`.
     """
-    strangest = Window.partitionBy("event_date").orderBy(
+    most = settings.false_positive_rate
+    if settings.costs is not None:
+        most = min(most, cost_threshold(settings.costs))
+    found = scores.where(F.col("p_value") <= most)
+    if settings.false_discovery_rate is not None:
+        units = scores.groupBy("event_date").agg(F.count(F.lit(1)).alias("_units"))
+        # Units of the same p-value count for each of them, as the last one's rank would.
+        rank = F.count(F.lit(1)).over(Window.partitionBy("event_date").orderBy("p_value"))
+        allowed = rank * F.lit(settings.false_discovery_rate) / F.col("_units")
+        passes = F.when(F.col("p_value") <= F.col("_allowed"), F.col("p_value"))
+        found = (
+            found.join(F.broadcast(units), "event_date")
+            .withColumn("_allowed", allowed)
+            .withColumn("_threshold", F.max(passes).over(Window.partitionBy("event_date")))
+            .where(F.col("p_value") <= F.col("_threshold"))
+            .drop("_units", "_allowed", "_threshold")
+        )
+    return found.withColumn("severity", of_severity("name"))
+
+
+def choose(candidates: DataFrame, budget_per_day: int) -> DataFrame:
+    """Flag the strangest units of each day that are not suppressed, within the day's budget.
+
+    Args:
+        candidates: Rows from `rare` with a column `suppressed_by`.
+        budget_per_day: The most flags of one event_date.
+
+    Returns:
+        The flagged rows, and suppressed ones that would be flagged if nothing were suppressed.
+    """
+    hidden = F.col("suppressed_by").isNotNull()
+    # Two limits, each of which tasks apply before they shuffle; where nothing can be suppressed,
+    # the second is none.
+    shown = _strangest(candidates.where(~hidden), budget_per_day)
+    return shown.unionByName(_strangest(candidates, budget_per_day).where(hidden))
+
+
+def _strangest(candidates: DataFrame, most: int) -> DataFrame:
+    order = Window.partitionBy("event_date").orderBy(
         F.asc("p_value"), F.desc("score"), F.asc("unit_id")
     )
     return (
-        _rare(scores, settings)
-        .withColumn("rank", F.row_number().over(strangest))
-        .where(F.col("rank") <= settings.budget_per_day)
-        .drop("rank")
-        .withColumns({"severity": _of_severity("name"), "decision": _of_severity("decision")})
+        candidates.withColumn("_place", F.row_number().over(order))
+        .where(F.col("_place") <= most)
+        .drop("_place")
     )
 
 
-def cut_by_budget(scores: DataFrame, settings: AlertSettings) -> DataFrame:
-    """How many units a day were rare enough to be flagged, and how many of them were cut.
+def cut_by_budget(candidates: DataFrame, budget_per_day: int) -> DataFrame:
+    """How many units a day were rare enough to be flagged, and what became of them.
 
     Args:
-        scores: Rows of one model; as in `tables.SCORES`.
-        settings: As for `choose`.
+        candidates: As for `choose`.
+        budget_per_day: As for `choose`.
 
     Returns:
-        Columns event_date, flagged (bigint; rare enough) and cut (bigint; beyond the budget), one
-        row for each day with a unit that is rare enough.
+        Columns event_date, rare (bigint; rare enough), suppressed (bigint; of those) and cut
+        (bigint; beyond the budget), one row for each day with a unit that is rare enough.
     """
-    beyond = F.col("flagged") - F.lit(settings.budget_per_day)
+    shown = F.col("rare") - F.col("suppressed")
     return (
-        _rare(scores, settings)
-        .groupBy("event_date")
-        .agg(F.count("*").alias("flagged"))
-        .withColumn("cut", F.greatest(beyond, F.lit(0)).cast("bigint"))
+        candidates.groupBy("event_date")
+        .agg(
+            F.count(F.lit(1)).alias("rare"),
+            F.count("suppressed_by").alias("suppressed"),
+        )
+        .withColumn("cut", F.greatest(shown - budget_per_day, F.lit(0)).cast("bigint"))
     )
 
 
-def _rare(scores: DataFrame, settings: AlertSettings) -> DataFrame:
-    return scores.where(F.col("p_value") <= settings.false_positive_rate)
+def cost_threshold(costs: CostSettings) -> float:
+    """The largest p-value at which a flag is expected to cost no more than none.
+
+    A flag costs its review, and a false alarm if the unit is normal; no flag costs a miss if it is
+    not. How likely that is after seeing p, at most, follows from the bound of Sellke, Bayarri and
+    Berger (2001, "Calibration of p values for testing precise null hypotheses", section 3): the
+    odds of being normal are at least -e p ln p times what they were before.
+
+    Returns:
+        0 where no p-value is worth a flag, at most 1/e.
+    """
+    worth = (costs.review + costs.false_alarm) / (costs.miss + costs.false_alarm)
+    if worth >= 1 or costs.prior == 0:
+        return 0.0
+    if costs.prior >= worth:
+        return _LARGEST
+    # Probability worth is reached where -e p ln p has this value.
+    wanted = (costs.prior / (1 - costs.prior)) * (1 - worth) / worth
+    tiny = np.finfo(np.float64).tiny
+    if wanted <= -np.e * tiny * np.log(tiny):
+        return 0.0
+    return float(
+        optimize.brentq(lambda p: -np.e * p * np.log(p) - wanted, tiny, _LARGEST, xtol=1e-300)
+    )
 
 
-def _of_severity(part: str) -> Column:
+def of_severity(part: str) -> Column:
     """The part of the first level that a row's p-value is small enough for."""
     levels = [
         F.when(F.col("p_value") <= level.at_most, F.lit(getattr(level, part)))

@@ -1,6 +1,6 @@
 """All jobs, in the order in which a first run takes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 
 from habitus.jobs.frame import Job, JobContext
@@ -13,6 +13,15 @@ def _lazily(module: str) -> Callable[[JobContext], None]:
         import_module(f"habitus.jobs.{module}").run(context)
 
     return run
+
+
+def _previewed(module: str) -> Callable[[JobContext], Iterator[str]]:
+    """What a dry run of the job tells, imported when it is asked for."""
+
+    def preview(context: JobContext) -> Iterator[str]:
+        yield from import_module(f"habitus.jobs.{module}").preview(context)
+
+    return preview
 
 
 JOBS: dict[str, Job] = {
@@ -84,6 +93,14 @@ JOBS: dict[str, Job] = {
             writes=(),
             run=_lazily("tune"),
             folders=("checkpoints", "tensorboard", "mlruns"),
+        ),
+        Job(
+            name="decide",
+            summary="Apply the rules of alerts to the flags that are there.",
+            reads=("anomalies", "scores", "sequences", "features"),
+            writes=("anomalies",),
+            run=_lazily("decide"),
+            preview=_previewed("decide"),
         ),
         Job(
             name="compact",

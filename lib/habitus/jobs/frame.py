@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -36,6 +36,20 @@ class Reporter(Protocol):
     def show(self, renderable: RenderableType) -> None:
         """Show a table or anything else rich can print."""
         ...
+
+
+class Silent:
+    """A reporter that shows nothing."""
+
+    def step(self, text: str) -> AbstractContextManager[None]:
+        """Show nothing."""
+        return nullcontext()
+
+    def say(self, text: str) -> None:
+        """Show nothing."""
+
+    def show(self, renderable: RenderableType) -> None:
+        """Show nothing."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +169,7 @@ class Job:
         writes: Tables.
         run: Its code.
         folders: Folders of the lake that it writes beside the tables.
+        preview: What a dry run tells of it beside that.
     """
 
     name: str
@@ -163,6 +178,7 @@ class Job:
     writes: tuple[str, ...]
     run: Callable[[JobContext], None]
     folders: tuple[str, ...] = ()
+    preview: Callable[[JobContext], Iterator[str]] | None = None
 
 
 def run_job(job: Job, context: JobContext) -> None:

@@ -10,7 +10,7 @@ from habitus.domain.mapping import load_mapping
 from habitus.edges.lake import Lake
 from habitus.errors import SettingsError
 from habitus.jobs.catalogue import JOBS
-from habitus.jobs.frame import Arguments
+from habitus.jobs.frame import Arguments, JobContext, Silent
 from habitus.table import Table
 from habitus.tables import (
     ANOMALIES,
@@ -71,3 +71,5 @@ def plan(
             yield f"  writes {lake.name(tables[table])}"
         for folder in job.folders:
             yield f"  writes into {lake.root}/{folder}"
+        if job.preview is not None:
+            yield from job.preview(JobContext(name, settings, spark, Silent(), arguments))

@@ -11,10 +11,12 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from habitus.domain.alerts import choose, cut_by_budget
+from habitus.domain.policy import decided, muted
 from habitus.domain.scoring import explain_batch, score_batch
 from habitus.domain.vocabulary import RARE, Vocabulary
 from habitus.edges.models import load_model
 from habitus.errors import ArtefactError, InputError, SettingsError
+from habitus.jobs.deciding import DECIDED, flag_candidates
 from habitus.jobs.frame import JobContext
 from habitus.tables import ANOMALIES, REASON, SCORES, sequences
 
@@ -143,15 +145,14 @@ def _score(context: JobContext, units: DataFrame, model_ids: list[str]) -> DataF
 def _flag(context: JobContext, units: DataFrame, model_id: str) -> None:
     """Write the flags of the scored period that the budget admits, each with its reasons."""
     alerts = context.settings.alerts
-    scores = context.read(SCORES).where(F.col("model_id") == model_id)
-    scores = scores.join(units.select("unit_kind", "unit_id"), ["unit_kind", "unit_id"], "semi")
-    flags = choose(scores, alerts)
+    candidates = flag_candidates(context, units, model_id)
+    flags = choose(candidates, alerts.budget_per_day)
     # A budget of flags a day is small beside the units; its units are explained, no others.
     flagged = units.join(F.broadcast(flags.select("unit_id", "p_value")), "unit_id")
     explained = F.broadcast(_explain(context, flagged, model_id))
-    rows = flags.join(explained, "unit_id").withColumns(
+    rows = decided(flags.join(explained, "unit_id"), alerts).withColumns(
         {
-            "suppressed_by": F.lit(None).cast("string"),
+            "suppressed_by": F.coalesce("suppressed_by", muted(F.col("reasons"), alerts)),
             "status": F.lit("open"),
             "run_id": F.lit(context.run_id),
             "scored_at": F.lit(context.started_at),
@@ -161,11 +162,11 @@ def _flag(context: JobContext, units: DataFrame, model_id: str) -> None:
     context.merge(
         ANOMALIES,
         rows.select(*ANOMALIES.names),
-        update=("score", "p_value", "severity", "segment", "summary", "decision"),
+        update=("score", "p_value", "severity", "segment", "summary", *DECIDED),
         stamp=("reasons", "run_id", "scored_at"),
     )
-    cut = cut_by_budget(scores, alerts).agg(F.sum("cut").alias("cut")).first()
-    context.rows_out["cut by budget"] = (cut["cut"] if cut else None) or 0
+    found = cut_by_budget(candidates, alerts.budget_per_day).agg(F.sum("cut").alias("cut")).first()
+    context.rows_out["cut by budget"] = (found["cut"] if found else None) or 0
     context.reporter.say(
         f"{context.rows_out['cut by budget']:,} more units were strange enough to flag, but cut by "
         f"the budget of {alerts.budget_per_day} a day"

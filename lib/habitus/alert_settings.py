@@ -1,0 +1,59 @@
+"""The settings of alerts: which units are flagged, what is decided on them, what is kept quiet."""
+
+from pydantic import Field
+
+from habitus.setting_types import DecisionName, DetectorName, Duration, Frozen, Share
+
+
+class CostSettings(Frozen):
+    """What flagging and not flagging cost, in any one currency."""
+
+    miss: float = Field(gt=0, description="An anomaly that is not flagged.")
+    false_alarm: float = Field(
+        ge=0, description="A normal unit that is flagged, beside its review."
+    )
+    review: float = Field(ge=0, description="Looking at a flag.")
+    prior: Share = Field(description="Share of units that are anomalous, before anything is known.")
+
+
+class RuleSettings(Frozen):
+    """What to do about the flags that a condition holds for."""
+
+    when: str = Field(description="SQL condition over what is known of a flag.")
+    decision: DecisionName = Field(description="What to do.")
+    why: str = Field(min_length=1, description="The reason, for people.")
+
+
+class SuppressSettings(Frozen):
+    """Flags that are not to be shown."""
+
+    when: str = Field(description="SQL condition over what is known of a flag.")
+    why: str = Field(min_length=1, description="The reason, for people.")
+
+
+class AlertSettings(Frozen):
+    """Which scored units become flags, and what is decided on them."""
+
+    detector: DetectorName = Field(description="The detector whose scores are flagged.")
+    budget_per_day: int = Field(ge=1, description="Most flags a day, the strangest first.")
+    false_positive_rate: float = Field(gt=0, le=1, description="Largest p-value that is flagged.")
+    false_discovery_rate: Share | None = Field(
+        description="Share of a day's flags that may be normal units; none: any."
+    )
+    costs: CostSettings | None = Field(
+        description="Prices; what costs less unflagged is then not flagged."
+    )
+    rules: tuple[RuleSettings, ...] = Field(
+        description="Rules in order; the first that holds decides, else the severity does."
+    )
+    suppress: tuple[SuppressSettings, ...] = Field(
+        description="Allow lists and other flags not to be shown; the first that holds says why."
+    )
+    mute: tuple[str, ...] = Field(
+        description="Fields and features; a flag with its strongest reason there is not shown."
+    )
+    cool_down: Duration | None = Field(
+        description="A flag is not shown where its user had one at least as strange so shortly "
+        "before; none: it is."
+    )
+    reasons: int = Field(ge=1, description="Reasons kept per flag.")

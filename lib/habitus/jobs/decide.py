@@ -1,0 +1,67 @@
+"""Applies the rules of today to the flags that are there."""
+
+from collections.abc import Iterator
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from habitus.domain.policy import decided, muted
+from habitus.errors import ArtefactError
+from habitus.jobs.deciding import DECIDED, flag_candidates
+from habitus.jobs.frame import JobContext
+from habitus.tables import ANOMALIES, sequences
+
+_KEY = ["unit_kind", "unit_id"]
+_STAYS = ("model_id", "scored_at")
+_SHOWN = 20  # groups of changes that a dry run tells
+
+
+def run(context: JobContext) -> None:
+    """Bring decision and suppression of all flags of the flagging model up to date."""
+    with context.reporter.step("decide on the flags that are there"):
+        changed = _replayed(context).drop(*(f"{name}_before" for name in DECIDED))
+        context.merge(ANOMALIES, changed.select(*ANOMALIES.names), update=DECIDED)
+
+
+def preview(context: JobContext) -> Iterator[str]:
+    """Say what the rules would change, most first: how many flags, from what, to what."""
+    changed = _replayed(context)
+    groups = changed.groupBy(*(f"{name}_before" for name in DECIDED), *DECIDED).agg(
+        F.count(F.lit(1)).alias("flags"), F.min("unit_id").alias("one")
+    )
+    rows = groups.orderBy(F.desc("flags"), "one").collect()
+    yield f"  of {context.read(ANOMALIES).count():,} flags {sum(r['flags'] for r in rows):,} change"
+    for row in rows[:_SHOWN]:
+        before = _in_words(*(row[f"{name}_before"] for name in DECIDED))
+        after = _in_words(*(row[name] for name in DECIDED))
+        yield f"  {row['flags']:,} from {before} to {after}, such as {row['one']}"
+    if len(rows) > _SHOWN:
+        yield f"  {len(rows) - _SHOWN:,} more groups of changes"
+
+
+def _replayed(context: JobContext) -> DataFrame:
+    """The flags that rules would change, as they would be, with what they were as `_before`."""
+    alerts = context.settings.alerts
+    model_id = context.artefacts.current().get(alerts.detector)
+    if model_id is None:
+        raise ArtefactError(
+            f"{context.artefacts.root}/models",
+            f"no model of {alerts.detector}",
+            "Run `habitus train` with it among detectors first.",
+        )
+    flags = context.read(ANOMALIES).where(F.col("model_id") == model_id)
+    units = context.read(sequences(context.settings.sequences.fields))
+    candidates = flag_candidates(context, units, model_id).drop(*_STAYS)
+    # What is in both tables comes from the scores, but for what tells of the run that flagged.
+    others = [name for name in flags.columns if name in _KEY or name not in candidates.columns]
+    before = flags.select(*others, F.col("suppressed_by"))
+    before = before.withColumnsRenamed({name: f"{name}_before" for name in DECIDED})
+    again = decided(candidates.join(before, _KEY), alerts).withColumn(
+        "suppressed_by", F.coalesce("suppressed_by", muted(F.col("reasons"), alerts))
+    )
+    differs = [~F.col(name).eqNullSafe(F.col(f"{name}_before")) for name in DECIDED]
+    return again.where(differs[0] | differs[1] | differs[2])
+
+
+def _in_words(decision: str, by: str, suppressed: str | None) -> str:
+    return f"{decision} ({by})" + (f", not shown: {suppressed}" if suppressed else "")
