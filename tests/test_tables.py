@@ -22,6 +22,8 @@ CONTRACT = {
     "event_date",
     "anomalies": "unit_kind unit_id model_id user_id event_time score p_value severity segment "
     "reasons summary decision suppressed_by status run_id scored_at event_date",
+    "embeddings": "unit_kind unit_id user_id event_time ended_at model_id vector event_date",
+    "neighbours": "unit_kind unit_id user_id event_time model_id of_user of_others event_date",
     "runs": "run_id job started_at ended_at status inputs outputs rows_in rows_out settings error",
 }
 

@@ -238,6 +238,47 @@ ANOMALIES = Table(
     cluster_by=("event_date",),
 )
 
+_EMBEDDED: tuple[Column, ...] = (
+    _KIND,
+    _UNIT,
+    _USER,
+    Column("event_time", "timestamp", "Start of the unit.", required=True),
+    Column("ended_at", "timestamp", "Time of the unit's last event.", required=True),
+    _MODEL,
+)
+
+EMBEDDINGS = Table(
+    name="embeddings",
+    comment="A unit as a vector: what the behaviour model remembers of it.",
+    columns=(
+        *_EMBEDDED,
+        Column("vector", "array<float>", "Of length 1; like units point alike.", required=True),
+        Column("fingerprint", "bigint", "Hash of the row of sequences it is of.", required=True),
+        Column("embedded_at", "timestamp", "Start of the run that made it.", required=True),
+        Column("event_date", "date", "Day of event_time, UTC.", required=True),
+    ),
+    key=("unit_kind", "unit_id", "model_id"),
+    checks=_KINDS,
+    cluster_by=("event_date",),
+)
+
+_PAST = "similarity: double, ended_at: timestamp, unit_id: string, user_id: string"
+
+NEIGHBOURS = Table(
+    name="neighbours",
+    comment="The units most like a flagged one among those that ended before it started.",
+    columns=(
+        *_EMBEDDED,
+        Column("of_user", f"array<struct<{_PAST}>>", "Of its user, the most alike first.", True),
+        Column("of_others", f"array<struct<{_PAST}>>", "Of other users, likewise.", True),
+        Column("found_at", "timestamp", "Start of the run that found them.", required=True),
+        Column("event_date", "date", "Day of event_time, UTC.", required=True),
+    ),
+    key=("unit_kind", "unit_id", "model_id"),
+    checks=_KINDS,
+    cluster_by=("event_date",),
+)
+
 EVALUATIONS = Table(
     name="evaluations",
     comment="One figure of one model on one kind of anomaly in the test period.",

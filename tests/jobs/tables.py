@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 # The clock's and chance's: when a run started, and its id.
-_OF_THE_RUN = ("ingested_at", "scored_at", "run_id")
+_OF_THE_RUN = ("ingested_at", "scored_at", "embedded_at", "found_at", "run_id")
 TABLES = (
     "events",
     "events_rejected",

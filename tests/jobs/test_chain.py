@@ -169,12 +169,14 @@ def test_event_units_go_the_whole_way(
     for table in ("events", "labels", "sessions"):
         shutil.copytree(f"{chain.settings.lake.root}/{table}", f"{settings.lake.root}/{table}")
 
-    for job in CHAIN[CHAIN.index("features") :]:
+    for job in (*CHAIN[CHAIN.index("features") :], "embed"):
         run(spark, job, settings)
 
     scores = pl.read_delta(f"{settings.lake.root}/scores")
     events = pl.read_delta(f"{settings.lake.root}/events")
     assert set(scores["unit_kind"]) == {"event"}
     assert set(scores["unit_id"]) <= set(events["event_id"])
+    vectors = pl.read_delta(f"{settings.lake.root}/embeddings")
+    assert sorted(vectors["unit_id"]) == sorted(events["event_id"])
     span = events["event_time"].max() - scores["event_time"].min()
     assert span > timedelta(days=1)

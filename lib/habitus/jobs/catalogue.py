@@ -79,9 +79,25 @@ JOBS: dict[str, Job] = {
             run=_lazily("evaluate"),
         ),
         Job(
+            name="embed",
+            summary="Make a vector of each unit; compare flags with the past.",
+            reads=("sequences", "anomalies"),
+            writes=("embeddings", "neighbours"),
+            run=_lazily("embed"),
+        ),
+        Job(
             name="report",
             summary="Write the HTML report.",
-            reads=("anomalies", "scores", "sequences", "events", "labels", "evaluations", "runs"),
+            reads=(
+                "anomalies",
+                "scores",
+                "sequences",
+                "events",
+                "labels",
+                "evaluations",
+                "neighbours",
+                "runs",
+            ),
             writes=(),
             run=_lazily("report"),
             folders=("reports",),
@@ -106,11 +122,21 @@ JOBS: dict[str, Job] = {
             name="compact",
             summary="Write small files together, clustered for readers.",
             reads=(),
-            writes=("events", "labels", "sessions", "features", "scores", "anomalies"),
+            writes=(
+                "events",
+                "labels",
+                "sessions",
+                "features",
+                "scores",
+                "anomalies",
+                "embeddings",
+                "neighbours",
+            ),
             run=_lazily("compact"),
         ),
     )
 }
 
-# What `habitus run` does with one source: everything from its files to the report.
+# What `habitus run` does with one source: everything from its files to the report. Not `embed`: it
+# reads every unit there is, and not all want vectors.
 CHAIN = ("ingest", "sessionize", "features", "train", "score", "evaluate", "report")

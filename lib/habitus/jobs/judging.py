@@ -1,9 +1,12 @@
-"""The test units of the models in use, with what is known of them."""
+"""The units that models judge, and what is known of them."""
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 
 from habitus.domain.evaluation import judged
 from habitus.domain.labelling import unit_labels
+from habitus.domain.vocabulary import Vocabulary
+from habitus.errors import InputError
 from habitus.jobs.frame import JobContext
 from habitus.tables import LABELS, SCORES, sequences
 
@@ -12,6 +15,33 @@ def models_in_use(context: JobContext) -> dict[str, str]:
     """Detector -> model id, of the detectors in the settings that have been trained."""
     current = context.artefacts.current()
     return {name: current[name] for name in context.settings.detectors if name in current}
+
+
+def units_for(context: JobContext, vocabulary: Vocabulary) -> DataFrame:
+    """All rows of `sequences`, whose tokens are of this vocabulary.
+
+    Raises:
+        InputError: They are of another, or there are none.
+    """
+    table = sequences(vocabulary.field_names)
+    frame = context.read(table)
+    known = frame.select("vocabulary_id").limit(1).first()
+    if known is None or known["vocabulary_id"] != vocabulary.vocabulary_id:
+        found = "it has no row" if known is None else f"its vocabulary is {known['vocabulary_id']}"
+        raise InputError(
+            context.lake.name(table),
+            f"{found}; the models know {vocabulary.vocabulary_id}",
+            "Run `habitus features` and `habitus train` on the same settings.",
+        )
+    return frame
+
+
+def in_period(context: JobContext, vocabulary: Vocabulary) -> Column:
+    """Whether a unit ends in the scoring period."""
+    score = context.settings.score
+    ended = F.col("ended_at")
+    period = ended >= F.lit(score.from_time or vocabulary.split.validation_until)
+    return period if score.until is None else period & (ended < F.lit(score.until))
 
 
 def judged_units(context: JobContext, models: dict[str, str]) -> DataFrame:

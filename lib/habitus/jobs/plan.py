@@ -14,10 +14,12 @@ from habitus.jobs.frame import Arguments, JobContext, Silent
 from habitus.table import Table
 from habitus.tables import (
     ANOMALIES,
+    EMBEDDINGS,
     EVALUATIONS,
     EVENTS,
     EVENTS_REJECTED,
     LABELS,
+    NEIGHBOURS,
     RUNS,
     SCORES,
     SESSIONS,
@@ -37,6 +39,8 @@ def declared_tables(settings: Settings) -> dict[str, Table]:
         sequences(settings.sequences.fields),
         SCORES,
         ANOMALIES,
+        EMBEDDINGS,
+        NEIGHBOURS,
         EVALUATIONS,
         RUNS,
     )

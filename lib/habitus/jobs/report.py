@@ -40,6 +40,7 @@ from habitus.jobs.cases import told
 from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import judged_units, models_in_use
 from habitus.jobs.plan import declared_tables
+from habitus.jobs.precedents import precedents
 from habitus.tables import ANOMALIES, EVALUATIONS, LABELS, RUNS, SCORES, sequences
 
 NAME = "reports/report.html"
@@ -160,12 +161,15 @@ def _cases(
 ) -> tuple[Case, ...]:
     if not rows:
         return ()
-    units = told(context, model_id, [row["unit_id"] for row in rows])
+    unit_ids = [row["unit_id"] for row in rows]
+    units = told(context, model_id, unit_ids)
+    past = precedents(context, model_id, unit_ids)
     return tuple(
         Case(
             flag,
             _distinct(units[row["unit_id"]].reasons)[: context.settings.alerts.reasons],
             units[row["unit_id"]].events,
+            past.get(row["unit_id"], ()),
         )
         for row, flag in zip(rows, flags, strict=False)
         if row["unit_id"] in units

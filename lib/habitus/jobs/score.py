@@ -5,7 +5,7 @@ from typing import cast
 
 import pyarrow as pa
 from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
@@ -15,10 +15,11 @@ from habitus.domain.policy import decided, muted
 from habitus.domain.scoring import explain_batch, score_batch
 from habitus.domain.vocabulary import RARE, Vocabulary
 from habitus.edges.models import load_model
-from habitus.errors import ArtefactError, InputError, SettingsError
+from habitus.errors import ArtefactError, SettingsError
 from habitus.jobs.deciding import DECIDED, flag_candidates
 from habitus.jobs.frame import JobContext
-from habitus.tables import ANOMALIES, REASON, SCORES, sequences
+from habitus.jobs.judging import in_period, units_for
+from habitus.tables import ANOMALIES, REASON, SCORES
 
 _SCORED = (
     "unit_kind string, unit_id string, user_id string, started_at timestamp, event_date date, "
@@ -78,31 +79,16 @@ def _one_vocabulary(context: JobContext, models: dict[str, str]) -> Vocabulary:
 
 def _units(context: JobContext, vocabulary: Vocabulary) -> DataFrame:
     """The units of the scoring period, each with its segment."""
-    table = sequences(vocabulary.field_names)
-    frame = context.read(table)
-    known = frame.select("vocabulary_id").limit(1).first()
-    if known is None or known["vocabulary_id"] != vocabulary.vocabulary_id:
-        found = "it has no row" if known is None else f"its vocabulary is {known['vocabulary_id']}"
-        raise InputError(
-            context.lake.name(table),
-            f"{found}; the models know {vocabulary.vocabulary_id}",
-            "Run `habitus features` and `habitus train` on the same settings.",
-        )
-    score = context.settings.score
-    period: Column = F.col("ended_at") >= F.lit(
-        score.from_time or vocabulary.split.validation_until
-    )
-    if score.until is not None:
-        period &= F.col("ended_at") < F.lit(score.until)
+    frame = units_for(context, vocabulary)
     try:
-        return frame.where(period).withColumn(
+        return frame.where(in_period(context, vocabulary)).withColumn(
             "segment", F.expr(context.settings.segment).cast("string")
         )
     except AnalysisException as error:
         raise SettingsError(
             "segment",
             f"{context.settings.segment!r} is no expression over sequences",
-            f"Use the columns {', '.join(table.names)}.",
+            f"Use the columns {', '.join(frame.columns)}.",
         ) from error
 
 

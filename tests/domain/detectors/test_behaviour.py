@@ -119,6 +119,38 @@ def test_a_score_does_not_depend_on_the_other_units() -> None:
     assert found.score(units.take(np.zeros(0, dtype=np.int64))).shape == (0,)
 
 
+@pytest.mark.parametrize("kind", ["session", "event"])
+def test_a_vector_does_not_depend_on_the_other_units(kind: UnitKind) -> None:
+    units = builders.units(300, 8, builders.vocabulary(kind))
+    found = detector(kind)
+    whole = found.vectors(units)
+    assert whole.shape == (300, found.shape.hidden)
+    np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-5)
+    order = np.random.default_rng(1).permutation(300)
+    np.testing.assert_allclose(found.vectors(units.take(order)), whole[order], atol=1e-4)
+    np.testing.assert_allclose(found.vectors(units.take(order[:1])), whole[order[:1]], atol=1e-4)
+    assert len(found.vectors(units.take(order[:0]))) == 0
+
+
+@pytest.mark.parametrize("kind", ["session", "event"])
+def test_a_vector_is_of_every_event_the_last_included(kind: UnitKind) -> None:
+    units = builders.units(40, 8, builders.vocabulary(kind))
+    opened = replace(units, closed=np.zeros(40, dtype=bool))
+    other = with_tokens(opened, "action", units.offsets[1:] - 1, builders.PAY + FIRST_VALUE)
+    found = detector(kind)
+    np.testing.assert_allclose(found.vectors(opened), found.vectors(units), atol=1e-4)
+    assert (np.abs(found.vectors(other) - found.vectors(units)).max(axis=1) > 1e-3).all()
+
+
+def test_units_of_a_kind_are_alike() -> None:
+    words = builders.vocabulary()
+    odd, normal = builders.oddities(40, 4, words), builders.units(200, 8, words)
+    vectors = detector().vectors(builders.together(odd, normal))
+    cosines = vectors[:40] @ vectors.T
+    np.fill_diagonal(cosines, -1)
+    assert (cosines.argmax(axis=1) < 40).mean() > 0.95
+
+
 def test_long_sessions_are_not_stranger_for_being_long() -> None:
     units = builders.units(3000, 9, builders.vocabulary())
     score = detector().score(units)
@@ -159,9 +191,10 @@ def test_files_bring_back_the_same_detector() -> None:
     units = builders.units(30, 11, words)
     np.testing.assert_array_equal(again.score(units), detector().score(units))
     assert again.explain(units, 3) == detector().explain(units, 3)
+    np.testing.assert_array_equal(again.vectors(units), detector().vectors(units))
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "behaviour.json", "weights.npz"])
+@pytest.mark.parametrize("name", ["model.onnx", "behaviour.json", "weights.npz", "whitening.npz"])
 @pytest.mark.parametrize("content", [None, b"not what it should be"])
 def test_a_missing_or_damaged_file_is_named(name: str, content: bytes | None) -> None:
     files = dict(detector().to_files())

@@ -15,6 +15,7 @@ from habitus.domain.reporting.data import (
     Curve,
     Flag,
     Model,
+    PastUnit,
     ReportData,
     ScoreHistogram,
     Step,
@@ -63,7 +64,11 @@ def case(index: int) -> Case:
         Reason(3, "new_device", "yes", (("no", 0.97),), 5.1, 0.12),
         Reason(None, "network_users_1h", "57", (), 4.4, 0.1),
     )
-    return Case(flag(index), reasons, events)
+    nearest = (
+        PastUnit("u<1>", False, START, 0.94, "login, payment 3 times", ("card_testing",), "high"),
+        PastUnit(flag(index).user_id, True, START, 0.81, "login, view", (), None),
+    )
+    return Case(flag(index), reasons, events, nearest if index < 2 else ())
 
 
 def evaluations() -> tuple[Evaluation, ...]:

@@ -65,6 +65,18 @@ def test_a_long_case_shows_its_most_surprising_events_and_counts_the_others(
     assert len(shown) < len(case.events)
 
 
+def test_the_past_units_that_a_case_is_like_are_told(full_report: ReportData) -> None:
+    cases = render(full_report).split('<article class="case card">')[1:]
+
+    told = [case for case in cases if "Most like it in the past" in case]
+    assert told == cases[:2]
+    for words in ("0.94", "user <code>u&lt;1&gt;</code>, <em>login, payment 3 times</em>"):
+        assert words in told[0]
+    assert "the same user, <em>login, view</em>" in told[0]
+    assert told[0].count("known: card testing") == 1 + 1  # the flag itself, and its neighbour
+    assert told[0].count("flagged: high") == 1
+
+
 def test_the_most_surprising_event_fills_the_width(full_report: ReportData) -> None:
     events = tuple(
         CaseEvent(full_report.made_at, "view", "", True, {"action": bits}) for bits in (1.0, 4.0)

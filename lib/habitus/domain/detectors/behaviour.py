@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -14,13 +15,16 @@ from habitus.domain.detectors.files import MEND, read_about
 from habitus.domain.detectors.rarity import EVENT, FIELD, TOTAL, Rarity, Surprises
 from habitus.domain.models.batches import Batch, by_length
 from habitus.domain.models.shape import Array, BehaviourShape
-from habitus.domain.units import Units
+from habitus.domain.representations import Whitening, pooled
+from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import MISSING, Vocabulary
 from habitus.errors import ArtefactError
 
-MODEL, SETTINGS, WEIGHTS = "model.onnx", "behaviour.json", "weights.npz"
+MODEL, SETTINGS = "model.onnx", "behaviour.json"
+WEIGHTS, WHITENING = "weights.npz", "whitening.npz"
 # Units of like length scored together: more fill the cache no better.
 BATCH_SIZE = 256
+STATE = "state"  # of the body, among the outputs of the model
 THE_END = "the end"
 _LIKELIER = 3
 _MEASURES = ["surprise", "entropy", "variance"]
@@ -43,6 +47,7 @@ class BehaviourDetector:
         content: The model as ONNX.
         weights: The same model's weights for Keras, to train it further.
         rarity: What is normal; none before it is fitted.
+        whitening: What makes vectors of its states; fitted with it.
     """
 
     name: ClassVar[str] = "behaviour"
@@ -54,6 +59,7 @@ class BehaviourDetector:
         content: bytes,
         weights: Mapping[str, Array],
         rarity: Rarity | None = None,
+        whitening: Whitening | None = None,
     ) -> None:
         self.shape = shape
         self.batch_size = BATCH_SIZE
@@ -61,6 +67,7 @@ class BehaviourDetector:
         self._content = content
         self._weights = dict(weights)
         self._rarity = rarity
+        self._whitening = whitening
         options = onnxruntime.SessionOptions()
         # Spark already runs one task per core.
         options.intra_op_num_threads = 1
@@ -72,6 +79,7 @@ class BehaviourDetector:
     def fit_rarity(self, held_out: Units) -> None:
         """Learn what is normal from units that the model was not trained on; at least one."""
         self._rarity = Rarity.fit(self.surprises(held_out))
+        self._whitening = Whitening.fit(self._pooled(held_out))
 
     def score(self, units: Units) -> Scores:
         """[N] how rare each unit is, in nats; higher is stranger."""
@@ -106,6 +114,22 @@ class BehaviourDetector:
             (surprise,) = self._run(["surprise"], batch)
             nats[chosen] = np.where(_judged(batch), surprise, 0).sum(axis=(1, 2))
         return nats
+
+    def vectors(self, units: Units) -> Floats:
+        """[N, H] a vector of length 1 for each unit: units like each other point alike."""
+        if self._whitening is None:
+            raise ValueError("fit_rarity comes first")
+        return self._whitening.vectors(self._pooled(units))
+
+    def _pooled(self, units: Units) -> Floats:
+        """[N, H] the pooled states of each unit, see `representations.pooled`."""
+        states = np.zeros((len(units), self.shape.hidden), dtype=np.float32)
+        for chosen, batch in by_length(units, self.batch_size, self.shape):
+            # The state that has read a unit's last event is one position further.
+            tokens = np.pad(batch.tokens, ((0, 0), (0, 1), (0, 0)))
+            (found,) = self._run([STATE], replace(batch, tokens=tokens))
+            states[chosen] = pooled(found, units.lengths[chosen])
+        return states
 
     def explain(self, units: Units, count: int) -> list[list[Reason]]:
         """The events and fields that surprised most beyond what the model expected.
@@ -203,13 +227,13 @@ class BehaviourDetector:
 
     def to_files(self) -> dict[str, bytes]:
         """The ONNX model, its shape with what is normal, and the weights for Keras."""
-        weights = io.BytesIO()
-        np.savez(weights, **self._weights)
         stored = _Stored(shape=self.shape, rarity=self._fitted())
+        assert self._whitening is not None, "both are fitted together"
         return {
             MODEL: self._content,
             SETTINGS: stored.model_dump_json(indent=1).encode(),
-            WEIGHTS: weights.getvalue(),
+            WEIGHTS: _archive(self._weights),
+            WHITENING: _archive(vars(self._whitening)),
         }
 
     @classmethod
@@ -219,17 +243,31 @@ class BehaviourDetector:
         Raises:
             ArtefactError: A file is missing, damaged, or made for another vocabulary.
         """
-        stored = read_about(_Stored, files, SETTINGS, [MODEL, WEIGHTS])
+        stored = read_about(_Stored, files, SETTINGS, [MODEL, WEIGHTS, WHITENING])
         _refuse_other(stored.shape, vocabulary)
+        weights = _arrays(files, WEIGHTS)
         try:
-            with np.load(io.BytesIO(files[WEIGHTS]), allow_pickle=False) as archive:
-                weights = {name: archive[name] for name in archive.files}
-        except (OSError, ValueError) as error:
-            raise ArtefactError(WEIGHTS, f"not readable: {error}", MEND) from error
+            whitening = Whitening(**_arrays(files, WHITENING))
+        except TypeError as error:
+            raise ArtefactError(WHITENING, f"holds something else: {error}", MEND) from error
         try:
-            return cls(vocabulary, stored.shape, files[MODEL], weights, stored.rarity)
+            return cls(vocabulary, stored.shape, files[MODEL], weights, stored.rarity, whitening)
         except Exception as error:  # ONNX Runtime has no one root for what a damaged file raises
             raise ArtefactError(MODEL, f"not readable: {error}", MEND) from error
+
+
+def _archive(arrays: Mapping[str, Array]) -> bytes:
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
+def _arrays(files: Mapping[str, bytes], name: str) -> dict[str, Array]:
+    try:
+        with np.load(io.BytesIO(files[name]), allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (OSError, ValueError) as error:
+        raise ArtefactError(name, f"not readable: {error}", MEND) from error
 
 
 def _judged(batch: Batch) -> npt.NDArray[np.bool_]:

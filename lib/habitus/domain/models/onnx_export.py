@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
-from habitus.domain.detectors.behaviour import BATCH_SIZE, BehaviourDetector
+from habitus.domain.detectors.behaviour import BATCH_SIZE, STATE, BehaviourDetector
 from habitus.domain.models.batches import Batch, batch_of
 from habitus.domain.models.behaviour import CONTEXT_WIDTH, SPREAD, logits_of, weights_of
 from habitus.domain.models.bodies import BODIES
@@ -31,7 +31,8 @@ def to_onnx(shape: BehaviourShape, weights: Mapping[str, Array]) -> bytes:
 
     Inputs: `tokens` [B, T, F] int32 and `context` [B, C] float. Outputs, all in nats and 0 where
     there is no token: `surprise` [B, T, F], its mean `entropy` and its `variance` under the
-    model; and for each field `log_probability_<field>` [B, T, V].
+    model; and for each field `log_probability_<field>` [B, T, V]. Beside them the body's `state`
+    [B, T, H], that at a position being of the events before it.
     """
     graph = Graph(weights)
     zero, one, last, axis = (graph.constant([value]) for value in (0, 1, -1, 2))
@@ -51,6 +52,7 @@ def to_onnx(shape: BehaviourShape, weights: Mapping[str, Array]) -> bytes:
     if shape.features:
         read.append(_context(graph, shape, everywhere=read[0]))
     state = BODIES[shape.body].export(graph, graph.add("Concat", *read, axis=2), shape)
+    graph.add("Identity", state, output=STATE)
     observed = columns("tokens", "observed")
     logits = [graph.dense(state, "action_head")]
     if len(shape.fields) > 1:
@@ -74,7 +76,7 @@ def to_onnx(shape: BehaviourShape, weights: Mapping[str, Array]) -> bytes:
     outputs = ["surprise", "entropy", "variance"]
     for name, values in zip(outputs, zip(*measures, strict=True), strict=True):
         graph.add("Mul", graph.add("Concat", *values, axis=2), there, output=name)
-    outputs += [f"log_probability_{field}" for field in shape.fields]
+    outputs += [*(f"log_probability_{field}" for field in shape.fields), STATE]
     return _model(graph, shape, outputs)
 
 
@@ -116,7 +118,7 @@ def _model(graph: Graph, shape: BehaviourShape, outputs: list[str]) -> bytes:
     def value(name: str, kind: int, *dimensions: str | int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, kind, dimensions)
 
-    widths = [len(shape.fields)] * 3 + list(shape.predicted)
+    widths = [len(shape.fields)] * 3 + [*shape.predicted, shape.hidden]
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,

@@ -57,12 +57,36 @@ class Flag:
 
 
 @dataclass(frozen=True)
+class PastUnit:
+    """A unit of the past that a flagged one is like.
+
+    Args:
+        user_id: Whose it was.
+        own: Whether the flagged one is the same user's.
+        ended_at: When it ended, UTC.
+        similarity: Cosine of the two vectors.
+        happened: What was done, the most frequent first.
+        kinds: The kinds of anomaly that it is known to be by now.
+        severity: Of its own flag; none if it has none.
+    """
+
+    user_id: str
+    own: bool
+    ended_at: datetime
+    similarity: float
+    happened: str
+    kinds: tuple[str, ...]
+    severity: str | None
+
+
+@dataclass(frozen=True)
 class Case:
-    """A flag told in full."""
+    """A flag told in full; `nearest` is empty where `embed` has not found any."""
 
     flag: Flag
     reasons: tuple[Reason, ...]
     events: tuple[CaseEvent, ...]
+    nearest: tuple[PastUnit, ...] = ()
 
 
 @dataclass(frozen=True)
