@@ -203,7 +203,12 @@ _P_VALUE = {"p_value_is_a_share": "p_value > 0 and p_value <= 1"}
 SCORES = Table(
     name="scores",
     comment="How strange a model finds a unit.",
-    columns=(*_SCORE, _MODEL, *_SCORED),
+    columns=(
+        *_SCORE,
+        _MODEL,
+        Column("fingerprint", "bigint", "Hash of the unit as it was scored.", required=True),
+        *_SCORED,
+    ),
     key=("unit_kind", "unit_id", "model_id"),
     checks=_P_VALUE | _KINDS,
     cluster_by=("event_date",),

@@ -99,8 +99,37 @@ def test_a_second_run_changes_nothing_nor_what_an_analyst_made_of_a_flag(
         "labels": 0,
         "duplicates": chain.contexts["ingest"].rows_in["source"],
     }
+    assert second["score"].rows_in["units to score"] == 0
     assert second["score"].rows_out["scores"] == 0
     assert second["score"].rows_out["anomalies"] == 0
+
+
+def test_only_what_is_new_or_changed_is_scored_and_what_is_gone_goes(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = copied(chain, tmp_path)
+    known = pl.read_delta(f"{settings.lake.root}/scores")
+    changed, gone, unscored = sorted(set(known["unit_id"]))[:3]
+    units = DeltaTable.forPath(spark, f"{settings.lake.root}/sequences")
+    units.delete(F.col("unit_id") == gone)
+    units.update(F.col("unit_id") == changed, {"amounts": F.transform("amounts", lambda a: a + 1)})
+    model_id = known["model_id"][0]
+    scores = DeltaTable.forPath(spark, f"{settings.lake.root}/scores")
+    scores.delete((F.col("unit_id") == unscored) & (F.col("model_id") == model_id))
+
+    context = run(spark, "score", settings)
+
+    assert context.rows_in["units to score"] == 2
+    after = pl.read_delta(f"{settings.lake.root}/scores")
+    assert len(after) == len(known) - len(settings.detectors)
+    assert gone not in set(after["unit_id"])
+    same = ["unit_id", "model_id", "score", "p_value", "fingerprint"]
+    rest = pl.col("unit_id").is_in([gone, changed]).not_()
+    assert set(after.filter(rest).select(same).rows()) == set(
+        known.filter(rest).select(same).rows()
+    )
+    again = after.filter(pl.col("scored_at") == context.started_at)
+    assert set(again["unit_id"]) == {changed, unscored}
 
 
 def test_rules_of_today_are_applied_to_the_flags_that_are_there(

@@ -17,7 +17,7 @@ _DECIMALS = 4
 # So many reasons that a summary can say "14 times" of what happens again and again.
 _SUMMARISED = 50
 _TRACED = ["unit_id", "p_value", "event_ids", "event_times"]
-_CARRIED = ("unit_kind", "unit_id", "user_id", "started_at", "event_date")
+_CARRIED = ("unit_kind", "unit_id", "user_id", "started_at", "event_date", "fingerprint")
 
 
 def scores_of(detector: Detector, units: Units) -> Scores:
@@ -33,11 +33,11 @@ def score_batch(
     vocabulary: Vocabulary,
     calibration: Calibration,
 ) -> pa.RecordBatch:
-    """Score the units of a batch of `sequences` with a column `segment`.
+    """Score the units of a batch of `sequences` with columns `segment` and `fingerprint`.
 
     Returns:
-        Columns unit_kind, unit_id, user_id, started_at and event_date of the batch, and model_id,
-        score, p_value and segment (the one the p-value compares with).
+        Columns unit_kind, unit_id, user_id, started_at, event_date and fingerprint of the batch,
+        and model_id, score, p_value and segment (the one the p-value compares with).
     """
     units = Units.from_arrow(batch, vocabulary.field_names)
     scores = scores_of(detector, units)

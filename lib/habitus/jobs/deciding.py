@@ -23,7 +23,7 @@ def flag_candidates(context: JobContext, units: DataFrame, model_id: str) -> Dat
         model_id: The model whose scores decide.
     """
     alerts = context.settings.alerts
-    scores = context.read(SCORES).where(F.col("model_id") == model_id)
+    scores = context.read_now(SCORES).where(F.col("model_id") == model_id)
     scores = scores.join(units.select(*_KEY), _KEY, "semi")
     return with_suppression(with_facts(context, rare(scores, alerts), units, model_id), alerts)
 

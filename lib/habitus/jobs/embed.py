@@ -71,8 +71,7 @@ def _embed(context: JobContext, model_id: str, vocabulary: Vocabulary) -> None:
 
 
 def _compare(context: JobContext, model_id: str, flags: DataFrame, period: Column) -> None:
-    version = context.outputs[EMBEDDINGS.name]
-    vectors = context.lake.read(EMBEDDINGS, version).where(F.col("model_id") == model_id)
+    vectors = context.read_now(EMBEDDINGS).where(F.col("model_id") == model_id)
     ids = F.broadcast(flags.select("unit_kind", "unit_id"))
     flagged = vectors.where(period).join(ids, ids.columns, "left_semi")
     context.merge(

@@ -95,6 +95,11 @@ class JobContext:
             return self.read(table)
         return self.spark.createDataFrame([], table.schema())
 
+    def read_now(self, table: Table) -> DataFrame:
+        """Read a table as this run has written it, or, if it has not, as `read` does."""
+        version = self.outputs.get(table.name)
+        return self.read(table) if version is None else self.lake.read(table, version)
+
     def overwrite(self, table: Table, frame: DataFrame, note: str | None = None) -> int:
         """Replace a table's rows; returns how many it now has."""
         return self._wrote(table, self.lake.overwrite(table, frame, note))

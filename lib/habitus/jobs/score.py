@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import cast
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -17,32 +19,30 @@ from habitus.domain.vocabulary import RARE, Vocabulary
 from habitus.edges.models import load_model
 from habitus.errors import ArtefactError, SettingsError
 from habitus.jobs.deciding import DECIDED, flag_candidates
-from habitus.jobs.frame import JobContext
+from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.judging import in_period, units_for
-from habitus.tables import ANOMALIES, REASON, SCORES
+from habitus.tables import ANOMALIES, REASON, SCORES, sequences
 
 _SCORED = (
     "unit_kind string, unit_id string, user_id string, started_at timestamp, event_date date, "
-    "model_id string, score double, p_value double, segment string"
+    "fingerprint bigint, model_id string, score double, p_value double, segment string"
 )
+_TOLD = ("reasons", "summary")
 _EXPLAINED = f"unit_id string, reasons array<struct<{REASON}>>, summary string"
 # Explaining keeps the probabilities of every value at every event; few units at once keep it small.
 _AT_ONCE = 64
+# Ids of so many units, and no more, are sent to every task whole.
+_BROADCAST = 1_000_000
 
 
 def run(context: JobContext) -> None:
-    """Score every unit of the period with every current model, and flag the strangest."""
+    """Score what a current model has not scored as it is, and flag the strangest of the period."""
     models = _models(context)
     vocabulary = _one_vocabulary(context, models)
     units = _units(context, vocabulary)
     _tell_unknown(context, units)
     with context.reporter.step(f"score units with {', '.join(models)}"):
-        context.merge(
-            SCORES,
-            _score(context, units, list(models.values())),
-            update=("user_id", "event_time", "score", "p_value", "segment", "event_date"),
-            stamp=("scored_at",),
-        )
+        _bring_up_to_date(context, units, list(models.values()))
     with context.reporter.step("choose and explain flags"):
         _flag(context, units, models[context.settings.alerts.detector])
 
@@ -109,16 +109,65 @@ def _tell_unknown(context: JobContext, units: DataFrame) -> None:
         )
 
 
+def _bring_up_to_date(context: JobContext, units: DataFrame, model_ids: list[str]) -> None:
+    """Write the scores of new and changed units, and remove those of units that are gone."""
+    units = units.withColumn("fingerprint", F.xxhash64(*units.columns))
+    here = context.read_or_empty(SCORES).where(F.col("model_id").isin(model_ids))
+    key = list(SCORES.key)
+    every = context.read(sequences(context.settings.sequences.fields)).select(*key[:2])
+    gone = here.select(*key).join(every, key[:2], "left_anti").withColumn("gone", F.lit(True))
+    stamp = {"scored_at", "gone", *key}
+    with persisted(_not_scored(units, here, model_ids)) as left:
+        number = left.count()
+        context.rows_in["units to score"] = number
+        narrow = F.broadcast(left) if number <= _BROADCAST else left
+        scores = _score(context, units.join(narrow, "unit_id"), model_ids)
+        rows = scores.withColumn("gone", F.lit(False)).unionByName(gone, allowMissingColumns=True)
+        context.merge(
+            SCORES,
+            rows.select(*SCORES.names, "gone"),
+            update=tuple(name for name in SCORES.names if name not in stamp),
+            stamp=("scored_at",),
+        )
+
+
+def _not_scored(units: DataFrame, scores: DataFrame, model_ids: list[str]) -> DataFrame:
+    """Ids of the units that some models have not scored as they are, and the ids of these models.
+
+    Args:
+        units: With the fingerprint of each.
+        scores: Rows of `scores`.
+        model_ids: All the models.
+    """
+    as_it_is = ["unit_kind", "unit_id", "fingerprint"]
+    scored = scores.groupBy(*as_it_is).agg(F.collect_set("model_id").alias("scored"))
+    nothing = F.array().cast("array<string>")
+    models = F.array_except(F.array(*map(F.lit, model_ids)), F.coalesce("scored", nothing))
+    # Only ids and hashes are shuffled, not the units.
+    return (
+        units.select(*as_it_is)
+        .join(scored, as_it_is, "left")
+        .select("unit_id", models.alias("models"))
+        .where(F.size("models") > 0)
+    )
+
+
 def _score(context: JobContext, units: DataFrame, model_ids: list[str]) -> DataFrame:
+    """Rows of `scores` of units by those of the models that are among each unit's `models`."""
     root = context.artefacts.root
 
     def scored(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
+            offsets, models = batch["models"].offsets.to_numpy(), batch["models"].flatten()
+            unit = np.repeat(np.arange(len(batch)), np.diff(offsets))
             for model_id in model_ids:
-                model = load_model(root, model_id)
-                yield score_batch(
-                    batch, model_id, model.detector, model.vocabulary, model.calibration
-                )
+                asked = unit[pc.equal(models, model_id).to_numpy(zero_copy_only=False)]
+                if len(asked):
+                    model = load_model(root, model_id)
+                    part = batch if len(asked) == len(batch) else batch.take(pa.array(asked))
+                    yield score_batch(
+                        part, model_id, model.detector, model.vocabulary, model.calibration
+                    )
 
     return (
         units.mapInArrow(scored, _SCORED)
@@ -132,11 +181,17 @@ def _flag(context: JobContext, units: DataFrame, model_id: str) -> None:
     """Write the flags of the scored period that the budget admits, each with its reasons."""
     alerts = context.settings.alerts
     candidates = flag_candidates(context, units, model_id)
-    flags = choose(candidates, alerts.budget_per_day)
-    # A budget of flags a day is small beside the units; its units are explained, no others.
-    flagged = units.join(F.broadcast(flags.select("unit_id", "p_value")), "unit_id")
-    explained = F.broadcast(_explain(context, flagged, model_id))
-    rows = decided(flags.join(explained, "unit_id"), alerts).withColumns(
+    as_it_is = [*ANOMALIES.key, "score", "p_value"]
+    known = context.read_or_empty(ANOMALIES).select(*as_it_is, "reasons", "summary")
+    flags = choose(candidates, alerts.budget_per_day).join(known, as_it_is, "left")
+    # A budget of flags a day is small beside the units; what is new of it is explained, no others.
+    new = F.broadcast(flags.where("reasons is null").select("unit_id", "p_value"))
+    explained = _explain(context, units.join(new, "unit_id"), model_id)
+    explained = explained.select("unit_id", *(F.col(n).alias(f"new_{n}") for n in _TOLD))
+    rows = decided(flags.join(F.broadcast(explained), "unit_id", "left"), alerts).withColumns(
+        {name: F.coalesce(f"new_{name}", name) for name in _TOLD}
+    )
+    rows = rows.withColumns(
         {
             "suppressed_by": F.coalesce("suppressed_by", muted(F.col("reasons"), alerts)),
             "status": F.lit("open"),
