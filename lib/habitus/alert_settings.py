@@ -57,3 +57,13 @@ class AlertSettings(Frozen):
         "before; none: it is."
     )
     reasons: int = Field(ge=1, description="Reasons kept per flag.")
+
+
+class CaseSettings(Frozen):
+    """Which flags belong together."""
+
+    window: Duration = Field(description="The longest pause between two flags of one case.")
+    least_share: Share = Field(
+        description="Flags of several users are linked by a device, network or counterparty if at "
+        "least this share of its users is flagged."
+    )

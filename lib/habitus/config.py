@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from habitus.alert_settings import AlertSettings
+from habitus.alert_settings import AlertSettings, CaseSettings
 from habitus.model_settings import BehaviourSettings
 from habitus.setting_types import (
     DetectorName,
@@ -324,6 +324,7 @@ class Settings(Frozen):
     ensemble: EnsembleSettings
     score: ScoreSettings
     alerts: AlertSettings
+    cases: CaseSettings
     evaluate: EvaluateSettings
     tracking: TrackingSettings
 

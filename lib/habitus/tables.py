@@ -284,6 +284,35 @@ NEIGHBOURS = Table(
     cluster_by=("event_date",),
 )
 
+_SHARED = "kind: string, value: string, users: bigint, flagged_users: bigint"
+
+CASES = Table(
+    name="cases",
+    comment="Flags that belong together: of one user, or of users who share what few others use.",
+    columns=(
+        Column("case_id", "string", "Hash of the first flagged unit.", required=True),
+        _MODEL,
+        Column("kind", "string", "user or ring, that is of several users.", required=True),
+        Column("started_at", "timestamp", "Time of the first flag.", required=True),
+        Column("ended_at", "timestamp", "Time of the last flag.", required=True),
+        Column("n_users", "int", "Number of users.", required=True),
+        Column("n_flags", "int", "Number of flags.", required=True),
+        Column("amount_sum", "double", "Sum of the flagged units' amounts.", required=True),
+        Column("p_value", "double", "The least of the flags'.", required=True),
+        Column("user_ids", "array<string>", "The users.", required=True),
+        Column("unit_ids", "array<string>", "The flagged units, in time.", required=True),
+        Column("shared", f"array<struct<{_SHARED}>>", "What links the users, most first.", True),
+        Column("summary", "string", "The case in one sentence.", required=True),
+        Column("status", "string", "Where its handling stands; open at first.", required=True),
+        Column("run_id", "string", "The run that made it.", required=True),
+        Column("made_at", "timestamp", "Start of that run.", required=True),
+        Column("event_date", "date", "Day of started_at, UTC.", required=True),
+    ),
+    key=("case_id", "model_id"),
+    checks={"kind_is_known": "kind in ('user', 'ring')"},
+    cluster_by=("event_date",),
+)
+
 EVALUATIONS = Table(
     name="evaluations",
     comment="One figure of one model on one kind of anomaly in the test period.",

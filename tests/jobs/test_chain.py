@@ -12,7 +12,7 @@ from jobs.tables import contents, runs
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from habitus.alert_settings import RuleSettings, SuppressSettings
+from habitus.alert_settings import CaseSettings, RuleSettings, SuppressSettings
 from habitus.config import EnsembleSettings, Settings
 from habitus.domain.vocabulary import RARE
 from habitus.jobs import decide
@@ -130,6 +130,36 @@ def test_only_what_is_new_or_changed_is_scored_and_what_is_gone_goes(
     )
     again = after.filter(pl.col("scored_at") == context.started_at)
     assert set(again["unit_id"]) == {changed, unscored}
+
+
+def test_flags_that_share_a_device_are_one_case_whose_handling_stays(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = copied(chain, tmp_path)
+    root = settings.lake.root
+    flags = pl.read_delta(f"{root}/anomalies").sort("event_time")
+    one, other = flags.unique("user_id", maintain_order=True)["unit_id"][:2]
+    sessions = pl.read_delta(f"{root}/sequences").filter(pl.col("unit_id").is_in([one, other]))
+    event_ids = sessions["event_ids"].explode().to_list()
+    events = DeltaTable.forPath(spark, f"{root}/events")
+    events.update(F.col("event_id").isin(event_ids), {"device_id": F.lit("shared")})
+    settings = settings.model_copy(
+        update={"cases": CaseSettings(window=timedelta(days=99), least_share=1.0)}
+    )
+
+    run(spark, "cases", settings)
+    cases = pl.read_delta(f"{root}/cases")
+    DeltaTable.forPath(spark, f"{root}/cases").update(set={"status": F.lit("confirmed")})
+    again = run(spark, "cases", settings)
+
+    assert sorted(cases["unit_ids"].explode()) == sorted(flags["unit_id"])
+    assert cases["n_flags"].sum() == len(flags)
+    ring = cases.filter(pl.col("unit_ids").list.contains(one)).row(0, named=True)
+    assert other in ring["unit_ids"]
+    assert ring["kind"] == "ring"
+    assert {"kind": "device", "value": "shared", "users": 2, "flagged_users": 2} in ring["shared"]
+    assert again.rows_out["cases"] == 0
+    assert set(pl.read_delta(f"{root}/cases")["status"]) == {"confirmed"}
 
 
 def test_rules_of_today_are_applied_to_the_flags_that_are_there(

@@ -119,6 +119,13 @@ JOBS: dict[str, Job] = {
             preview=_previewed("decide"),
         ),
         Job(
+            name="cases",
+            summary="Put flags that belong together into cases.",
+            reads=("anomalies", "sequences", "events"),
+            writes=("cases",),
+            run=_lazily("linking"),
+        ),
+        Job(
             name="compact",
             summary="Write small files together, clustered for readers.",
             reads=(),

@@ -14,6 +14,7 @@ from habitus.jobs.frame import Arguments, JobContext, Silent
 from habitus.table import Table
 from habitus.tables import (
     ANOMALIES,
+    CASES,
     EMBEDDINGS,
     EVALUATIONS,
     EVENTS,
@@ -39,6 +40,7 @@ def declared_tables(settings: Settings) -> dict[str, Table]:
         sequences(settings.sequences.fields),
         SCORES,
         ANOMALIES,
+        CASES,
         EMBEDDINGS,
         NEIGHBOURS,
         EVALUATIONS,

@@ -1,0 +1,110 @@
+"""From `anomalies` to `cases`: flags that belong together, as one thing to look at."""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from habitus.domain.linking import cases_of
+from habitus.errors import ArtefactError
+from habitus.jobs.frame import JobContext, persisted
+from habitus.tables import ANOMALIES, CASES, EVENTS, sequences
+
+# What flags may share, and the column of `events` that holds it.
+_THINGS = {"device": "device_id", "network": "network", "counterparty": "counterparty_id"}
+_THING = ["kind", "value"]
+
+
+def run(context: JobContext) -> None:
+    """Put the flags that are shown together into cases; what an analyst made of one stays."""
+    model_id = context.artefacts.current().get(context.settings.alerts.detector)
+    if model_id is None:
+        raise ArtefactError(
+            f"{context.artefacts.root}/models",
+            f"no model of {context.settings.alerts.detector}",
+            "Run `habitus train` with it among detectors first.",
+        )
+    shown = "suppressed_by is null and decision != 'allow'"
+    flags = context.read(ANOMALIES).where(F.col("model_id") == model_id).where(shown)
+    with context.reporter.step("put flags together into cases"), persisted(flags):
+        units = _units(context, flags)
+        links = _links(context, units)
+        window = int(context.settings.cases.window.total_seconds() * 1e6)
+        # A budget of flags a day is small beside the units, and so is what they share.
+        amounts = units.groupBy("unit_id").agg(F.max("amount_sum").alias("amount_sum"))
+        told = flags.select("unit_id", "user_id", "event_time", "p_value", "summary")
+        found = cases_of(told.join(amounts, "unit_id").toArrow(), links.toArrow(), window)
+    _write(context, model_id, found)
+
+
+def _units(context: JobContext, flags: DataFrame) -> DataFrame:
+    """The judged events of flagged units: unit_id, user_id, amount_sum and event_id."""
+    judged = "slice({}, scored_from + 1, n_events)"
+    amounts = F.expr(judged.format("amounts"))
+    return (
+        context.read(sequences(context.settings.sequences.fields))
+        .join(F.broadcast(flags.select("unit_kind", "unit_id")), ["unit_kind", "unit_id"])
+        .select(
+            "unit_id",
+            "user_id",
+            F.aggregate(amounts, F.lit(0.0), lambda total, one: total + one).alias("amount_sum"),
+            F.explode(F.expr(judged.format("event_ids"))).alias("event_id"),
+        )
+    )
+
+
+def _links(context: JobContext, units: DataFrame) -> DataFrame:
+    """What flags of several users share and few others use: unit_id, kind, value, and counts."""
+    things = F.inline(
+        F.array(
+            *(
+                F.struct(F.lit(kind).alias("kind"), F.col(column).alias("value"))
+                for kind, column in _THINGS.items()
+            )
+        )
+    )
+    events = context.read(EVENTS).select("event_id", "user_id", *_THINGS.values())
+    of_flags = (
+        events.drop("user_id")
+        .join(F.broadcast(units.drop("amount_sum")), "event_id")
+        .select("unit_id", "user_id", things)
+        .where("value is not null")
+        .distinct()
+    )
+    flagged = of_flags.groupBy(*_THING).agg(F.count_distinct("user_id").alias("flagged_users"))
+    flagged = flagged.where("flagged_users > 1")
+    users = (
+        events.select("user_id", things)
+        .join(F.broadcast(flagged.select(*_THING)), _THING)
+        .groupBy(*_THING)
+        .agg(F.count_distinct("user_id").alias("users"))
+    )
+    few = F.col("flagged_users") >= F.lit(context.settings.cases.least_share) * F.col("users")
+    shared = flagged.join(users, _THING).where(few)
+    return of_flags.join(F.broadcast(shared), _THING).select(
+        "unit_id", *_THING, "users", "flagged_users"
+    )
+
+
+def _write(context: JobContext, model_id: str, found: list[dict[str, object]]) -> None:
+    given = {"model_id": model_id, "status": "open", "run_id": context.run_id}
+    rows = [
+        {**case, **given, "event_date": case["started_at"].date(), "made_at": context.started_at}  # type: ignore[attr-defined]
+        for case in found
+    ]
+    frame = context.spark.createDataFrame(rows, CASES.schema())
+    here = context.read_or_empty(CASES).where(F.col("model_id") == model_id)
+    # What an analyst has begun with stays, whatever became of its flags.
+    gone = (
+        here.where("status = 'open'").select(*CASES.key).join(frame, list(CASES.key), "left_anti")
+    )
+    marked = frame.withColumn("gone", F.lit(False)).unionByName(
+        gone.withColumn("gone", F.lit(True)), allowMissingColumns=True
+    )
+    stays = {*CASES.key, "status", "run_id", "made_at", "gone"}
+    context.merge(
+        CASES,
+        marked.select(*CASES.names, "gone"),
+        update=tuple(name for name in CASES.names if name not in stays),
+        stamp=("run_id", "made_at"),
+    )
+    rings = [case for case in found if case["n_users"] != 1]
+    context.reporter.say(f"{len(found):,} cases, {len(rings):,} of them of several users")
