@@ -132,7 +132,7 @@ def test_only_what_is_new_or_changed_is_scored_and_what_is_gone_goes(
     assert set(again["unit_id"]) == {changed, unscored}
 
 
-def test_flags_that_share_a_device_are_one_case_whose_handling_stays(
+def test_flags_that_share_a_device_are_one_case_whose_handling_stays_and_teaches(
     spark: SparkSession, tmp_path: Path, chain: SmallLake
 ) -> None:
     settings = copied(chain, tmp_path)
@@ -160,6 +160,16 @@ def test_flags_that_share_a_device_are_one_case_whose_handling_stays(
     assert {"kind": "device", "value": "shared", "users": 2, "flagged_users": 2} in ring["shared"]
     assert again.rows_out["cases"] == 0
     assert set(pl.read_delta(f"{root}/cases")["status"]) == {"confirmed"}
+
+    # All cases are confirmed, but for one flag that was looked at by itself.
+    alone = DeltaTable.forPath(spark, f"{root}/anomalies")
+    alone.update(F.col("unit_id") == one, {"status": F.lit("dismissed")})
+    first, second = run(spark, "feedback", settings), run(spark, "feedback", settings)
+    labels = pl.read_delta(f"{root}/labels").filter(pl.col("source") == "analyst")
+    assert dict(zip(labels["unit_id"], labels["label"], strict=True)) == {
+        unit_id: unit_id != one for unit_id in flags["unit_id"]
+    }
+    assert (first.rows_out["labels"], second.rows_out["labels"]) == (len(flags), 0)
 
 
 def test_rules_of_today_are_applied_to_the_flags_that_are_there(

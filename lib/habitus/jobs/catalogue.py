@@ -126,6 +126,13 @@ JOBS: dict[str, Job] = {
             run=_lazily("linking"),
         ),
         Job(
+            name="feedback",
+            summary="Turn what analysts made of flags and cases into labels.",
+            reads=("anomalies", "cases", "labels"),
+            writes=("labels",),
+            run=_lazily("feedback"),
+        ),
+        Job(
             name="compact",
             summary="Write small files together, clustered for readers.",
             reads=(),
