@@ -52,7 +52,7 @@ def test_a_killed_run_is_completed_by_the_next_to_the_same_tables(
 
     for first, moment in MOMENTS:
         kill_at(moment, first, root, chain.raw)
-    last = command("ingest", root, chain.raw)
+    last = command("score", root, chain.raw)
     done = subprocess.run(last, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
