@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +19,8 @@ from habitus.jobs.frame import JobContext
 from habitus.jobs.training_data import TrainingData
 from habitus.setting_types import DetectorName
 
-if TYPE_CHECKING:
-    pass
-
 # To be raised when what a model's files hold, or how they are made, changes.
-_FORMAT = 5
+_FORMAT = 6
 
 
 def run(context: JobContext) -> None:

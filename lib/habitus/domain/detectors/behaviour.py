@@ -104,7 +104,10 @@ class BehaviourDetector:
             excess[chosen] = beyond.sum(axis=1)
             variance[chosen] = spread.sum(axis=1)
             judged[chosen] = counts.sum(axis=1)
-            strongest[chosen] = beyond.sum(axis=2).max(axis=1)
+            # What is not judged, padding above all, is no event that could be the strongest.
+            of_event = np.where(counts.any(axis=2), beyond.sum(axis=2), -np.inf)
+            strongest[chosen] = of_event.max(axis=1)
+        strongest[np.isinf(strongest)] = 0.0  # where nothing is judged
         return Surprises(excess, variance, judged, strongest)
 
     def nats(self, units: Units) -> Scores:
