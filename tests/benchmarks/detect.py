@@ -1,4 +1,4 @@
-"""How well the detectors find what public data sets hold: `make bench-detect`.
+"""How well the detectors find what public data sets and simulated shops hold: `make bench-detect`.
 
 One table for each data set, with the best published figure and what we are to reach beside;
 `python tests/benchmarks/detect.py [--small] hdfs` runs the data sets named.
@@ -6,12 +6,18 @@ One table for each data set, with the best published figure and what we are to r
 
 import sys
 
+import _attacks
 import _banksim
 import _handbook
 import _hdfs
 from _figures import Figure, show, write
 
-DATA_SETS = {"hdfs": _hdfs.figures, "handbook": _handbook.figures, "banksim": _banksim.figures}
+DATA_SETS = {
+    "hdfs": _hdfs.figures,
+    "handbook": _handbook.figures,
+    "banksim": _banksim.figures,
+    "shop": _attacks.figures,
+}
 
 
 def main() -> None:

@@ -54,6 +54,30 @@ def test_a_session_is_not_strange_for_being_long() -> None:
     assert abs(related) < 0.3
 
 
+def test_the_deviation_of_all_fields_is_the_drift_that_the_score_standardises() -> None:
+    words = vocabulary()
+    detector = fitted("session")
+
+    whole = detector.deviations(units(2000, 1, words), leave_out=True)[:, -1]
+
+    assert whole.mean() == pytest.approx(detector._drift.mean)
+    assert whole.std() == pytest.approx(detector._drift.deviation)
+
+
+def test_deviations_add_up_the_excesses_of_each_field() -> None:
+    words = vocabulary()
+    detector, some = fitted("session"), units(10, 4, words)
+    found = detector.deviations(some)
+
+    # Slowly, of one field: its column pair is the second.
+    (steps, excess) = next((s, e) for name, s, _, e in detector._judged(some) if name == "category")
+    for unit in range(10):
+        mine = [float(e) for e, owner in zip(excess, steps.unit, strict=True) if owner == unit]
+        spreads = detector._ordinary["category"][1][steps.like[steps.unit == unit]]
+        assert found[unit, 2] == pytest.approx(sum(mine) / np.sqrt(spreads.sum()))
+        assert found[unit, 3] == pytest.approx(max(mine))
+
+
 def test_the_score_of_a_unit_does_not_depend_on_the_others() -> None:
     words = vocabulary()
     many = units(50, 5, words)

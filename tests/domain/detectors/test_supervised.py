@@ -12,7 +12,6 @@ from habitus.domain.detectors import SUPERVISED, detector_class, load_detector
 from habitus.domain.detectors.base import Detector
 from habitus.domain.detectors.labelled import Labelled
 from habitus.domain.detectors.linear import LogisticRegressionDetector
-from habitus.domain.detectors.summary import summarise
 from habitus.domain.detectors.trees import GradientBoostingDetector, RandomForestDetector
 from habitus.errors import ArtefactError, TrainingError
 from habitus.setting_types import UnitKind
@@ -101,7 +100,7 @@ def test_what_features_are_worth_adds_up_to_the_sum_of_the_trees(
     detector = fitted(kind.name)
     assert isinstance(detector, kind)
     some = oddities(5, 11, vocabulary())
-    matrix, _ = summarise(some, vocabulary())
+    matrix, _ = detector._description.of(some)
 
     worth = detector._predicted(matrix, pred_contrib=True).sum(axis=1)
 

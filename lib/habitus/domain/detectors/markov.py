@@ -118,6 +118,31 @@ class MarkovDetector:
         drift, peak = _figures(units, judged)
         return self._drift.applied(drift) + self._peak.applied(peak)
 
+    def deviations(self, units: Units, leave_out: bool = False) -> Reals:
+        """[N, 2 F + 1] how far N units are from what is usual, field by field.
+
+        Of each of the F fields the drift and the peak (NaN where nothing of it is judged), both as
+        in the module but within the field and without a correction; then the drift of all.
+
+        Args:
+            units: The units.
+            leave_out: Whether they are those that were counted; each event is then judged with
+                itself left out.
+        """
+        count = len(units)
+        columns, whole, variance = [], np.zeros(count), np.zeros(count)
+        for name, steps, _, excess in self._judged(units, leave_out):
+            spreads = self._ordinary[name][1][steps.like]
+            total, of_field = (
+                np.bincount(steps.unit, values, count).astype(np.float64)
+                for values in (excess, spreads)
+            )
+            peak = np.full(count, -np.inf)
+            np.maximum.at(peak, steps.unit, excess)
+            columns += [_standardised(total, of_field), np.where(np.isinf(peak), np.nan, peak)]
+            whole, variance = whole + total, variance + of_field
+        return np.stack([*columns, _standardised(whole, variance)], axis=1)
+
     def nats(self, units: Units) -> Scores:
         """[N] surprise of all that is judged in each unit, its end included if it is closed."""
         nats = np.zeros(len(units))
@@ -196,11 +221,14 @@ class MarkovDetector:
             ordinary[name] = found.astype(np.float64)
         return cls(vocabulary, about.order, models, ordinary, (about.drift, about.peak))
 
-    def _judged(self, units: Units) -> Iterator[tuple[str, Steps, Reals, Reals]]:
+    def _judged(
+        self, units: Units, leave_out: bool = False
+    ) -> Iterator[tuple[str, Steps, Reals, Reals]]:
         """Each field's steps with their bits and excesses."""
         for name in self._vocabulary.field_names:
             steps = steps_of(units, self._vocabulary, name, self._order)
-            bits = -np.log2(self._models[name].probabilities(steps.contexts, steps.value))
+            model = self._models[name]
+            bits = -np.log2(model.probabilities(steps.contexts, steps.value, leave_out))
             yield name, steps, bits, bits - self._ordinary[name][0][steps.like]
 
     def _likelier(
@@ -244,7 +272,13 @@ def _figures(units: Units, judged: Sequence[tuple[Steps, Reals, Reals]]) -> tupl
     np.maximum.at(peak, unit_of[happened], steps_of[happened])
     number = np.bincount(unit_of[happened], minlength=count).clip(min=1)
     peak = np.where(np.isinf(peak), 0.0, peak - np.log2(number))
-    return drift / np.sqrt(variance.clip(min=_LEAST_VARIANCE)), peak
+    return _standardised(drift, variance), peak
+
+
+def _standardised(totals: Reals, variance: Reals) -> Reals:
+    """[N] sums over the standard deviation they would have, were the summands independent."""
+    standardised: Reals = totals / np.sqrt(variance.clip(min=_LEAST_VARIANCE))
+    return standardised
 
 
 def _read(files: Mapping[str, bytes]) -> tuple[_About, dict[str, npt.NDArray[np.generic]]]:

@@ -1,4 +1,4 @@
-"""Decision trees on a numeric summary of the unit, grown by LightGBM from labels.
+"""Decision trees on a numeric description of the unit, grown by LightGBM from labels.
 
 Ke et al. (2017), "LightGBM: A highly efficient gradient boosting decision tree". A missing number
 is a value of its own to a tree. Trees are kept as LightGBM's text, which is read and never
@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import logit
 
 from habitus.domain.detectors.base import Reason, Scores
+from habitus.domain.detectors.description import Description
 from habitus.domain.detectors.files import MEND, read_about, refuse_another_vocabulary
 from habitus.domain.detectors.labelled import Labelled
-from habitus.domain.detectors.summary import summarise
 from habitus.domain.detectors.usual import Usual
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import Vocabulary
@@ -78,8 +78,8 @@ class _Trees:
     name: ClassVar[str]
     sums: ClassVar[int]
 
-    def __init__(self, vocabulary: Vocabulary, about: _About, sums: Sequence[str]) -> None:
-        self._vocabulary = vocabulary
+    def __init__(self, description: Description, about: _About, sums: Sequence[str]) -> None:
+        self._description = description
         self._about = about
         self._texts = sums
         self._sums = [lightgbm.Booster(model_str=text) for text in sums]
@@ -97,7 +97,8 @@ class _Trees:
             TrainingError: Too few units are known to be anomalous, or normal.
         """
         labelled.refuse_too_few()
-        matrix, features = summarise(labelled.units, vocabulary)
+        description = Description.fit(labelled.units, vocabulary)
+        matrix, features = description.of(labelled.units, trained=True)
         chosen, trees = cls._choose(matrix, labelled, _COMMON | {"seed": seed})
         data = lightgbm.Dataset(matrix, labelled.anomalous, weight=labelled.weights)
         sums = [
@@ -106,7 +107,7 @@ class _Trees:
         ]
         usual = Usual.fit(matrix[~labelled.anomalous], features, vocabulary)
         about = _About(usual=usual, chosen=chosen, trees=trees, sums=cls.sums)
-        return cls(vocabulary, about, [one.model_to_string() for one in sums])
+        return cls(description, about, [one.model_to_string() for one in sums])
 
     @classmethod
     def _choose(
@@ -119,7 +120,7 @@ class _Trees:
         """[N] log-odds that a unit is anomalous, by the labels trained on."""
         if len(units) == 0:
             return np.empty(0)
-        matrix, _ = summarise(units, self._vocabulary)
+        matrix, _ = self._description.of(units)
         return self._log_odds(matrix)
 
     def _log_odds(self, matrix: Floats) -> Scores:
@@ -135,14 +136,15 @@ class _Trees:
         """The first `count` features of each unit that raise what the trees add up to most."""
         if len(units) == 0:
             return []
-        matrix, features = summarise(units, self._vocabulary)
+        matrix, features = self._description.of(units)
         worth = self._predicted(matrix, pred_contrib=True)
         return self._about.usual.reasons(matrix, worth[:, :-1], features, count)
 
     def to_files(self) -> dict[str, bytes]:
-        """The trees as LightGBM's text, what they were grown on as JSON."""
+        """The trees as LightGBM's text, what they were grown on as JSON, and the description's."""
         sums = {_TREES.format(at): text.encode() for at, text in enumerate(self._texts)}
-        return sums | {_ABOUT: self._about.model_dump_json(indent=1).encode()}
+        about = {_ABOUT: self._about.model_dump_json(indent=1).encode()}
+        return sums | about | self._description.to_files()
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], vocabulary: Vocabulary) -> Self:
@@ -154,7 +156,8 @@ class _Trees:
         about = read_about(_About, files, _ABOUT)
         refuse_another_vocabulary(_ABOUT, about.usual.vocabulary_id, vocabulary)
         names = [_TREES.format(at) for at in range(about.sums)]
-        return cls(vocabulary, about, [_readable(name, files, about) for name in names])
+        description = Description.from_files(files, vocabulary)
+        return cls(description, about, [_readable(name, files, about) for name in names])
 
 
 class GradientBoostingDetector(_Trees):

@@ -1,0 +1,136 @@
+"""The description of units by their summary and their conduct."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from builders import VIEW, oddities, units, vocabulary
+
+from habitus.domain.detectors.description import Description, Pace
+from habitus.domain.detectors.summary import summarise
+from habitus.domain.units import Units
+from habitus.domain.vocabulary import FIRST_VALUE
+from habitus.errors import ArtefactError
+
+pytestmark = pytest.mark.plain
+
+TOKEN = VIEW + FIRST_VALUE
+
+
+@cache
+def trained_on() -> Units:
+    return units(1000, 1, vocabulary())
+
+
+@cache
+def fitted() -> Description:
+    return Description.fit(trained_on(), vocabulary())
+
+
+def views(*gaps: float) -> Units:
+    """One session that looks at one thing after another."""
+    one = units(1, 2, vocabulary()).take(np.array([0]))
+    count = len(gaps) + 1
+    return Units(
+        offsets=np.array([0, count]),
+        tokens={name: np.full(count, TOKEN, dtype=np.int32) for name in one.tokens},
+        amounts=np.zeros(count, dtype=np.float32),
+        gaps=np.array([0, *gaps], dtype=np.float32),
+        context=one.context,
+        scored_from=one.scored_from,
+        closed=one.closed,
+    )
+
+
+def test_pace_is_told_in_deviations_of_the_logarithm_from_its_mean() -> None:
+    # Logarithms 0 and 2: mean 1, deviation 1.
+    pace = Pace.fit(views(1, np.exp(2)), TOKEN + 1)
+
+    assert pace.means[TOKEN] == pytest.approx(1)
+    assert pace.deviations[TOKEN] == pytest.approx(1)
+    assert pace.of(views(1, 1)) == pytest.approx(np.array([[-1, -np.sqrt(2), 0]]), abs=1e-6)
+    assert pace.of(views(1, np.exp(2))) == pytest.approx(np.array([[0, 0, 1]]), abs=1e-6)
+
+
+def test_a_session_of_one_event_has_no_pace() -> None:
+    assert np.isnan(Pace.fit(views(1, 2), TOKEN + 1).of(views())).all()
+
+
+def test_without_any_gap_every_pace_is_usual() -> None:
+    pace = Pace.fit(views(), 3)
+
+    assert pace == Pace(means=(0, 0, 0), deviations=(1, 1, 1))
+
+
+def test_a_session_has_columns_beside_its_summary_and_an_event_has_none() -> None:
+    some = units(20, 3, vocabulary())
+    matrix, features = fitted().of(some)
+    summary, first = summarise(some, vocabulary())
+
+    # Six fields with two columns each, all of them together, and three of pace.
+    assert matrix.shape == (20, summary.shape[1] + 16)
+    assert len({feature.name for feature in features}) == len(features) == matrix.shape[1]
+    np.testing.assert_array_equal(matrix[:, : summary.shape[1]], summary)
+    assert features[: len(first)] == first
+
+    words = vocabulary("event")
+    some = units(20, 3, words)
+    alone = Description.fit(some, words).of(some, trained=True)
+    np.testing.assert_array_equal(alone[0], summarise(some, words)[0])
+
+
+def test_card_tests_stand_out_by_surprise_and_by_pace() -> None:
+    normal, features = fitted().of(units(1000, 4, vocabulary()))
+    odd, _ = fitted().of(oddities(20, 5, vocabulary()))
+    names = [feature.name for feature in features]
+
+    surprise = names.index("largest surprise of outcome")
+    assert odd[:, surprise].min() > np.quantile(normal[:, surprise], 0.9)
+    pace = names.index("sum of gaps beside usual ones")
+    assert odd[:, pace].max() < np.nanquantile(normal[:, pace], 0.01)
+
+
+def test_training_sessions_are_described_as_if_they_were_new() -> None:
+    names = [feature.name for feature in fitted().of(trained_on())[1]]
+    total = names.index("surprise")
+    fresh = fitted().of(units(1000, 6, vocabulary()))[0][:, total].mean()
+    as_new = fitted().of(trained_on(), trained=True)[0][:, total].mean()
+    as_known = fitted().of(trained_on())[0][:, total].mean()
+
+    assert abs(as_new - fresh) < 0.1
+    assert as_known < as_new
+
+
+def test_the_description_of_a_unit_does_not_depend_on_the_others() -> None:
+    many = units(30, 7, vocabulary())
+    together, _ = fitted().of(many)
+    alone = np.concatenate([fitted().of(many.take(np.array([n])))[0] for n in range(30)])
+
+    np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-5)
+
+
+def test_a_description_read_from_its_files_describes_the_same() -> None:
+    some = units(20, 8, vocabulary())
+    again = Description.from_files(fitted().to_files(), vocabulary())
+
+    np.testing.assert_array_equal(again.of(some)[0], fitted().of(some)[0])
+
+
+def test_a_pace_of_other_actions_is_refused() -> None:
+    short = Pace(means=(0.0,), deviations=(1.0,)).model_dump_json().encode()
+    with pytest.raises(ArtefactError, match="not every of 9 actions"):
+        Description.from_files(fitted().to_files() | {"pace.json": short}, vocabulary())
+
+
+def test_no_units_have_no_description() -> None:
+    none = trained_on().take(np.array([], dtype=np.int64))
+
+    assert len(fitted().of(none)[0]) == 0
+
+
+def test_gaps_of_no_time_are_as_short_as_the_shortest() -> None:
+    quick = trained_on()
+    quick = replace(quick, gaps=np.zeros_like(quick.gaps))
+
+    assert np.isfinite(Pace.fit(quick, 9).means).all()
