@@ -68,8 +68,8 @@ def test_a_session_has_columns_beside_its_summary_and_an_event_has_none() -> Non
     matrix, features = fitted().of(some)
     summary, first = summarise(some, vocabulary())
 
-    # Six fields with two columns each, all of them together, and three of pace.
-    assert matrix.shape == (20, summary.shape[1] + 16)
+    # Six fields with three columns each, all of them together with two, and three of pace.
+    assert matrix.shape == (20, summary.shape[1] + 23)
     assert len({feature.name for feature in features}) == len(features) == matrix.shape[1]
     np.testing.assert_array_equal(matrix[:, : summary.shape[1]], summary)
     assert features[: len(first)] == first
@@ -89,6 +89,16 @@ def test_card_tests_stand_out_by_surprise_and_by_pace() -> None:
     assert odd[:, surprise].min() > np.quantile(normal[:, surprise], 0.9)
     pace = names.index("sum of gaps beside usual ones")
     assert odd[:, pace].max() < np.nanquantile(normal[:, pace], 0.01)
+
+
+def test_what_is_too_regular_is_as_far_from_usual_as_what_is_too_odd() -> None:
+    matrix, features = fitted().of(units(100, 4, vocabulary()))
+    names = [feature.name for feature in features]
+
+    for name in ("surprise", "surprise of action", "surprise of new_device"):
+        own, either = matrix[:, names.index(name)], matrix[:, names.index(f"{name} either way")]
+        np.testing.assert_array_equal(np.abs(own), either)
+    assert (matrix[:, names.index("surprise")] < 0).any()
 
 
 def test_training_sessions_are_described_as_if_they_were_new() -> None:

@@ -4,7 +4,8 @@ Counts and amounts tell the kinds of anomaly apart that labels name. An attack o
 names has other counts, but it too goes against the usual order, and faster than people do. So
 sessions are also described by how far they are from what training sessions lead one to expect:
 
-- surprise: of each field, and of all together, under the counts of `MarkovDetector`;
+- surprise: of each field, and of all together, under the counts of `MarkovDetector`; and how far
+  from usual it is either way, for what goes too regularly to be a person's doing is strange too;
 - pace: the logarithm of the gap after an event, in deviations from its mean after the same action.
   Its mean over the session, their sum as that of independent ones, and their spread.
 
@@ -110,8 +111,10 @@ class Description:
             return matrix, features
         markov, pace = self._conduct
         surprises = markov.deviations(units, leave_out=trained)
-        parts = [matrix, surprises.astype(np.float32), pace.of(units).astype(np.float32)]
-        return np.hstack(parts), (*features, *_surprises(self._vocabulary), *_PACES)
+        # Every other column is a drift.
+        conduct = [surprises, np.abs(surprises[:, ::2]), pace.of(units)]
+        described = np.hstack([matrix, *conduct]).astype(np.float32)
+        return described, (*features, *_surprises(self._vocabulary), *_PACES)
 
     def to_files(self) -> dict[str, bytes]:
         """What is usual, as the files of `MarkovDetector` and JSON."""
@@ -138,10 +141,13 @@ class Description:
 
 
 def _surprises(vocabulary: Vocabulary) -> list[Feature]:
-    """The columns of `MarkovDetector.deviations`."""
+    """The columns of `MarkovDetector.deviations`, and those of its drifts either way."""
+    fields = [f" of {name}" for name in vocabulary.field_names]
     kinds = (("surprise", "deviations"), ("largest surprise", "bits"))
-    names = [(f"{kind} of {n}", unit) for n in vocabulary.field_names for kind, unit in kinds]
-    return [Feature(name, "plain", unit) for name, unit in [*names, ("surprise", "deviations")]]
+    told = [(f"{kind}{field}", unit) for field in fields for kind, unit in kinds]
+    told.append(("surprise", "deviations"))
+    told += [(f"surprise{field} either way", "deviations") for field in (*fields, "")]
+    return [Feature(name, "plain", unit) for name, unit in told]
 
 
 def _gaps(units: Units) -> tuple[npt.NDArray[np.int64], Reals, npt.NDArray[np.int64]]:
