@@ -1,4 +1,4 @@
-"""Weighted sums of a numeric summary of the unit, learned from labels.
+"""Weighted sums of a numeric description of the unit, learned from labels.
 
 Logistic regression, and a linear support vector machine whose margin becomes a probability by a
 logistic curve fitted on units that were not fitted on (Platt 1999). Numbers are first brought to
@@ -13,9 +13,9 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from habitus.domain.detectors.base import Reason, Scores
+from habitus.domain.detectors.description import Description
 from habitus.domain.detectors.files import read_about, refuse_another_vocabulary
 from habitus.domain.detectors.labelled import Labelled
-from habitus.domain.detectors.summary import summarise
 from habitus.domain.detectors.usual import Usual
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import Vocabulary
@@ -53,8 +53,8 @@ class _Linear:
 
     name: ClassVar[str]
 
-    def __init__(self, vocabulary: Vocabulary, about: _About) -> None:
-        self._vocabulary = vocabulary
+    def __init__(self, description: Description, about: _About) -> None:
+        self._description = description
         self._about = about
         self._weights = np.asarray(about.weights)
 
@@ -72,7 +72,8 @@ class _Linear:
                 them apart.
         """
         labelled.refuse_too_few()
-        matrix, features = summarise(labelled.units, vocabulary)
+        description = Description.fit(labelled.units, vocabulary)
+        matrix, features = description.of(labelled.units, trained=True)
         usual = Usual.fit(matrix[~labelled.anomalous], features, vocabulary)
         normal = _columns(matrix[~labelled.anomalous], usual)
         deviations = normal.std(axis=0)
@@ -86,7 +87,7 @@ class _Linear:
         )
         weights, constant = cls._weigh(_numbers(matrix, about), labelled, seed)
         told = {"weights": tuple(weights.tolist()), "constant": float(constant)}
-        return cls(vocabulary, about.model_copy(update=told))
+        return cls(description, about.model_copy(update=told))
 
     @classmethod
     def _estimators(cls, seed: int) -> Iterable[Any]:
@@ -124,7 +125,7 @@ class _Linear:
 
     def score(self, units: Units) -> Scores:
         """[N] log-odds that a unit is anomalous, by the labels trained on."""
-        matrix, _ = summarise(units, self._vocabulary)
+        matrix, _ = self._description.of(units)
         scores: Scores = _numbers(matrix, self._about) @ self._weights + self._about.constant
         return scores
 
@@ -133,15 +134,16 @@ class _Linear:
 
         A feature is worth what it adds to the sum of an average normal unit.
         """
-        matrix, features = summarise(units, self._vocabulary)
+        matrix, features = self._description.of(units)
         width = matrix.shape[1]
         parts = _numbers(matrix, self._about) * self._weights
         worth = parts[:, :width] + parts[:, width:]
         return self._about.usual.reasons(matrix, worth, features, count)
 
     def to_files(self) -> dict[str, bytes]:
-        """The sum as JSON."""
-        return {_ABOUT: self._about.model_dump_json(indent=1).encode()}
+        """The sum as JSON, and the description's files."""
+        about = {_ABOUT: self._about.model_dump_json(indent=1).encode()}
+        return about | self._description.to_files()
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], vocabulary: Vocabulary) -> Self:
@@ -152,7 +154,7 @@ class _Linear:
         """
         about = read_about(_About, files, _ABOUT)
         refuse_another_vocabulary(_ABOUT, about.usual.vocabulary_id, vocabulary)
-        return cls(vocabulary, about)
+        return cls(Description.from_files(files, vocabulary), about)
 
 
 class LogisticRegressionDetector(_Linear):
