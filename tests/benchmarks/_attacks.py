@@ -170,7 +170,7 @@ def of_known(shop: Shop, lake: str, seed: int) -> Found:
         joined = test.sessions.join(own, on="unit_id", how="left", maintain_order="left")
         if joined["score"].null_count():
             sys.exit(f"{model_id} did not score {joined['score'].null_count()} test sessions")
-        for kind in shop.kinds:
+        for kind in test.kinds:
             every[detector, kind] = found(test, joined["score"].to_numpy(), kind, counts)
     return every
 
@@ -181,7 +181,7 @@ def of_new(shop: Shop, seed: int) -> Found:
     counts = draws(test, seed)
     every: Found = {}
     words, split = shop.vocabulary, shop.vocabulary.split
-    for kind in shop.kinds:
+    for kind in test.kinds:
         trained = shop.without(kind, split.train_from, split.train_until)
         validation = shop.without(kind, split.train_until, split.calibrate_from)
         members: list[Detector] = [
@@ -203,7 +203,8 @@ def of_new(shop: Shop, seed: int) -> Found:
 def recalls(shops: Sequence[Found], detector: str) -> dict[str, Numbers]:
     """Kind -> [1 + BOOTSTRAP] recall of its sessions in all shops."""
     kinds = sorted({kind for every in shops for _, kind in every})
-    totals = {kind: sum(every[detector, kind] for every in shops) for kind in kinds}
+    none = np.zeros((2, 1 + BOOTSTRAP))
+    totals = {kind: sum((of.get((detector, kind), none) for of in shops), none) for kind in kinds}
     return {kind: total[0] / np.maximum(total[1], 1) for kind, total in totals.items()}
 
 
