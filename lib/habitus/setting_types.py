@@ -95,6 +95,7 @@ DetectorName = Literal[
     "isolation_forest",
     "autoencoder",
     "count_distance",
+    "ecod",
     "kmeans",
     "bisecting_kmeans",
     "gradient_boosting",

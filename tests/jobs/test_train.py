@@ -29,6 +29,7 @@ DETECTORS = (
     "behaviour",
     "markov",
     "isolation_forest",
+    "ecod",
     "kmeans",
     "bisecting_kmeans",
     "autoencoder",

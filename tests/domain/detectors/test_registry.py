@@ -21,7 +21,15 @@ def test_a_detector_is_read_by_its_name() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["behaviour", "markov", "isolation_forest", "kmeans", "bisecting_kmeans", "autoencoder"],
+    [
+        "behaviour",
+        "markov",
+        "isolation_forest",
+        "ecod",
+        "kmeans",
+        "bisecting_kmeans",
+        "autoencoder",
+    ],
 )
 def test_every_detector_goes_by_its_own_name(name: str) -> None:
     assert detector_class(name).name == name
@@ -32,7 +40,7 @@ def test_an_unknown_detector_is_refused_with_the_nearest_name() -> None:
         detector_class("markow")
 
 
-@pytest.mark.parametrize("name", ["markov", "autoencoder"])
+@pytest.mark.parametrize("name", ["markov", "autoencoder", "ecod"])
 def test_to_score_a_detector_needs_no_library_of_the_others(name: str) -> None:
     code = (
         "import sys; from habitus.domain.detectors import detector_class;"

@@ -15,6 +15,7 @@ _CLASSES = {
     "isolation_forest": ("isolation_forest", "IsolationForestDetector"),
     "autoencoder": ("autoencoder", "AutoencoderDetector"),
     "count_distance": ("count_distance", "CountDistanceDetector"),
+    "ecod": ("ecod", "EcodDetector"),
     "kmeans": ("kmeans", "KMeansDetector"),
     "bisecting_kmeans": ("kmeans", "BisectingKMeansDetector"),
     "gradient_boosting": ("trees", "GradientBoostingDetector"),

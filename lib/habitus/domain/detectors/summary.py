@@ -39,12 +39,18 @@ class Feature:
         """A difference between two stored numbers that tells nothing."""
         return _GRAINS[self.scale]
 
+    def numbers(self, stored: Numbers) -> Numbers:
+        """The numbers that are stored so, of any shape."""
+        if self.scale != "log":
+            return stored
+        numbers: Numbers = np.sign(stored) * np.expm1(np.abs(stored))
+        return numbers
+
     def in_words(self, value: float) -> str:
         """A stored number, readable."""
         if self.scale == "share":
             return f"{value:.0%}"
-        if self.scale == "log":
-            value = float(np.sign(value) * np.expm1(abs(value)))
+        value = float(self.numbers(np.array(value)))
         text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
         return f"{text} {self.unit}".rstrip()
 

@@ -62,29 +62,38 @@ class Usual(BaseModel):
         return unusual
 
     def reasons(
-        self, rows: Floats, worth: Scores, features: Sequence[Feature], count: int
+        self,
+        rows: Floats,
+        worth: Scores,
+        features: Sequence[Feature],
+        count: int,
+        bits: Scores | None = None,
     ) -> list[list[Reason]]:
         """The first `count` features of each unit by what they are worth to its score.
 
-        The surprise of a feature is that of a value as far out, on either side, among training
-        units, none of a value that is not known; features worth nothing are no reasons.
+        The surprise of a value that is not known is none; features worth nothing are no reasons.
 
         Args:
             rows: [n, D] summaries; NaN where a number is not known.
             worth: [n, D] how much each feature raises the unit's score.
             features: [D] what the columns mean.
             count: How many.
+            bits: [n, D] surprises; none: those of a value as far out, on either side, among
+                training units.
         """
-        tails = self._tails(self.filled(rows))
+        if bits is None:
+            bits = -np.log2(self._tails(self.filled(rows)))
         totals = worth.clip(min=0).sum(axis=1).clip(min=1e-12)
         order = np.argsort(-worth, axis=1, kind="stable")[:, :count]
         return [
             [
-                self._reason(features[of], of, row[of], tail[of], one[of] / total)
+                self._reason(features[of], of, row[of], surprise[of], one[of] / total)
                 for of in chosen
                 if one[of] > 0
             ]
-            for row, tail, one, total, chosen in zip(rows, tails, worth, totals, order, strict=True)
+            for row, surprise, one, total, chosen in zip(
+                rows, bits, worth, totals, order, strict=True
+            )
         ]
 
     def _tails(self, rows: Floats) -> Scores:
@@ -104,7 +113,7 @@ class Usual(BaseModel):
         return np.array([quantiles[at] for quantiles in self.quantiles])
 
     def _reason(
-        self, feature: Feature, index: int, value: float, tail: float, share: float
+        self, feature: Feature, index: int, value: float, surprise: float, share: float
     ) -> Reason:
         low, high = (feature.in_words(float(self._quantile(level)[index])) for level in _USUAL)
         return Reason(
@@ -112,7 +121,7 @@ class Usual(BaseModel):
             field=feature.name,
             observed="none" if np.isnan(value) else feature.in_words(float(value)),
             expected=((low if low == high else f"{low} to {high}", _USUAL[1] - _USUAL[0]),),
-            surprise=0.0 if np.isnan(value) else float(-np.log2(tail)),
+            surprise=0.0 if np.isnan(value) else float(surprise),
             share=float(share),
         )
 

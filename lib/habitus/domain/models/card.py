@@ -22,6 +22,8 @@ _WHAT = {
     "own history; a unit scores by how little its numbers follow from each other, in nats.",
     "count_distance": "The distance of a unit's counts of actions to the nearest training unit, in "
     "bits.",
+    "ecod": "The tails of counts and statistics of the unit and of the user's own history (ECOD); "
+    "a unit scores by how far out its numbers are, in bits over all of them.",
     "kmeans": "Clusters of k-means among counts and statistics of the unit and the user's own "
     "history; a unit scores by its distance from the nearest one, relative to that one's spread.",
     "bisecting_kmeans": "Clusters of bisecting k-means among counts and statistics of the unit and "
