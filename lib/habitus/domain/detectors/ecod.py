@@ -3,7 +3,7 @@
 After ECOD (Li et al. 2022, "ECOD: unsupervised outlier detection using empirical cumulative
 distribution functions", IEEE TKDE). A number's p-value is the share of training units whose number
 is at least as far out on the side to which the feature is skewed (section 3.2); a feature that is
-not skewed has two sides, and the p-value of the likelier one is doubled. The score adds up the
+not skewed has two sides, and the smaller of their p-values is doubled. The score adds up the
 surprises, -log2 p, over features: Fisher's (1932) way to combine p-values, which finds what shows a
 little in several features as well as what shows in one. Of the three sums of the paper this is the
 one over the skewed sides.
@@ -17,7 +17,7 @@ columns of more than _POINTS values are exact to a share of 1 / _POINTS.
 
 That the sum is over one side, as it is over all features alike, and how long the tail is, was
 chosen on other data than the README's figures are for: on the Handbook's payments before
-2018-07-11, on BankSim's steps before 126 and on the shop of seed 7.
+2018-07-18, on BankSim's steps before 126 and on the shop of seed 7.
 """
 
 from collections.abc import Mapping
