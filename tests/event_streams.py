@@ -120,6 +120,11 @@ def shoppers(seed: int, users: int = 60) -> list[Row]:
                 "amount": random_.choice([None, 0.1, 0.2]),
             }
             events.append(event(f"u{user}", minutes * 60, f"{user:03}-{number:03}", **values))
+    return ingested(events)
+
+
+def ingested(events: Sequence[Row]) -> list[Row]:
+    """The events with what ingest adds."""
     return [
         row
         | {"attributes": {}, "source": "test", "ingested_at": START}

@@ -25,6 +25,7 @@ from habitus.setting_types import (
     Time,
     UnitKind,
 )
+from habitus.volume_settings import VolumeSettings
 
 
 def _with_action(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -326,6 +327,7 @@ class Settings(Frozen):
     alerts: AlertSettings
     cases: CaseSettings
     evaluate: EvaluateSettings
+    volumes: VolumeSettings
     tracking: TrackingSettings
 
     @model_validator(mode="after")

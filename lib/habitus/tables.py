@@ -336,6 +336,33 @@ EVALUATIONS = Table(
     key=("model_id", "kind", "measure"),
 )
 
+VOLUME_SHIFTS = Table(
+    name="volume_shifts",
+    comment="A stretch of time in which a segment's volume is not what it should be, by the models "
+    "of the last run.",
+    columns=(
+        Column("segment_kind", "string", "Kind of segment: seller, category, ...", required=True),
+        Column("segment", "string", "The segment; (others) for those too small.", required=True),
+        Column("measure", "string", "events, or a measure of the settings.", required=True),
+        Column("period_start", "timestamp", "When it began, UTC.", required=True),
+        Column("period_end", "timestamp", "When it was over, or data ended, UTC.", required=True),
+        Column("periods", "int", "Hours or days it lasts.", required=True),
+        Column("observed", "double", "The measure, summed over them.", required=True),
+        Column("expected", "double", "The sum of one-step-ahead forecasts.", required=True),
+        Column("low", "double", "A sum below this is flagged.", required=True),
+        Column("high", "double", "A sum above this is flagged.", required=True),
+        Column("p_value", "double", "Share of usual periods at least as strange.", required=True),
+        Column("model", "string", "Season and ARIMA order of the forecasts.", required=True),
+        Column("summary", "string", "All this in one sentence.", required=True),
+        Column("run_id", "string", "The run that found it.", required=True),
+        Column("scored_at", "timestamp", "Start of that run.", required=True),
+        Column("event_date", "date", "Day of period_start, UTC.", required=True),
+    ),
+    key=("segment_kind", "segment", "measure", "period_start"),
+    checks=_P_VALUE | {"ends_after_start": "period_end > period_start"},
+    cluster_by=("event_date",),
+)
+
 RUNS = Table(
     name="runs",
     comment="One run of one job.",

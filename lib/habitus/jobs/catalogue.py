@@ -86,6 +86,13 @@ JOBS: dict[str, Job] = {
             run=_lazily("embed"),
         ),
         Job(
+            name="volumes",
+            summary="Find sudden shifts of a whole seller, category or country.",
+            reads=("events",),
+            writes=("volume_shifts",),
+            run=_lazily("volumes"),
+        ),
+        Job(
             name="report",
             summary="Write the HTML report.",
             reads=(
@@ -96,6 +103,7 @@ JOBS: dict[str, Job] = {
                 "labels",
                 "evaluations",
                 "neighbours",
+                "volume_shifts",
                 "runs",
             ),
             writes=(),

@@ -24,6 +24,7 @@ from habitus.tables import (
     RUNS,
     SCORES,
     SESSIONS,
+    VOLUME_SHIFTS,
     features,
     sequences,
 )
@@ -44,6 +45,7 @@ def declared_tables(settings: Settings) -> dict[str, Table]:
         EMBEDDINGS,
         NEIGHBOURS,
         EVALUATIONS,
+        VOLUME_SHIFTS,
         RUNS,
     )
     return {table.name: table for table in tables}

@@ -41,11 +41,21 @@ from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import judged_units, models_in_use
 from habitus.jobs.plan import declared_tables
 from habitus.jobs.precedents import precedents
-from habitus.tables import ANOMALIES, EVALUATIONS, LABELS, RUNS, SCORES, sequences
+from habitus.jobs.shifts import strangest_shifts
+from habitus.tables import (
+    ANOMALIES,
+    EVALUATIONS,
+    LABELS,
+    RUNS,
+    SCORES,
+    VOLUME_SHIFTS,
+    sequences,
+)
 
 NAME = "reports/report.html"
 _CASES = 10
 _FLAGS = 1000
+_SHIFTS = 50
 _BINS = 60
 _POINTS = 2000
 _CURVE_POINTS = 400
@@ -125,6 +135,7 @@ def _gather(context: JobContext) -> ReportData:
         evaluations=evaluations,
         curves=_curves(context, models) if evaluations else (),
         models=tuple(_model(context, name, id_) for name, id_ in sorted(models.items())),
+        shifts=strangest_shifts(context.read_or_empty(VOLUME_SHIFTS), _SHIFTS),
         steps=_steps(context),
         table_rows={
             name: context.lake.read(table).count()

@@ -18,6 +18,7 @@ from habitus.domain.reporting.data import (
     PastUnit,
     ReportData,
     ScoreHistogram,
+    Shift,
     Step,
     UnitSample,
 )
@@ -139,6 +140,13 @@ def full_report() -> ReportData:
                 {"loss": (6.1, 4.2, 3.9, 3.7), "validation_loss": (5.0, 4.3, 4.1, 4.05)},
             ),
             Model("markov-0123", "markov", "# markov\n\nBack-off of order 3.", {}),
+        ),
+        shifts=(
+            Shift(
+                datetime(2026, 1, 29, 12, tzinfo=UTC),
+                5e-5,
+                "seller <v7>: events 143 instead of 41 (22 to 66 is usual).",
+            ),
         ),
         steps=(
             Step("ingest", 12.3, {"source": 155_000}, {"events": 150_120, "duplicates": 3100}),

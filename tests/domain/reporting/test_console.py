@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, RenderableType
 
-from habitus.domain.reporting.console import detectors_table, flags_table, steps_table
+from habitus.domain.reporting.console import detectors_table, flags_table, shifts_table, steps_table
 from habitus.domain.reporting.data import ReportData
 
 pytestmark = pytest.mark.plain
@@ -45,6 +45,12 @@ def test_detectors_are_compared_kind_by_kind(full_report: ReportData) -> None:
     for name in ("behaviour", "isolation forest", "markov", "account takeover", "scraping"):
         assert name in text
     assert "- / -" in next(line for line in text.splitlines() if "request probe" in line)
+
+
+def test_shifts_of_segments_are_listed_with_their_sentence(full_report: ReportData) -> None:
+    text = shown(shifts_table(full_report.shifts))
+
+    assert "2026-01-29 12:00   1 in 20,000   seller <v7>: events 143 instead of 41" in text
 
 
 def test_steps_show_rows_in_and_out_and_their_time(full_report: ReportData) -> None:

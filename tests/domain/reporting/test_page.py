@@ -38,6 +38,13 @@ def test_texts_are_escaped(full_report: ReportData) -> None:
     assert "before <0>" not in page
 
 
+def test_shifts_of_segments_are_listed_where_there_are_any(
+    full_report: ReportData, empty_report: ReportData
+) -> None:
+    assert "<li>seller &lt;v7&gt;: events 143 instead of 41" in render(full_report)
+    assert "Segments that shifted" not in render(empty_report)
+
+
 def test_the_same_data_give_the_same_page(full_report: ReportData) -> None:
     assert render(full_report) == render(full_report)
 

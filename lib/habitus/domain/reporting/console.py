@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from habitus.domain.evaluation import AVERAGE_PRECISION, RECALL_AT_BUDGET, Evaluation
-from habitus.domain.reporting.data import Flag, Step
+from habitus.domain.reporting.data import Flag, Shift, Step
 from habitus.domain.reporting.page import comparison, figure_text, is_best, odds, words
 
 
@@ -54,6 +54,18 @@ def flags_table(flags: Sequence[Flag], unit_kind: str) -> Table:
             odds(flag.p_value),
             Text(known or "-"),
             Text(flag.summary),
+        )
+    return table
+
+
+def shifts_table(shifts: Sequence[Shift]) -> Table:
+    """Sudden shifts of whole segments, each in one sentence."""
+    table = Table(title="Segments that shifted", box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("when (UTC)", "odds", "what is strange"):
+        table.add_column(name, overflow="fold")
+    for shift in shifts:
+        table.add_row(
+            f"{shift.period_start:%Y-%m-%d %H:%M}", odds(shift.p_value), Text(shift.summary)
         )
     return table
 

@@ -158,6 +158,15 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Shift:
+    """A sudden shift of a segment's volume: a row of `volume_shifts`."""
+
+    period_start: datetime
+    p_value: float
+    summary: str
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything the report shows.
 
@@ -179,6 +188,7 @@ class ReportData:
         evaluations: Figures against labels; empty without labels.
         curves: Precision-recall curves; empty without labels.
         models: The models in use.
+        shifts: The strangest shifts of whole segments, the strangest first.
         steps: The last run of each job, in the order of their starts.
         table_rows: Table -> rows.
     """
@@ -201,5 +211,6 @@ class ReportData:
     evaluations: tuple[Evaluation, ...] = ()
     curves: tuple[Curve, ...] = ()
     models: tuple[Model, ...] = ()
+    shifts: tuple[Shift, ...] = ()
     steps: tuple[Step, ...] = ()
     table_rows: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,234 @@
+"""Volume models on series whose season, share and shifts are known."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from habitus.domain.vocabulary import Split
+from habitus.domain.volume_models import (
+    RESIDUALS,
+    segment_residuals,
+    stabilise,
+    strangest_windows,
+    unstabilise,
+)
+from habitus.loading import load_settings
+from habitus.volume_settings import VolumeSettings
+
+pytestmark = pytest.mark.plain
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+DAYS = 42
+HOURS = 24 * DAYS
+SPLIT = Split(
+    train_from=START,
+    train_until=START + timedelta(days=21),
+    calibrate_from=START + timedelta(days=26),
+    validation_until=START + timedelta(days=31),
+)
+TEST = 24 * 31 - 24 * 21  # first test period among those after training
+
+
+def settings(*overrides: str) -> VolumeSettings:
+    chosen = ("volumes.measures.amount=null", "volumes.orders=[]", *overrides)
+    return load_settings(overrides=chosen).volumes
+
+
+def shop() -> np.ndarray:
+    """[HOURS] expected events of a whole shop: a peak every evening, more at weekends."""
+    hours = np.arange(HOURS)
+    return (60 + 40 * np.cos(2 * np.pi * (hours - 20) / 24)) * np.where(hours % 168 >= 120, 1.4, 1)
+
+
+def lifted(hours: slice, times: float) -> np.ndarray:
+    """[HOURS] 1, but in some hours so many times that."""
+    lift = np.ones(HOURS)
+    lift[hours] = times
+    return lift
+
+
+def series(
+    seed: int, share: float = 0.1, lift: np.ndarray | None = None, own: np.ndarray | None = None
+) -> pd.DataFrame:
+    """A seller with this share of the shop's events, one in ten of them a failure.
+
+    `lift` multiplies everybody's events, `own` the seller's alone.
+    """
+    random = np.random.default_rng(seed)
+    expected = shop() * (1 if lift is None else lift)
+    events = random.poisson(share * expected * (1 if own is None else own))
+    return pd.DataFrame(
+        {
+            "segment_kind": "seller",
+            "segment": "s1",
+            "period_start": pd.date_range(START.replace(tzinfo=None), periods=HOURS, freq="h"),
+            "events": events.astype(float),
+            "failures": random.binomial(events, 0.1).astype(float),
+            "elsewhere": random.poisson((1 - share) * expected).astype(float),
+        }
+    )
+
+
+def residuals(frame: pd.DataFrame, measure: str = "events", *overrides: str) -> pd.DataFrame:
+    found = segment_residuals(frame, settings(*overrides), SPLIT)
+    assert list(found.columns) == [column.split()[0] for column in RESIDUALS.split(", ")]
+    return found[found["measure"] == measure].reset_index(drop=True)
+
+
+def test_an_undisturbed_segment_is_forecast_to_its_chance() -> None:
+    found = residuals(series(1))
+
+    assert len(found) == HOURS - 24 * 21
+    # Windows of several periods make the largest of several normal numbers.
+    assert found["strangeness"].quantile(0.99) < 4
+    hours = residuals(series(1), "events", "volumes.windows=[1]")
+    assert hours["observed"].sum() == pytest.approx(hours["expected"].sum(), rel=0.05)
+    assert found["scale"][0] == pytest.approx(1, abs=0.2)
+
+
+def test_a_promotion_that_lifts_all_alike_is_no_segments_shift() -> None:
+    promotion = lifted(slice(24 * 35, 24 * 36), 10)
+
+    usual, busy = residuals(series(1)), residuals(series(1, lift=promotion))
+
+    day = slice(24 * 14, 24 * 15)
+    assert busy["observed"][day].mean() > 4 * usual["observed"][day].mean()
+    assert busy["strangeness"][day].max() < usual["strangeness"].max() + 1
+
+
+def test_a_promotion_is_the_shift_of_a_segment_that_is_alone() -> None:
+    promotion = lifted(slice(24 * 35, 24 * 36), 10)
+    alone = series(1, share=1.0, lift=promotion).assign(elsewhere=0.0)
+
+    found = residuals(alone)
+
+    assert "daily" in found["model"][0] or "weekly" in found["model"][0]
+    assert found["strangeness"][24 * 14 : 24 * 15].max() > 20
+    assert found["strangeness"][TEST : 24 * 14].max() < 5
+
+
+def test_failures_are_judged_per_event() -> None:
+    frame = series(2)
+    hours = slice(24 * 35, 24 * 35 + 12)
+    more_events = series(2, own=lifted(hours, 4))
+    more_failures = frame.copy()
+    more_failures.loc[hours, "failures"] = more_failures.loc[hours, "events"] * 0.6
+
+    here = slice(24 * 14, 24 * 14 + 12)
+    assert residuals(more_events)["strangeness"][here].max() > 7
+    assert residuals(more_events, "failures")["strangeness"][here].max() < 5
+    assert residuals(more_failures, "failures")["strangeness"][here].max() > 5.5
+    assert residuals(more_failures)["strangeness"][here].max() < 5
+
+
+def test_what_lasts_from_hour_to_hour_is_left_to_arima() -> None:
+    random = np.random.default_rng(3)
+    drift = np.zeros(HOURS)
+    for hour in range(1, HOURS):
+        drift[hour] = 0.9 * drift[hour - 1] + 0.15 * random.normal()
+    frame = series(3, share=0.3)
+    frame["events"] = random.poisson(0.3 * shop() * np.exp(drift)).astype(float)
+
+    hours = "volumes.windows=[1]"
+    without = residuals(frame, "events", hours)
+    found = residuals(frame, "events", hours, "volumes.orders=[[1, 0, 0], [0, 1, 1]]")
+
+    assert "ARIMA" in found["model"][0]
+    assert "ARIMA" not in without["model"][0]
+    errors = [(one["observed"] - one["expected"]).abs().sum() for one in (found, without)]
+    assert errors[0] < 0.85 * errors[1]
+
+
+def test_what_comes_later_changes_no_forecast() -> None:
+    frame = series(4)
+    changed = frame.copy()
+    changed.loc[24 * 35 :, ["events", "failures", "elsewhere"]] *= 3
+
+    before, after = residuals(frame), residuals(changed)
+
+    pd.testing.assert_frame_equal(before[: 24 * 14], after[: 24 * 14])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"events": 0.0}, "too rare in training"),
+        ({"events": 5.0}, "constant in training"),
+        ({"events": -1.0}, "it is negative"),
+    ],
+)
+def test_what_cannot_be_learnt_is_skipped_with_the_reason(
+    change: dict[str, float], reason: str
+) -> None:
+    found = residuals(series(1).assign(**change))
+
+    assert found["skipped"].tolist() == [reason]
+    assert found["period_start"].isna().all()
+
+
+def test_a_short_training_period_is_a_reason() -> None:
+    found = residuals(series(1)[24 * 21 - 10 :])
+
+    assert found["skipped"].tolist() == ["the training period is too short"]
+
+
+@given(st.floats(0, 1e6), st.floats(1e-6, 10))
+def test_what_is_stabilised_comes_back(volume: float, dispersion: float) -> None:
+    back = unstabilise(stabilise(np.array([volume]), dispersion), dispersion)
+
+    assert back[0] == pytest.approx(volume, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("dispersion", [1e-6, 0.2])
+@pytest.mark.parametrize("mean", [5, 50, 500])
+def test_stabilised_volumes_have_a_variance_of_1(mean: float, dispersion: float) -> None:
+    random = np.random.default_rng(5)
+    rate = mean * random.gamma(1 / dispersion, dispersion, 50_000)
+
+    stable = stabilise(random.poisson(rate).astype(float), dispersion)
+
+    assert stable.var() == pytest.approx(1, abs=0.1)
+
+
+@given(
+    st.lists(st.integers(0, 30), min_size=12, max_size=30),
+    st.sets(st.integers(2, 6), max_size=3),
+)
+def test_the_strangest_window_is_that_of_a_search_through_all(
+    values: list[int], more: set[int]
+) -> None:
+    windows = (1, *sorted(more))
+    observed, expected = np.array(values, dtype=float), np.linspace(2, 9, len(values))
+    trained = np.arange(len(values)) < 10
+
+    found = strangest_windows(observed, expected, (2.0, 0.1), trained, windows)
+
+    far: dict[int, list[tuple[float, int]]] = {end: [] for end in range(1, len(values) + 1)}
+    for length in windows:
+        left = {}
+        for end in range(length, len(values) + 1):
+            mean = expected[end - length : end]
+            dispersion = 0.1 * (mean**2).sum() / mean.sum() ** 2
+            both = np.array([observed[end - length : end].sum(), mean.sum()]) / 2
+            left[end] = np.subtract(*stabilise(both, dispersion))
+        usual = [value for end, value in left.items() if end <= 10]
+        for end, value in left.items():
+            width = max(np.std(usual), 1.0)
+            far[end].append((abs(value - np.mean(usual)) / width, length))
+    for end, several in far.items():
+        row = found.loc[end - 1]
+        assert row["strangeness"] == pytest.approx(max(several)[0], rel=1e-6, abs=1e-6)
+        assert row["observed"] == observed[end - int(row["periods"]) : end].sum()
+
+
+def test_rare_volumes_are_not_taken_for_dispersed_ones() -> None:
+    frame = series(6, share=0.02)
+
+    found = residuals(frame)
+
+    assert found["scale"][0] == pytest.approx(1, abs=0.2)
+    assert found["dispersion"].max() < 0.05
