@@ -51,11 +51,11 @@ def share_below(odd: Units, kind: UnitKind = "session") -> float:
     normal = np.sort(detector(kind).score(builders.units(1000, 3, builders.vocabulary(kind))))
     return float(np.searchsorted(normal, detector(kind).score(odd)).mean() / len(normal))
 
+
 def test_a_unit_scores_the_same_alone_and_among_longer_ones() -> None:
     model, some = detector(), builders.units(40, 9, builders.vocabulary())
     alone = [model.score(some.take(np.array([number])))[0] for number in range(len(some))]
     np.testing.assert_allclose(model.score(some), alone, atol=1e-3)
-
 
 
 def test_what_is_not_told_is_not_judged() -> None:
