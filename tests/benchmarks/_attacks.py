@@ -16,8 +16,8 @@ every other session, returns in the rest).
 
 OURS is one system for all kinds, the same in both protocols: the ensemble of the two detectors in
 TOGETHER, weighed by validation sessions and their labels. On the shops that choices were made on,
-both found more together than alone, and members without labels were left no weight. The rivals are
-fitted on the same sessions, without labels.
+both found more of new kinds together than alone; on that of seed 7 members without labels were left
+no weight. The rivals are fitted on the same sessions, without labels.
 
 A new kind: each kind in turn is held out. All training sessions of users who take part in an attack
 of the kind at any time are left out, events and labels, of validation sessions likewise; the other
