@@ -260,9 +260,20 @@ class TuneSettings(Frozen):
 
     trials: int = Field(ge=1, description="How many settings are tried, today's first.")
     epochs: int = Field(ge=1, description="Most epochs of a trial.")
-    ranges: dict[str, Span | Choices] = Field(
-        min_length=1, description="What each of the settings named may be."
+    ranges: dict[str, Span | Choices | None] = Field(
+        description="What each of the settings named may be; none: it stays as it is."
     )
+
+    @property
+    def searched(self) -> dict[str, Span | Choices]:
+        """The ranges of the settings that do not stay as they are."""
+        return {name: one for name, one in self.ranges.items() if one is not None}
+
+    @model_validator(mode="after")
+    def _something_to_search(self) -> Self:
+        if not self.searched:
+            raise ValueError("ranges leaves nothing to search. Give a range.")
+        return self
 
 
 class EnsembleSettings(Frozen):

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.jobs
 SEARCH = (
     "tune.trials=2",
     "tune.epochs=1",
-    "tune.ranges={train.learning_rate: {low: 0.0001, high: 0.01, log: true}}",
+    "tune.ranges={train.learning_rate: {low: 0.0001, high: 0.01, log: true}, "
+    "train.behaviour.dropout: {low: 0.1, high: 0.1, log: false}, train.batch_size: null, "
+    "train.behaviour.hidden: null, train.behaviour.embedding: null}",
 )
 
 
@@ -30,7 +32,7 @@ def test_the_best_of_some_settings_is_named_and_every_trial_is_tracked(
     told = [line for line in context.reporter.lines if line.startswith(("trial", "best"))]
     first, second, best = told
     assert first.startswith("trial 1 of 2:")
-    assert first.endswith("train.learning_rate=0.01")
+    assert first.endswith("train.learning_rate=0.01, train.behaviour.dropout=0.1")
     losses = [float(line.split(": ")[1].split()[0]) for line in (first, second)]
     assert best.startswith(f"best: trial {losses.index(min(losses)) + 1}, {min(losses):.4f}")
     client = MlflowClient((tmp_path / "mlruns").as_uri())

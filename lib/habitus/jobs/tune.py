@@ -20,7 +20,7 @@ def run(context: JobContext) -> None:
     """Train with some settings after others, for few epochs each, and say which did best."""
     settings = context.settings
     tune = settings.tune
-    today = {key: value_at(settings, key, _PLACE) for key in tune.ranges}
+    today = {key: value_at(settings, key, _PLACE) for key in tune.searched}
     data = TrainingData(context)
     data.refuse_too_few()
 
@@ -31,7 +31,7 @@ def run(context: JobContext) -> None:
         context.reporter.say(f"trial {number} of {tune.trials}: {loss:.4f} nats per event, {said}")
         return loss
 
-    best, *_ = search(tune.ranges, today, tune.trials, settings.seed, loss_of)
+    best, *_ = search(tune.searched, today, tune.trials, settings.seed, loss_of)
     context.rows_out["trials"] = tune.trials
     arguments = " ".join(f"--set {key}={_text(value)}" for key, value in best.values.items())
     context.reporter.say(f"best: trial {best.number}, {best.loss:.4f} nats per event: {arguments}")

@@ -61,7 +61,7 @@ def test_scores_are_the_log_odds_of_being_anomalous(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_units_that_stand_for_many_count_as_many(name: str) -> None:
-    known = labelled(normal=2000)
+    known = labelled(normal=4000)
     third = np.flatnonzero(known.anomalous | (np.arange(len(known.anomalous)) % 10 == 0))
     sampled = Labelled(
         known.units.take(third),
