@@ -11,12 +11,9 @@ from jobs.tables import contents, runs
 
 pytestmark = pytest.mark.jobs
 
-# Where each run begins, and what it prints when the moment to kill it has come. The table named was
-# just written, or the step has just begun and is cut off in the middle.
-MOMENTS = (
-    ("ingest", "group events into sessions ..."),
-    ("sessionize", "scores: "),
-)
+# Where each run begins, and what it prints when the moment to kill it has come: the step has just
+# begun and is cut off in the middle.
+MOMENTS = (("ingest", "choose and explain flags ..."),)
 
 
 def command(first: str, root: Path, raw: str) -> list[str]:
