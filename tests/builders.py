@@ -7,7 +7,12 @@ import numpy.typing as npt
 
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import FIRST_VALUE, MISSING, FieldVocabulary, Split, Vocabulary
-from habitus.model_settings import BehaviourSettings, ConvolutionSettings, TransformerSettings
+from habitus.model_settings import (
+    BehaviourSettings,
+    ConvolutionSettings,
+    FineTuneSettings,
+    TransformerSettings,
+)
 from habitus.setting_types import BodyName, UnitKind
 
 ACTIONS = ("view", "search", "login", "cart", "pay", "logout")
@@ -74,6 +79,22 @@ def model_settings(
         context=("user_*",),
         dropout=dropout,
     )
+
+
+def fine_tune_settings(**changes: object) -> FineTuneSettings:
+    """A small head that learns fast."""
+    settings = {
+        "pretrained": True,
+        "frozen": (),
+        "learning_rate": 0.01,
+        "body_learning_rate": 0.01,
+        "epochs": 3,
+        "patience": 1,
+        "batch_size": 32,
+        "hidden": 16,
+        "dropout": 0.1,
+    }
+    return FineTuneSettings.model_validate(settings | changes)
 
 
 def units(count: int, seed: int, words: Vocabulary) -> Units:

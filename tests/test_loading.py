@@ -63,6 +63,7 @@ def test_a_time_of_the_split_is_a_time_or_a_share() -> None:
         ("seed={", ["'{'"]),
         ("detectors=[markov]", ["alerts.detector 'behaviour'", "Name one of markov"]),
         ("detectors=[behaviour, ensemble]", ["names markov, isolation_forest", "Fit them too"]),
+        ("train.fine_tune.frozen=all", ["'train.fine_tune.frozen'"]),
         ("ensemble.members=[markov]", ["'ensemble.members'", "at least 2"]),
         ("ensemble.members=[markov, ensemble]", ["'ensemble.members'", "other detectors"]),
         ("train.behaviour.body=rnn", ["'train.behaviour.body'", "'rnn'", "'transformer'"]),
@@ -81,6 +82,11 @@ def test_a_wrong_override_is_refused_by_name(override: str, words: list[str]) ->
     assert "--set" in caught.value.place
     for word in words:
         assert word in str(caught.value)
+
+
+def test_what_goes_on_from_the_behaviour_model_is_refused_without_it() -> None:
+    with pytest.raises(SettingsError, match=r"goes on from behaviour, which is not .* Fit it too"):
+        load_settings(overrides=["detectors=[markov, fine_tuned]", "alerts.detector=markov"])
 
 
 def test_an_unknown_environment_is_refused_with_the_nearest() -> None:

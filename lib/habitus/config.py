@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from habitus.alert_settings import AlertSettings, CaseSettings
-from habitus.model_settings import BehaviourSettings
+from habitus.model_settings import BehaviourSettings, FineTuneSettings
 from habitus.setting_types import (
     DetectorName,
     Duration,
@@ -225,6 +225,7 @@ class TrainSettings(Frozen):
         "features that tell them nothing of validation units."
     )
     behaviour: BehaviourSettings
+    fine_tune: FineTuneSettings
 
 
 class Span(Frozen):
@@ -353,5 +354,9 @@ class Settings(Frozen):
             raise ValueError(
                 f"ensemble.members names {', '.join(alone)}, not among detectors. "
                 "Fit them too, or name others."
+            )
+        if "fine_tuned" in self.detectors and "behaviour" not in self.detectors:
+            raise ValueError(
+                "fine_tuned goes on from behaviour, which is not among detectors. Fit it too."
             )
         return self

@@ -1,4 +1,4 @@
-"""The settings of the behaviour language model: its shape, and that of each body it can have."""
+"""The settings of the sequence models: the shape of each body, and how labels are learned."""
 
 from typing import Any, Self
 
@@ -58,3 +58,24 @@ class BehaviourSettings(Frozen):
         """The settings that decide something: not those of the other bodies."""
         others = {"cnn_lstm", "transformer"} - {self.body}
         return self.model_dump(mode="json", exclude=others)
+
+
+class FineTuneSettings(Frozen):
+    """How the detector `fine_tuned` goes on from the behaviour model."""
+
+    pretrained: bool = Field(
+        description="Start from the behaviour model's weights; else from fresh ones, to compare."
+    )
+    frozen: tuple[str, ...] = Field(
+        description="Layers of the body that stay as they are: names, or patterns like "
+        "embedding_*; * for all of them."
+    )
+    learning_rate: float = Field(gt=0, description="Learning rate of the head.")
+    body_learning_rate: float = Field(
+        gt=0, description="Learning rate of the body, where it is pre-trained; else the head's."
+    )
+    epochs: int = Field(ge=1, description="Most epochs.")
+    patience: int = Field(ge=1, description="Epochs without progress before a net stops.")
+    batch_size: int = Field(ge=1, description="Units per step.")
+    hidden: int = Field(ge=1, description="Width of the head's dense layer.")
+    dropout: float = Field(ge=0, lt=1, description="Dropout after the head's dense layer.")

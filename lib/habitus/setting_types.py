@@ -102,6 +102,7 @@ DetectorName = Literal[
     "random_forest",
     "logistic_regression",
     "linear_svm",
+    "fine_tuned",
     "ensemble",
 ]
 

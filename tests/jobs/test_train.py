@@ -242,6 +242,33 @@ def test_a_supervised_model_learns_from_what_is_known_by_the_end_of_validation(
     assert 0.03 < expit(score(builders.units(300, 8, WORDS))).mean() < 0.2
 
 
+def test_a_fine_tuned_model_goes_on_from_the_behaviour_model_whatever_the_order(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    learning = (
+        "detectors=[fine_tuned, behaviour]",
+        "train.fine_tune={epochs: 2, hidden: 8, learning_rate: 0.02}",
+    )
+    context = lake_of(spark, tmp_path, 800, *learning)
+    label(context, 0, 60, WORDS.split.validation_until - timedelta(hours=1))
+    train.run(context)
+
+    current = context.artefacts.current()
+    card = json.loads(context.artefacts.read(current["fine_tuned"])["card.json"])
+    assert card["settings"]["members"] == [current["behaviour"]]
+    assert card["settings"]["train.fine_tune"]["hidden"] == 8
+    assert card["labels"]["anomalous"] == 60
+    score = load_model(context.artefacts.root, current["fine_tuned"]).detector.score
+    assert 0.05 < expit(score(builders.units(300, 8, WORDS))).mean() < 0.4
+    data = train.TrainingData(context)
+    other = context_of(spark, settings_in(tmp_path, *learning, "train.learning_rate=0.1"))
+    ids = [
+        train._model_id(name, train._settings_of(name, other, data), data)
+        for name in ("behaviour", "fine_tuned")
+    ]
+    assert set(ids).isdisjoint(current.values())
+
+
 def test_features_that_tell_nothing_are_dropped_and_listed(
     spark: SparkSession, tmp_path: Path
 ) -> None:

@@ -30,10 +30,12 @@ class _OnUnits(Detector, Protocol):
 
 
 class _OnLabels(Detector, Protocol):
-    """A detector that is fitted on labels."""
+    """A detector that is fitted on labels, perhaps going on from another with settings for that."""
 
     @classmethod
-    def fit(cls, labelled: Labelled, vocabulary: Vocabulary, seed: int) -> Self: ...
+    def fit(
+        cls, labelled: Labelled, vocabulary: Vocabulary, seed: int, *others: object
+    ) -> Self: ...
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def fitted(
         data: What it learns from.
         name: Which detector.
         model_id: What it will be called.
-        members: Model ids of an ensemble's members by name, stored by now.
+        members: Model ids, by name, of those that it is made of or goes on from, stored by now.
         tracked: Is told of epochs as they come.
     """
     if name == "behaviour":
@@ -80,18 +82,22 @@ def fitted(
     if name in CLUSTERS:
         return _clusters(name, data, context.settings.seed)
     if name in SUPERVISED:
-        return _supervised(context, name, data)
+        return _supervised(context, name, data, members)
     kind = cast(type[_OnUnits], detector_class(name))
     return Fitted(kind.fit(data.training, data.vocabulary, context.settings.seed).to_files())
 
 
-def _supervised(context: JobContext, name: DetectorName, data: TrainingData) -> Fitted:
-    kind, seed = cast(type[_OnLabels], detector_class(name)), context.settings.seed
+def _supervised(
+    context: JobContext, name: DetectorName, data: TrainingData, members: Mapping[str, str]
+) -> Fitted:
+    train, seed = context.settings.train, context.settings.seed
+    kind = detector_class(name)
+    others = (*_loaded(context, data, members).values(), train.fine_tune) if members else ()
 
     def fit(labelled: Labelled) -> Detector:
-        return kind.fit(labelled, data.vocabulary, seed)
+        return cast(type[_OnLabels], kind).fit(labelled, data.vocabulary, seed, *others)
 
-    if not context.settings.train.select_features:
+    if not train.select_features:
         return Fitted(fit(data.labelled).to_files())
     detector, importances, dropped = selected(
         fit, data.labelled, data.validation, data.vocabulary, seed
@@ -101,14 +107,21 @@ def _supervised(context: JobContext, name: DetectorName, data: TrainingData) -> 
 
 
 def _ensemble(context: JobContext, data: TrainingData, members: Mapping[str, str]) -> Fitted:
-    loaded: dict[str, Detector] = {
-        name: load_detector(name, context.artefacts.read(model_id), data.vocabulary)
-        for name, model_id in members.items()
-    }
-    ensemble = EnsembleDetector.fit(loaded, data.validation, data.vocabulary)
+    ensemble = EnsembleDetector.fit(
+        _loaded(context, data, members), data.validation, data.vocabulary
+    )
     weights = ensemble.combination.in_words()
     context.reporter.say(weights)
     return Fitted(ensemble.to_files(), weights=weights)
+
+
+def _loaded(
+    context: JobContext, data: TrainingData, members: Mapping[str, str]
+) -> dict[str, Detector]:
+    return {
+        name: load_detector(name, context.artefacts.read(model_id), data.vocabulary)
+        for name, model_id in members.items()
+    }
 
 
 def _clusters(name: DetectorName, data: TrainingData, seed: int) -> Fitted:

@@ -27,8 +27,7 @@ def run(context: JobContext) -> None:
     """Fit and calibrate every detector that is not there yet for these settings and this data."""
     data = TrainingData(context)
     data.refuse_too_few()
-    # An ensemble is made of the others' models.
-    for name in sorted(context.settings.detectors, key=lambda name: name == "ensemble"):
+    for name in sorted(context.settings.detectors, key=_after_those_it_is_made_of):
         settings = _settings_of(name, context, data)
         model_id = _model_id(name, settings, data)
         if context.artefacts.exists(model_id):
@@ -41,12 +40,16 @@ def run(context: JobContext) -> None:
         context.artefacts.delete(f"checkpoints/{model_id}")
 
 
+def _after_those_it_is_made_of(name: DetectorName) -> int:
+    return {"fine_tuned": 1, "ensemble": 2}.get(name, 0)
+
+
 def _settings_of(name: DetectorName, context: JobContext, data: TrainingData) -> dict[str, Any]:
     """What decides what a detector learns beside the units; other settings have no effect."""
     settings = context.settings
     train = settings.train.model_dump(mode="json")
     if name == "behaviour":
-        idle = {"start_timeout", "restarts", "minimum_units", "select_features"}
+        idle = {"start_timeout", "restarts", "minimum_units", "select_features", "fine_tune"}
         learning = {key: value for key, value in train.items() if key not in idle}
         learning["behaviour"] = settings.train.behaviour.in_use
     else:
@@ -55,18 +58,23 @@ def _settings_of(name: DetectorName, context: JobContext, data: TrainingData) ->
         learning["labels"] = data.labels.fingerprint
     if name in SUPERVISED:
         learning["select_features"] = train["select_features"]
+    if name == "fine_tuned":
+        learning["fine_tune"] = train["fine_tune"]
     learning["format"] = _FORMAT
     found = {"seed": settings.seed, "segment": settings.segment} | {
         f"train.{key}": value for key, value in sorted(learning.items())
     }
-    return (
-        found if name != "ensemble" else found | {"members": list(_members(context, data).values())}
-    )
+    members = list(_members(name, context, data).values())
+    return found | {"members": members} if members else found
 
 
-def _members(context: JobContext, data: TrainingData) -> dict[str, str]:
-    """The models that an ensemble with these settings is made of, by detector."""
-    names = context.settings.ensemble.members
+def _members(name: DetectorName, context: JobContext, data: TrainingData) -> dict[str, str]:
+    """The models that one with these settings is made of or goes on from, by detector."""
+    names: tuple[DetectorName, ...] = ()
+    if name == "ensemble":
+        names = context.settings.ensemble.members
+    elif name == "fine_tuned":
+        names = ("behaviour",)
     return {name: _model_id(name, _settings_of(name, context, data), data) for name in names}
 
 
@@ -98,7 +106,7 @@ def _train(
         context.reporter.step(f"train {model_id}"),
         track(context.settings.tracking, context.lake.root, model_id, tags, settings) as tracked,
     ):
-        members = _members(context, data) if name == "ensemble" else {}
+        members = _members(name, context, data)
         found = fitted(context, data, name, model_id, members, tracked)
         supervised = _is_supervised(name, context.settings)
         calibration, figures = _calibrate(name, found.files, data, supervised)

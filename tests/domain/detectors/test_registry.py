@@ -29,6 +29,7 @@ def test_a_detector_is_read_by_its_name() -> None:
         "kmeans",
         "bisecting_kmeans",
         "autoencoder",
+        "fine_tuned",
     ],
 )
 def test_every_detector_goes_by_its_own_name(name: str) -> None:

@@ -4,15 +4,27 @@ from functools import cache
 
 import numpy as np
 import pytest
-from builders import oddities, together, units, vocabulary
+from builders import (
+    fine_tune_settings,
+    model_settings,
+    oddities,
+    together,
+    units,
+    vocabulary,
+)
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from habitus.domain.detectors import SUPERVISED, detector_class, load_detector
 from habitus.domain.detectors.base import Detector
+from habitus.domain.detectors.behaviour import BehaviourDetector
 from habitus.domain.detectors.labelled import Labelled
 from habitus.domain.detectors.linear import LogisticRegressionDetector
 from habitus.domain.detectors.trees import GradientBoostingDetector, RandomForestDetector
+from habitus.domain.models import behaviour
+from habitus.domain.models.onnx_export import detector_of
+from habitus.domain.models.shape import BehaviourShape
+from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError, TrainingError
 from habitus.setting_types import UnitKind
 
@@ -32,10 +44,24 @@ def labelled(kind: UnitKind = "session", normal: int = 1000, odd: int = 60) -> L
     return Labelled(every, number >= normal, np.ones(len(every)), number // 4)
 
 
+def fit(name: str, known: Labelled, words: Vocabulary) -> Detector:
+    others = (
+        (behaviour_model(words.unit_kind), fine_tune_settings()) if name == "fine_tuned" else ()
+    )
+    return detector_class(name).fit(known, words, 7, *others)  # type: ignore[attr-defined,no-any-return]
+
+
+@cache
+def behaviour_model(kind: UnitKind) -> BehaviourDetector:
+    """A small one that has learned nothing."""
+    words, some = vocabulary(kind), units(50, 1, vocabulary(kind))
+    shape = BehaviourShape.of(words, model_settings(), some.context)
+    return detector_of(behaviour.build(shape, 7), shape, words, some)
+
+
 @cache
 def fitted(name: str, kind: UnitKind = "session") -> Detector:
-    kind_of_detector = detector_class(name)
-    return kind_of_detector.fit(labelled(kind), vocabulary(kind), 7)  # type: ignore[attr-defined,no-any-return]
+    return fit(name, labelled(kind), vocabulary(kind))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -70,10 +96,9 @@ def test_units_that_stand_for_many_count_as_many(name: str) -> None:
         known.users[third],
     )
     words = vocabulary()
-    kind = detector_class(name)
     normal = units(2000, 9, words)
 
-    means = [expit(kind.fit(one, words, 7).score(normal)).mean() for one in (known, sampled)]  # type: ignore[attr-defined]
+    means = [expit(fit(name, one, words).score(normal)).mean() for one in (known, sampled)]
 
     # Without their weight they would make it ten times as much.
     assert means[0] / 3 < means[1] < means[0] * 3
@@ -114,7 +139,7 @@ def test_rare_anomalies_that_look_like_others_keep_their_small_probability(name:
     odd = np.arange(8000) % 200 == 0
     known = Labelled(many, odd, np.ones(8000), np.arange(8000))
 
-    detector = detector_class(name).fit(known, words, 7)  # type: ignore[attr-defined]
+    detector = fit(name, known, words)
 
     found = expit(detector.score(units(2000, 15, words)))
     assert found.mean() == pytest.approx(1 / 200, rel=0.5)
@@ -134,7 +159,7 @@ def test_a_detector_read_from_its_files_scores_and_explains_the_same(name: str) 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_seed_gives_the_same_files(name: str) -> None:
-    again = detector_class(name).fit(labelled(), vocabulary(), 7)  # type: ignore[attr-defined]
+    again = fit(name, labelled(), vocabulary())
 
     assert again.to_files() == fitted(name).to_files()
 
@@ -155,7 +180,7 @@ def test_one_kind_alone_is_refused(name: str, odd: bool) -> None:
     kind = "normal" if odd else "anomalous"
 
     with pytest.raises(TrainingError, match=f"0 of 1080 training units are known to be {kind}"):
-        detector_class(name).fit(alike, vocabulary(), 7)  # type: ignore[attr-defined]
+        fit(name, alike, vocabulary())
 
 
 @pytest.mark.parametrize(
@@ -165,6 +190,9 @@ def test_one_kind_alone_is_refused(name: str, odd: bool) -> None:
         ("gradient_boosting", "trees-4.txt"),
         ("gradient_boosting", "trees.json"),
         ("logistic_regression", "linear.json"),
+        ("fine_tuned", "net-0.onnx"),
+        ("fine_tuned", "net-4.onnx"),
+        ("fine_tuned", "fine_tuned.json"),
     ],
 )
 @pytest.mark.parametrize("content", [None, b"damaged", b"{}"])
@@ -191,7 +219,7 @@ def test_labels_of_too_few_users_are_refused(name: str) -> None:
     of_one = Labelled(known.units, known.anomalous, known.weights, few)
 
     with pytest.raises(TrainingError, match=r"80 of 1080 .* anomalous, of 1 users, not 5"):
-        detector_class(name).fit(of_one, vocabulary(), 7)  # type: ignore[attr-defined]
+        fit(name, of_one, vocabulary())
 
 
 @pytest.mark.parametrize("name", NAMES)

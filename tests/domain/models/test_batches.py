@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from habitus.domain.models import batches
-from habitus.domain.models.batches import batch_of, by_length, cut_evenly, joined, shuffled
+from habitus.domain.models.batches import batch_of, by_length, cut_evenly, joined, pooled, shuffled
 from habitus.domain.models.shape import BehaviourShape
 from habitus.domain.vocabulary import Vocabulary
 
@@ -136,3 +136,26 @@ def test_shuffled_batches_wait_for_enough_units() -> None:
     units = builders.units(10, 5, SESSIONS)
     found = list(shuffled(iter([units] * 8), 16, 1, SHAPE, (1,)))
     assert [len(batch.context) for batch in found] == [20] * 4
+
+
+def test_the_last_state_and_the_mean_of_a_session_have_read_its_last_event() -> None:
+    some = builders.units(5, 4, SESSIONS)
+    batch = pooled(batch_of(some, SHAPE), some.lengths, SHAPE)
+
+    longest = int(some.lengths.max())
+    # Beside the events: the end that is predicted, and what comes after it.
+    assert batch.tokens.shape[1] == batch.shares.shape[2] == longest + 2
+    for row, length in enumerate(some.lengths):
+        last, mean = batch.shares[row]
+        assert last.nonzero()[0].tolist() == [length]
+        np.testing.assert_allclose(mean[1 : length + 1], 1 / length)
+        assert mean.sum() == pytest.approx(1)
+
+
+def test_of_an_event_unit_only_the_state_counts_that_has_read_the_judged_event() -> None:
+    words = builders.vocabulary("event")
+    some, shape = builders.units(3, 4, words), shape_for(words)
+    batch = pooled(batch_of(some, shape), some.lengths, shape)
+
+    assert batch.shares.shape[1] == 1
+    assert batch.shares[:, 0].argmax(axis=1).tolist() == some.lengths.tolist()

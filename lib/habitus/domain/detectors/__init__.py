@@ -22,11 +22,14 @@ _CLASSES = {
     "random_forest": ("trees", "RandomForestDetector"),
     "logistic_regression": ("linear", "LogisticRegressionDetector"),
     "linear_svm": ("linear", "LinearSvmDetector"),
+    "fine_tuned": ("fine_tuned", "FineTunedDetector"),
     "ensemble": ("ensemble", "EnsembleDetector"),
     "selected": ("selected", "SelectedDetector"),
 }
 # Those that learn from labels which units are anomalous.
-SUPERVISED = frozenset({"gradient_boosting", "random_forest", "logistic_regression", "linear_svm"})
+SUPERVISED = frozenset(
+    {"gradient_boosting", "random_forest", "logistic_regression", "linear_svm", "fine_tuned"}
+)
 # Those that Spark's MLlib fits on all units, once a sample has told how.
 CLUSTERS = frozenset({"kmeans", "bisecting_kmeans"})
 

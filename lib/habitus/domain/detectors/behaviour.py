@@ -76,6 +76,11 @@ class BehaviourDetector:
             content, options, providers=["CPUExecutionProvider"]
         )
 
+    @property
+    def weights(self) -> Mapping[str, Array]:
+        """The model's weights for Keras, by layer and name."""
+        return self._weights
+
     def fit_rarity(self, held_out: Units) -> None:
         """Learn what is normal from units that the model was not trained on; at least one."""
         self._rarity = Rarity.fit(self.surprises(held_out))

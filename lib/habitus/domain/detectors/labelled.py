@@ -12,6 +12,7 @@ from habitus.errors import TrainingError
 FOLDS = 5
 # Fewer of either kind cannot be told from chance, nor shared out among the folds.
 FEWEST = 20
+_CURVE = 100.0  # scikit-learn's C of the logistic curve over margins
 
 
 @dataclass(frozen=True)
@@ -51,3 +52,27 @@ class Labelled:
 
         folds = StratifiedGroupKFold(FOLDS)
         yield from folds.split(self.anomalous, self.anomalous, self.users)
+
+    def curve(self, margins: npt.NDArray[np.float64], name: str) -> tuple[float, float]:
+        """Slope and constant by which margins become log-odds (Platt 1999).
+
+        Args:
+            margins: [N] of each unit, by what was not fitted on it.
+            name: The detector's.
+
+        Raises:
+            TrainingError: Anomalous units have no larger margins than others.
+        """
+        from sklearn.linear_model import LogisticRegression
+
+        curve = LogisticRegression(C=_CURVE)
+        curve.fit(margins[:, None], self.anomalous, self.weights)
+        slope, constant = float(curve.coef_[0, 0]), float(curve.intercept_[0])
+        if slope <= 0:
+            raise TrainingError(
+                "labels",
+                f"{int(self.anomalous.sum())} anomalous training units cannot be told from the "
+                f"others by {name}",
+                "Add features that tell them apart, or take other detectors.",
+            )
+        return slope, constant

@@ -9,41 +9,28 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from habitus.domain.detectors.base import Reason, Scores
 from habitus.domain.detectors.description import Description
 from habitus.domain.detectors.files import read_about, refuse_another_vocabulary
 from habitus.domain.detectors.labelled import Labelled
-from habitus.domain.detectors.usual import Usual
-from habitus.domain.units import Floats, Units
+from habitus.domain.detectors.standard import Standard
+from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
-from habitus.errors import TrainingError
 
 _ABOUT = "linear.json"
 _PENALTIES = (0.001, 0.01, 0.1, 1.0)  # what is tried, as scikit-learn's C
 _ITERATIONS = 2000
-_CURVE = 100.0  # the same of the logistic curve over margins
-_FAR = 8.0  # deviations from the mean beyond which a number counts no more
 
 
-class _About(BaseModel):
+class _About(Standard):
     """The sum, and what it was learned from.
 
     Args:
-        usual: What the normal training units were like.
-        means: [2 D] of their numbers, and of how many are missing.
-        deviations: [2 D] of their numbers, 1 where there is none and of how many are missing.
         weights: [2 D] of what is above the mean, by deviation, in log-odds.
         constant: Log-odds of an average normal unit.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    usual: Usual
-    means: tuple[float, ...]
-    deviations: tuple[float, ...]
     weights: tuple[float, ...]
     constant: float
 
@@ -74,20 +61,10 @@ class _Linear:
         labelled.refuse_too_few()
         description = Description.fit(labelled.units, vocabulary)
         matrix, features = description.of(labelled.units, trained=True)
-        usual = Usual.fit(matrix[~labelled.anomalous], features, vocabulary)
-        normal = _columns(matrix[~labelled.anomalous], usual)
-        deviations = normal.std(axis=0)
-        deviations[matrix.shape[1] :] = 1
-        about = _About(
-            usual=usual,
-            means=tuple(normal.mean(axis=0).tolist()),
-            deviations=tuple(np.where(deviations > 0, deviations, 1).tolist()),
-            weights=(),
-            constant=0.0,
-        )
-        weights, constant = cls._weigh(_numbers(matrix, about), labelled, seed)
-        told = {"weights": tuple(weights.tolist()), "constant": float(constant)}
-        return cls(description, about.model_copy(update=told))
+        standard = Standard.fit(matrix[~labelled.anomalous], features, vocabulary)
+        weights, constant = cls._weigh(standard.numbers(matrix), labelled, seed)
+        about = _About(**dict(standard), weights=tuple(weights.tolist()), constant=float(constant))
+        return cls(description, about)
 
     @classmethod
     def _estimators(cls, seed: int) -> Iterable[Any]:
@@ -97,7 +74,6 @@ class _Linear:
     @classmethod
     def _weigh(cls, numbers: Scores, labelled: Labelled, seed: int) -> tuple[Scores, float]:
         """Weights and constant in log-odds, of the estimator that ranks other users' units best."""
-        from sklearn.linear_model import LogisticRegression
         from sklearn.metrics import average_precision_score
 
         truth, counts = labelled.anomalous, labelled.weights
@@ -111,22 +87,14 @@ class _Linear:
             precision = average_precision_score(truth, margins, sample_weight=counts)
             tried.append((precision, estimator, margins))
         _, best, margins = max(tried, key=lambda one: one[0])
-        curve = LogisticRegression(C=_CURVE).fit(margins[:, None], truth, counts)
         best.fit(numbers, truth, counts)
-        slope, start = float(curve.coef_[0, 0]), float(curve.intercept_[0])
-        if slope <= 0:
-            raise TrainingError(
-                "labels",
-                f"{int(truth.sum())} anomalous training units cannot be told from the others by "
-                f"{cls.name}",
-                "Add features that tell them apart, or take other detectors.",
-            )
+        slope, start = labelled.curve(margins, cls.name)
         return slope * best.coef_[0], slope * float(best.intercept_[0]) + start
 
     def score(self, units: Units) -> Scores:
         """[N] log-odds that a unit is anomalous, by the labels trained on."""
         matrix, _ = self._description.of(units)
-        scores: Scores = _numbers(matrix, self._about) @ self._weights + self._about.constant
+        scores: Scores = self._about.numbers(matrix) @ self._weights + self._about.constant
         return scores
 
     def explain(self, units: Units, count: int) -> list[list[Reason]]:
@@ -136,7 +104,7 @@ class _Linear:
         """
         matrix, features = self._description.of(units)
         width = matrix.shape[1]
-        parts = _numbers(matrix, self._about) * self._weights
+        parts = self._about.numbers(matrix) * self._weights
         worth = parts[:, :width] + parts[:, width:]
         return self._about.usual.reasons(matrix, worth, features, count)
 
@@ -191,16 +159,3 @@ class LinearSvmDetector(_Linear):
             )
             for penalty in _PENALTIES
         ]
-
-
-def _columns(matrix: Floats, usual: Usual) -> npt.NDArray[np.float64]:
-    """[N, 2 D] numbers, the median where one is missing, and whether it was."""
-    return np.hstack([usual.filled(matrix), np.isnan(matrix)]).astype(np.float64)
-
-
-def _numbers(matrix: Floats, about: _About) -> npt.NDArray[np.float64]:
-    """[N, 2 D] the columns by deviation from their means."""
-    columns = _columns(matrix, about.usual)
-    scaled = (columns - np.asarray(about.means)) / np.asarray(about.deviations)
-    near: npt.NDArray[np.float64] = scaled.clip(-_FAR, _FAR)
-    return near

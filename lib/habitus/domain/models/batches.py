@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,20 @@ class Batch:
     judged: npt.NDArray[np.bool_]
 
 
+class Pooled(NamedTuple):
+    """B units, and how the states of each are brought together.
+
+    Args:
+        tokens: [B, T + 1, F] tokens as in `Batch`, and nothing at the end.
+        context: [B, C] as in `Batch`.
+        shares: [B, P, T + 1] weights of the states: of the last one, and for sessions of all.
+    """
+
+    tokens: Ints
+    context: Floats
+    shares: Floats
+
+
 def batch_of(units: Units, shape: BehaviourShape) -> Batch:
     """Lay units out as one batch, as long as the longest of them."""
     positions = shape.lengths(units)
@@ -42,6 +57,23 @@ def batch_of(units: Units, shape: BehaviourShape) -> Batch:
     judged = (steps >= units.scored_from[:, None]) & (steps < positions[:, None])
     context = units.context[:, list(shape.columns)]
     return Batch(tokens=tokens, context=context, judged=judged)
+
+
+def pooled(batch: Batch, lengths: npt.NDArray[np.int64], shape: BehaviourShape) -> Pooled:
+    """A batch for a model that judges units as a whole by the states that have read their events.
+
+    Args:
+        batch: B units.
+        lengths: [B] their events, at least 1.
+        shape: The model's.
+    """
+    # The state that has read a unit's last event is one position further.
+    tokens = np.pad(batch.tokens, ((0, 0), (0, 1), (0, 0)))
+    steps, ends = np.arange(tokens.shape[1]), lengths[:, None]
+    shares = [steps == ends]
+    if shape.ends:
+        shares.append(((steps >= 1) & (steps <= ends)) / ends)
+    return Pooled(tokens, batch.context, np.stack(shares, axis=1).astype(np.float32))
 
 
 def joined(parts: list[Units]) -> Units:

@@ -37,6 +37,9 @@ _WHAT = {
     "fitted on labels; a unit scores by its probability of being anomalous.",
     "linear_svm": "A linear support vector machine on counts, statistics and features of the unit, "
     "fitted on labels; a unit scores by its probability of being anomalous.",
+    "fine_tuned": "The body of the behaviour model with a head that also sees counts, statistics "
+    "and features of the unit, trained further on labels; a unit scores by its probability of "
+    "being anomalous.",
     "ensemble": "Several detectors as one; a unit scores by the weighted sum of how rare its score "
     "is by each of them.",
 }

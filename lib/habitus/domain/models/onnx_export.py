@@ -35,25 +35,11 @@ def to_onnx(shape: BehaviourShape, weights: Mapping[str, Array]) -> bytes:
     [B, T, H], that at a position being of the events before it.
     """
     graph = Graph(weights)
-    zero, one, last, axis = (graph.constant([value]) for value in (0, 1, -1, 2))
-    first = graph.add("Slice", "tokens", zero, one, one)
-    begin = graph.add("Mul", first, graph.constant(np.int32(0)))
-    before = graph.add("Concat", begin, graph.add("Slice", "tokens", zero, last, one), axis=1)
-    tables = [graph.constant(weights[f"embedding_{field}/embeddings"]) for field in shape.fields]
-
-    def columns(value: str, prefix: str) -> list[str]:
-        parts = [f"{prefix}_{field}" for field in shape.fields]
-        return graph.split(value, [1] * len(parts), parts)
-
-    read = [
-        graph.add("Gather", table, graph.add("Squeeze", column, axis))
-        for table, column in zip(tables, columns(before, "before"), strict=True)
-    ]
-    if shape.features:
-        read.append(_context(graph, shape, everywhere=read[0]))
-    state = BODIES[shape.body].export(graph, graph.add("Concat", *read, axis=2), shape)
+    tables = embeddings(graph, shape)
+    state = states(graph, shape, tables)
     graph.add("Identity", state, output=STATE)
-    observed = columns("tokens", "observed")
+    axis = graph.constant([2])
+    observed = _columns(graph, shape, "tokens", "observed")
     logits = [graph.dense(state, "action_head")]
     if len(shape.fields) > 1:
         done = graph.add("Gather", tables[0], graph.add("Squeeze", observed[0], axis))
@@ -78,6 +64,34 @@ def to_onnx(shape: BehaviourShape, weights: Mapping[str, Array]) -> bytes:
         graph.add("Mul", graph.add("Concat", *values, axis=2), there, output=name)
     outputs += [*(f"log_probability_{field}" for field in shape.fields), STATE]
     return _model(graph, shape, outputs)
+
+
+def embeddings(graph: Graph, shape: BehaviourShape) -> list[str]:
+    """The table of each field's embeddings, [V, E]."""
+    return [
+        graph.constant(graph.weights[f"embedding_{field}/embeddings"]) for field in shape.fields
+    ]
+
+
+def states(graph: Graph, shape: BehaviourShape, tables: list[str]) -> str:
+    """The body's state [B, T, H] at each position, which has read the events before it."""
+    zero, one, last, axis = (graph.constant([value]) for value in (0, 1, -1, 2))
+    first = graph.add("Slice", "tokens", zero, one, one)
+    begin = graph.add("Mul", first, graph.constant(np.int32(0)))
+    before = graph.add("Concat", begin, graph.add("Slice", "tokens", zero, last, one), axis=1)
+    read = [
+        graph.add("Gather", table, graph.add("Squeeze", column, axis))
+        for table, column in zip(tables, _columns(graph, shape, before, "before"), strict=True)
+    ]
+    if shape.features:
+        read.append(_context(graph, shape, everywhere=read[0]))
+    return BODIES[shape.body].export(graph, graph.add("Concat", *read, axis=2), shape)
+
+
+def _columns(graph: Graph, shape: BehaviourShape, value: str, prefix: str) -> list[str]:
+    """[B, T, F] tokens by field, each [B, T, 1]."""
+    parts = [f"{prefix}_{field}" for field in shape.fields]
+    return graph.split(value, [1] * len(parts), parts)
 
 
 def _context(graph: Graph, shape: BehaviourShape, everywhere: str) -> str:
