@@ -1,7 +1,7 @@
 """Training leaves one artefact per detector, settings and data, and refuses what it cannot use."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -200,7 +200,7 @@ def only(detector: str) -> tuple[str, str]:
     return f"detectors=[{detector}]", f"alerts.detector={detector}"
 
 
-def label(context: JobContext, first: int, count: int, known_at: datetime) -> None:
+def label(context: JobContext, numbers: Iterable[int], known_at: datetime) -> None:
     """Say that these units are anomalous."""
     rows = [
         {
@@ -211,7 +211,7 @@ def label(context: JobContext, first: int, count: int, known_at: datetime) -> No
             "known_at": known_at,
             "source": "analyst",
         }
-        for number in range(first, first + count)
+        for number in numbers
     ]
     context.lake.append(LABELS, context.spark.createDataFrame(rows, LABELS.schema()))
 
@@ -222,12 +222,12 @@ def test_a_supervised_model_learns_from_what_is_known_by_the_end_of_validation(
     learning = (*only("random_forest"), "train.sample=100")
     context = lake_of(spark, tmp_path, 800, *learning)
     known_by = WORDS.split.validation_until
-    label(context, 0, 30, known_by - timedelta(hours=1))
-    label(context, 100, 30, known_by + timedelta(hours=1))
+    label(context, range(0, 30), known_by - timedelta(hours=1))
+    label(context, range(100, 130), known_by + timedelta(hours=1))
     train.run(context)
     first = context.artefacts.current()["random_forest"]
 
-    label(context, 200, 5, known_by - timedelta(hours=1))
+    label(context, range(200, 205), known_by - timedelta(hours=1))
     again = context_of(spark, settings_in(tmp_path, *learning))
     train.run(again)
 
@@ -250,7 +250,9 @@ def test_a_fine_tuned_model_goes_on_from_the_behaviour_model_whatever_the_order(
         "train.fine_tune={epochs: 2, hidden: 8, learning_rate: 0.02}",
     )
     context = lake_of(spark, tmp_path, 800, *learning)
-    label(context, 0, 60, WORDS.split.validation_until - timedelta(hours=1))
+    # The longest of the training units, so that there is something to learn.
+    longest = np.argsort(-builders.units(800, 1, WORDS).lengths[:400], kind="stable")[:60]
+    label(context, longest.tolist(), WORDS.split.validation_until - timedelta(hours=1))
     train.run(context)
 
     current = context.artefacts.current()
@@ -275,8 +277,8 @@ def test_features_that_tell_nothing_are_dropped_and_listed(
     learning = (*only("random_forest"), "train.select_features=true")
     context = lake_of(spark, tmp_path, 800, *learning)
     known_by = WORDS.split.validation_until - timedelta(hours=1)
-    label(context, 0, 30, known_by)
-    label(context, 420, 30, known_by)
+    label(context, range(0, 30), known_by)
+    label(context, range(420, 450), known_by)
     train.run(context)
 
     model_id = context.artefacts.current()["random_forest"]
@@ -310,12 +312,12 @@ def test_an_ensemble_is_fitted_on_what_validation_units_score_whatever_the_order
     )
     context = lake_of(spark, tmp_path, 800, *choice)
     known_by = WORDS.split.validation_until
-    label(context, 0, 30, known_by - timedelta(hours=1))
-    label(context, 400, 19, known_by - timedelta(hours=1))
-    label(context, 430, 30, known_by + timedelta(hours=1))
+    label(context, range(0, 30), known_by - timedelta(hours=1))
+    label(context, range(400, 419), known_by - timedelta(hours=1))
+    label(context, range(430, 460), known_by + timedelta(hours=1))
     train.run(context)
     first = context.artefacts.current()["ensemble"]
-    label(context, 440, 1, known_by - timedelta(hours=1))
+    label(context, range(440, 441), known_by - timedelta(hours=1))
     again = context_of(spark, settings_in(tmp_path, *choice))
     train.run(again)
 
@@ -347,8 +349,8 @@ def test_an_ensemble_of_what_learned_from_labels_is_calibrated_without_them(
     )
     context = lake_of(spark, tmp_path, 800, *choice)
     known_by = WORDS.split.validation_until
-    label(context, 0, 30, known_by - timedelta(hours=1))
-    label(context, 500, 5, known_by - timedelta(hours=1))
+    label(context, range(0, 30), known_by - timedelta(hours=1))
+    label(context, range(500, 505), known_by - timedelta(hours=1))
     train.run(context)
 
     card = json.loads(context.artefacts.read(context.artefacts.current()["ensemble"])["card.json"])
