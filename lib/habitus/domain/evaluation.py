@@ -100,7 +100,7 @@ def histograms(units: DataFrame, blocks: int) -> DataFrame:
     """How many units of each kind lie in each bin of surprise, in each block of time.
 
     Args:
-        units: From `judged`; they are read twice.
+        units: From `judged`; they are read twice if there are several blocks.
         blocks: Into how many blocks of as many days each, about, to cut their time.
 
     Returns:
@@ -108,14 +108,16 @@ def histograms(units: DataFrame, blocks: int) -> DataFrame:
         `normal` for the others. A higher bin is stranger.
     """
     decades = F.least(F.lit(float(_DECADES)), -F.log10("p_value"))
-    span = units.agg(
-        F.min("event_date").alias("first"),
-        (F.date_diff(F.max("event_date"), F.min("event_date")) + 1).alias("days"),
-    )
-    block = F.floor(F.date_diff("event_date", "first") * blocks / F.col("days")).cast("int")
+    block = F.lit(0)
+    if blocks > 1:
+        span = units.agg(
+            F.min("event_date").alias("first"),
+            (F.date_diff(F.max("event_date"), F.min("event_date")) + 1).alias("days"),
+        )
+        units = units.crossJoin(span)
+        block = F.floor(F.date_diff("event_date", "first") * blocks / F.col("days")).cast("int")
     return (
-        units.crossJoin(span)
-        .withColumn("bin", F.round(decades * _BINS_PER_DECADE).cast("int"))
+        units.withColumn("bin", F.round(decades * _BINS_PER_DECADE).cast("int"))
         .select("model_id", block.alias("block"), "bin", _groups())
         .groupBy("model_id", "kind", "block", "bin")
         .agg(F.count("*").alias("units"))

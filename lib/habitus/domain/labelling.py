@@ -60,10 +60,8 @@ def doubtful_labels(labels: DataFrame, sequences: DataFrame) -> DataFrame:
         labels known before the unit that they name began, of which none but a user's can be.
     """
     named = labels.select("unit_kind", F.col("unit_id").alias("labelled"), "known_at")
-    units = sequences.select("unit_id", "started_at")
     of_label = (
-        named.join(_judged_things(sequences), ["unit_kind", "labelled"], "left")
-        .join(units, "unit_id", "left")
+        named.join(_judged_things(sequences, "started_at"), ["unit_kind", "labelled"], "left")
         .groupBy("unit_kind", "labelled", "known_at")
         .agg(
             F.count("unit_id").alias("units"),
@@ -76,8 +74,11 @@ def doubtful_labels(labels: DataFrame, sequences: DataFrame) -> DataFrame:
     )
 
 
-def _judged_things(sequences: DataFrame) -> DataFrame:
-    """What a label may name to mark a unit: the unit itself, its judged events, its user."""
+def _judged_things(sequences: DataFrame, *carried: str) -> DataFrame:
+    """What a label may name to mark a unit: the unit itself, its judged events, its user.
+
+    Rows of unit_id, unit_kind, labelled, own (whether it is the unit itself), and what is carried.
+    """
 
     def thing(unit_kind: Column, labelled: Column, own: bool) -> Column:
         return F.struct(
@@ -94,4 +95,4 @@ def _judged_things(sequences: DataFrame) -> DataFrame:
         F.array(thing(F.col("unit_kind"), F.col("unit_id"), True)),
         F.array(thing(F.lit("user"), F.col("user_id"), False)),
     )
-    return sequences.select("unit_id", F.inline(things))
+    return sequences.select("unit_id", *carried, F.inline(things))

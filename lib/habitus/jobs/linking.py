@@ -1,6 +1,6 @@
 """From `anomalies` to `cases`: flags that belong together, as one thing to look at."""
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from habitus.domain.linking import cases_of
@@ -24,9 +24,13 @@ def run(context: JobContext) -> None:
         )
     shown = "suppressed_by is null and decision != 'allow'"
     flags = context.read(ANOMALIES).where(F.col("model_id") == model_id).where(shown)
-    with context.reporter.step("put flags together into cases"), persisted(flags):
-        units = _units(context, flags)
-        links = _links(context, units)
+    with (
+        context.reporter.step("put flags together into cases"),
+        persisted(flags),
+        persisted(_units(context, flags)) as units,
+        persisted(_things(context, units)) as things,
+    ):
+        links = _links(context, things)
         window = int(context.settings.cases.window.total_seconds() * 1e6)
         # A budget of flags a day is small beside the units, and so is what they share.
         amounts = units.groupBy("unit_id").agg(F.max("amount_sum").alias("amount_sum"))
@@ -51,37 +55,42 @@ def _units(context: JobContext, flags: DataFrame) -> DataFrame:
     )
 
 
-def _links(context: JobContext, units: DataFrame) -> DataFrame:
-    """What flags of several users share and few others use: unit_id, kind, value, and counts."""
-    things = F.inline(
-        F.array(
-            *(
-                F.struct(F.lit(kind).alias("kind"), F.col(column).alias("value"))
-                for kind, column in _THINGS.items()
-            )
-        )
-    )
-    events = context.read(EVENTS).select("event_id", "user_id", *_THINGS.values())
-    of_flags = (
-        events.drop("user_id")
-        .join(F.broadcast(units.drop("amount_sum")), "event_id")
-        .select("unit_id", "user_id", things)
+def _things(context: JobContext, units: DataFrame) -> DataFrame:
+    """What the judged events of flagged units use: unit_id, user_id, kind, value."""
+    events = context.read(EVENTS).select("event_id", *_THINGS.values())
+    judged = units.select("unit_id", "user_id", "event_id")
+    return (
+        events.join(F.broadcast(judged), "event_id")
+        .select("unit_id", "user_id", _used())
         .where("value is not null")
         .distinct()
     )
-    flagged = of_flags.groupBy(*_THING).agg(F.count_distinct("user_id").alias("flagged_users"))
+
+
+def _links(context: JobContext, things: DataFrame) -> DataFrame:
+    """What flags of several users share and few others use: unit_id, kind, value, and counts."""
+    flagged = things.groupBy(*_THING).agg(F.count_distinct("user_id").alias("flagged_users"))
     flagged = flagged.where("flagged_users > 1")
     users = (
-        events.select("user_id", things)
-        .join(F.broadcast(flagged.select(*_THING)), _THING)
-        .groupBy(*_THING)
+        context.read(EVENTS)
+        .select("user_id", _used())
+        .join(F.broadcast(flagged), _THING)
+        .groupBy(*_THING, "flagged_users")
         .agg(F.count_distinct("user_id").alias("users"))
     )
     few = F.col("flagged_users") >= F.lit(context.settings.cases.least_share) * F.col("users")
-    shared = flagged.join(users, _THING).where(few)
-    return of_flags.join(F.broadcast(shared), _THING).select(
+    return things.join(F.broadcast(users.where(few)), _THING).select(
         "unit_id", *_THING, "users", "flagged_users"
     )
+
+
+def _used() -> Column:
+    """Rows of kind and value: each thing that an event uses."""
+    things = (
+        F.struct(F.lit(kind).alias("kind"), F.col(column).alias("value"))
+        for kind, column in _THINGS.items()
+    )
+    return F.inline(F.array(*things))
 
 
 def _write(context: JobContext, model_id: str, found: list[dict[str, object]]) -> None:

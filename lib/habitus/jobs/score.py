@@ -33,6 +33,7 @@ _EXPLAINED = f"unit_id string, reasons array<struct<{REASON}>>, summary string"
 _AT_ONCE = 64
 # Ids of so many units, and no more, are sent to every task whole.
 _BROADCAST = 1_000_000
+_COUNTED = ("n_events", "unknown")
 
 
 def run(context: JobContext) -> None:
@@ -40,7 +41,6 @@ def run(context: JobContext) -> None:
     models = _models(context)
     vocabulary = _one_vocabulary(context, models)
     units = _units(context, vocabulary)
-    _tell_unknown(context, units)
     with context.reporter.step(f"score units with {', '.join(models)}"):
         _bring_up_to_date(context, units, list(models.values()))
     with context.reporter.step("choose and explain flags"):
@@ -92,20 +92,14 @@ def _units(context: JobContext, vocabulary: Vocabulary) -> DataFrame:
         ) from error
 
 
-def _tell_unknown(context: JobContext, units: DataFrame) -> None:
+def _tell_unknown(context: JobContext, unknown: int, events: int) -> None:
     """Say how many events do what training did not know, or hardly."""
-    unknown = F.size(F.filter("action", lambda token: token == RARE))
-    found = units.agg(
-        F.coalesce(F.sum(unknown), F.lit(0)).alias("unknown"),
-        F.coalesce(F.sum("n_events"), F.lit(0)).alias("events"),
-    ).first()
-    assert found is not None, "an aggregate without groups has one row"
-    context.rows_in["events of unknown actions"] = found["unknown"]
-    share, most = found["unknown"] / max(1, found["events"]), context.settings.score.unknown_share
+    context.rows_in["events of unknown actions"] = unknown
+    share, most = unknown / max(1, events), context.settings.score.unknown_share
     if share > most:
         context.reporter.say(
-            f"{share:.1%} of the events have an action that training did not know, or hardly, more "
-            f"than score.unknown_share={most:g}: train on a later time"
+            f"{share:.1%} of the events to score have an action that training did not know, or "
+            f"hardly, more than score.unknown_share={most:g}: train on a later time"
         )
 
 
@@ -118,9 +112,15 @@ def _bring_up_to_date(context: JobContext, units: DataFrame, model_ids: list[str
     gone = here.select(*key).join(every, key[:2], "left_anti").withColumn("gone", F.lit(True))
     stamp = {"scored_at", "gone", *key}
     with persisted(_not_scored(units, here, model_ids)) as left:
-        number = left.count()
-        context.rows_in["units to score"] = number
-        narrow = F.broadcast(left) if number <= _BROADCAST else left
+        found = left.agg(
+            F.count(F.lit(1)).alias("units"),
+            *(F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in _COUNTED),
+        ).first()
+        assert found is not None, "an aggregate without groups has one row"
+        context.rows_in["units to score"] = found["units"]
+        _tell_unknown(context, found["unknown"], found["n_events"])
+        narrow = left.drop(*_COUNTED)
+        narrow = F.broadcast(narrow) if found["units"] <= _BROADCAST else narrow
         scores = _score(context, units.join(narrow, "unit_id"), model_ids)
         rows = scores.withColumn("gone", F.lit(False)).unionByName(gone, allowMissingColumns=True)
         context.merge(
@@ -132,22 +132,27 @@ def _bring_up_to_date(context: JobContext, units: DataFrame, model_ids: list[str
 
 
 def _not_scored(units: DataFrame, scores: DataFrame, model_ids: list[str]) -> DataFrame:
-    """Ids of the units that some models have not scored as they are, and the ids of these models.
+    """The units that some models have not scored as they are.
 
     Args:
         units: With the fingerprint of each.
         scores: Rows of `scores`.
         model_ids: All the models.
+
+    Returns:
+        unit_id, the ids of these `models`, and how many events there are (n_events) and of these
+        with an action that training did not know, or hardly (unknown).
     """
     as_it_is = ["unit_kind", "unit_id", "fingerprint"]
     scored = scores.groupBy(*as_it_is).agg(F.collect_set("model_id").alias("scored"))
     nothing = F.array().cast("array<string>")
     models = F.array_except(F.array(*map(F.lit, model_ids)), F.coalesce("scored", nothing))
-    # Only ids and hashes are shuffled, not the units.
+    unknown = F.size(F.filter("action", lambda token: token == RARE))
+    # Only ids, hashes and counts are shuffled, not the units.
     return (
-        units.select(*as_it_is)
+        units.select(*as_it_is, "n_events", unknown.alias("unknown"))
         .join(scored, as_it_is, "left")
-        .select("unit_id", models.alias("models"))
+        .select("unit_id", *_COUNTED, models.alias("models"))
         .where(F.size("models") > 0)
     )
 
@@ -179,11 +184,28 @@ def _score(context: JobContext, units: DataFrame, model_ids: list[str]) -> DataF
 
 def _flag(context: JobContext, units: DataFrame, model_id: str) -> None:
     """Write the flags of the scored period that the budget admits, each with its reasons."""
-    alerts = context.settings.alerts
-    candidates = flag_candidates(context, units, model_id)
+    budget = context.settings.alerts.budget_per_day
+    with persisted(flag_candidates(context, units, model_id)) as candidates:
+        with persisted(_chosen(context, candidates)) as flags:
+            _write_flags(context, units, flags, model_id)
+        found = cut_by_budget(candidates, budget).agg(F.sum("cut").alias("cut")).first()
+    context.rows_out["cut by budget"] = (found["cut"] if found else None) or 0
+    context.reporter.say(
+        f"{context.rows_out['cut by budget']:,} more units were strange enough to flag, but cut by "
+        f"the budget of {budget} a day"
+    )
+
+
+def _chosen(context: JobContext, candidates: DataFrame) -> DataFrame:
+    """The flags, with what is told already of those that are as they were."""
     as_it_is = [*ANOMALIES.key, "score", "p_value"]
     known = context.read_or_empty(ANOMALIES).select(*as_it_is, "reasons", "summary")
-    flags = choose(candidates, alerts.budget_per_day).join(known, as_it_is, "left")
+    return choose(candidates, context.settings.alerts.budget_per_day).join(known, as_it_is, "left")
+
+
+def _write_flags(context: JobContext, units: DataFrame, flags: DataFrame, model_id: str) -> None:
+    """Explain the new ones and write all."""
+    alerts = context.settings.alerts
     # A budget of flags a day is small beside the units; what is new of it is explained, no others.
     new = F.broadcast(flags.where("reasons is null").select("unit_id", "p_value"))
     explained = _explain(context, units.join(new, "unit_id"), model_id)
@@ -205,12 +227,6 @@ def _flag(context: JobContext, units: DataFrame, model_id: str) -> None:
         rows.select(*ANOMALIES.names),
         update=("score", "p_value", "severity", "segment", "summary", *DECIDED),
         stamp=("reasons", "run_id", "scored_at"),
-    )
-    found = cut_by_budget(candidates, alerts.budget_per_day).agg(F.sum("cut").alias("cut")).first()
-    context.rows_out["cut by budget"] = (found["cut"] if found else None) or 0
-    context.reporter.say(
-        f"{context.rows_out['cut by budget']:,} more units were strange enough to flag, but cut by "
-        f"the budget of {alerts.budget_per_day} a day"
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from builders import LOGIN, SEARCH, oddities, units, vocabulary
 from scipy import stats
 
-from habitus.domain.detectors.markov import MarkovDetector
+from habitus.domain.detectors.markov import MarkovDetector, _figures
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import FIRST_VALUE, PADDING
 from habitus.errors import ArtefactError, TrainingError
@@ -55,13 +55,17 @@ def test_a_session_is_not_strange_for_being_long() -> None:
 
 
 def test_the_deviation_of_all_fields_is_the_drift_that_the_score_standardises() -> None:
-    words = vocabulary()
-    detector = fitted("session")
+    detector, some = fitted("session"), units(200, 4, vocabulary())
+    judged = [
+        (steps, excess, detector._ordinary[name][1])
+        for name, steps, _, excess in detector._judged(some)
+    ]
 
-    whole = detector.deviations(units(2000, 1, words), leave_out=True)[:, -1]
+    drift, peak = _figures(some, judged)
 
-    assert whole.mean() == pytest.approx(detector._drift.mean)
-    assert whole.std() == pytest.approx(detector._drift.deviation)
+    np.testing.assert_allclose(detector.deviations(some)[:, -1], drift)
+    standardised = detector._drift.applied(drift) + detector._peak.applied(peak)
+    np.testing.assert_allclose(detector.score(some), standardised)
 
 
 def test_deviations_add_up_the_excesses_of_each_field() -> None:

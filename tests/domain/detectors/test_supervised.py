@@ -87,7 +87,7 @@ def test_scores_are_the_log_odds_of_being_anomalous(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_units_that_stand_for_many_count_as_many(name: str) -> None:
-    known = labelled(normal=4000)
+    known = labelled(normal=2000)
     third = np.flatnonzero(known.anomalous | (np.arange(len(known.anomalous)) % 10 == 0))
     sampled = Labelled(
         known.units.take(third),
@@ -112,10 +112,13 @@ def test_reasons_are_the_features_that_raise_the_score(name: str) -> None:
     shares = [reason.share for reason in reasons]
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) <= 1 + 1e-9
-    words = {
-        word for reason in reasons for word in ("pay", "failure", "gap") if word in reason.field
-    }
-    assert words
+    # An oddity pays where others view, fails, and is quick.
+    made_odd = [
+        reason.field
+        for reason in reasons
+        if any(word in reason.field for word in ("pay", "view", "failure", "gap"))
+    ]
+    assert len(made_odd) >= 2
 
 
 @pytest.mark.parametrize("kind", [GradientBoostingDetector, RandomForestDetector])

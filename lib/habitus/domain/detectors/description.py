@@ -9,8 +9,10 @@ sessions are also described by how far they are from what training sessions lead
 - pace: the logarithm of the gap after an event, in deviations from its mean after the same action.
   Its mean over the session, their sum as that of independent ones, and their spread.
 
-A training session is judged with each of its own events left out of the counts. An event unit's
-summary compares it with its history itself, and is all.
+What is learned from described training units is right of new ones only if both are described
+alike, so a training session is described by the counts of other users' sessions: its own would make
+it look more usual than any new one. An event unit's summary compares it with its history itself,
+and is all.
 """
 
 from collections.abc import Mapping
@@ -21,6 +23,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from habitus.domain.detectors.files import MEND, read_about
+from habitus.domain.detectors.labelled import Labelled
 from habitus.domain.detectors.markov import MarkovDetector
 from habitus.domain.detectors.summary import Feature, summarise
 from habitus.domain.units import Floats, Units
@@ -96,12 +99,32 @@ class Description:
         pace = Pace.fit(units, vocabulary.field("action").size)
         return cls(vocabulary, (MarkovDetector.fit(units, vocabulary, seed=0), pace))
 
-    def of(self, units: Units, *, trained: bool = False) -> tuple[Floats, tuple[Feature, ...]]:
-        """Describe N units.
+    @classmethod
+    def learned(
+        cls, labelled: Labelled, vocabulary: Vocabulary
+    ) -> tuple[Self, Floats, tuple[Feature, ...]]:
+        """Learn what is usual from training units, and describe these as new ones will be.
 
-        Args:
-            units: The units.
-            trained: Whether they are those that it was fitted on.
+        Returns:
+            The description; [N, D] the units', each by what users of other folds do; the columns.
+
+        Raises:
+            TrainingError: There are no events, or too many values.
+        """
+        description = cls.fit(labelled.units, vocabulary)
+        if description._conduct is None:
+            return description, *description.of(labelled.units)
+        parts, places = [], []
+        for others, described in labelled.folds():
+            by_others = cls.fit(labelled.units.take(others), vocabulary)
+            found, features = by_others.of(labelled.units.take(described))
+            parts.append(found)
+            places.append(described)
+        order = np.argsort(np.concatenate(places))
+        return description, np.concatenate(parts)[order], features
+
+    def of(self, units: Units) -> tuple[Floats, tuple[Feature, ...]]:
+        """Describe N units that it was not fitted on.
 
         Returns:
             [N, D] float32, NaN where a number is not known, and the D columns' meaning.
@@ -110,7 +133,7 @@ class Description:
         if self._conduct is None:
             return matrix, features
         markov, pace = self._conduct
-        surprises = markov.deviations(units, leave_out=trained)
+        surprises = markov.deviations(units)
         # Every other column is a drift.
         conduct = [surprises, np.abs(surprises[:, ::2]), pace.of(units)]
         described = np.hstack([matrix, *conduct]).astype(np.float32)

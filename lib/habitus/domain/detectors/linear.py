@@ -59,8 +59,7 @@ class _Linear:
                 them apart.
         """
         labelled.refuse_too_few()
-        description = Description.fit(labelled.units, vocabulary)
-        matrix, features = description.of(labelled.units, trained=True)
+        description, matrix, features = Description.learned(labelled, vocabulary)
         standard = Standard.fit(matrix[~labelled.anomalous], features, vocabulary)
         weights, constant = cls._weigh(standard.numbers(matrix), labelled, seed)
         about = _About(**dict(standard), weights=tuple(weights.tolist()), constant=float(constant))

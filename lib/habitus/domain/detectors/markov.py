@@ -118,20 +118,15 @@ class MarkovDetector:
         drift, peak = _figures(units, judged)
         return self._drift.applied(drift) + self._peak.applied(peak)
 
-    def deviations(self, units: Units, leave_out: bool = False) -> Reals:
+    def deviations(self, units: Units) -> Reals:
         """[N, 2 F + 1] how far N units are from what is usual, field by field.
 
         Of each of the F fields the drift and the peak (NaN where nothing of it is judged), both as
         in the module but within the field and without a correction; then the drift of all.
-
-        Args:
-            units: The units.
-            leave_out: Whether they are those that were counted; each event is then judged with
-                itself left out.
         """
         count = len(units)
         columns, whole, variance = [], np.zeros(count), np.zeros(count)
-        for name, steps, _, excess in self._judged(units, leave_out):
+        for name, steps, _, excess in self._judged(units):
             spreads = self._ordinary[name][1][steps.like]
             total, of_field = (
                 np.bincount(steps.unit, values, count).astype(np.float64)
@@ -221,14 +216,11 @@ class MarkovDetector:
             ordinary[name] = found.astype(np.float64)
         return cls(vocabulary, about.order, models, ordinary, (about.drift, about.peak))
 
-    def _judged(
-        self, units: Units, leave_out: bool = False
-    ) -> Iterator[tuple[str, Steps, Reals, Reals]]:
+    def _judged(self, units: Units) -> Iterator[tuple[str, Steps, Reals, Reals]]:
         """Each field's steps with their bits and excesses."""
         for name in self._vocabulary.field_names:
             steps = steps_of(units, self._vocabulary, name, self._order)
-            model = self._models[name]
-            bits = -np.log2(model.probabilities(steps.contexts, steps.value, leave_out))
+            bits = -np.log2(self._models[name].probabilities(steps.contexts, steps.value))
             yield name, steps, bits, bits - self._ordinary[name][0][steps.like]
 
     def _likelier(

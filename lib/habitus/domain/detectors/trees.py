@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Self
 
 import lightgbm
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
-from scipy.special import logit
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from scipy import optimize
+from scipy.special import expit, logit
 
 from habitus.domain.detectors.base import Reason, Scores
 from habitus.domain.detectors.description import Description
@@ -62,6 +63,7 @@ class _About(BaseModel):
         chosen: The parameters of the trees.
         trees: How many, in each sum.
         sums: How many sums of trees.
+        shift: What is added to their log-odds, to make these those of units not fitted on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +72,7 @@ class _About(BaseModel):
     chosen: dict[str, float | str]
     trees: int
     sums: int = Field(ge=1)
+    shift: FiniteFloat
 
 
 class _Trees:
@@ -97,8 +100,7 @@ class _Trees:
             TrainingError: Too few units are known to be anomalous, or normal.
         """
         labelled.refuse_too_few()
-        description = Description.fit(labelled.units, vocabulary)
-        matrix, features = description.of(labelled.units, trained=True)
+        description, matrix, features = Description.learned(labelled, vocabulary)
         chosen, trees = cls._choose(matrix, labelled, _COMMON | {"seed": seed})
         data = lightgbm.Dataset(matrix, labelled.anomalous, weight=labelled.weights)
         sums = [
@@ -106,7 +108,8 @@ class _Trees:
             for number in range(cls.sums)
         ]
         usual = Usual.fit(matrix[~labelled.anomalous], features, vocabulary)
-        about = _About(usual=usual, chosen=chosen, trees=trees, sums=cls.sums)
+        shift = cls._shift(matrix, labelled, _COMMON | chosen | {"seed": seed}, trees)
+        about = _About(usual=usual, chosen=chosen, trees=trees, sums=cls.sums, shift=shift)
         return cls(description, about, [one.model_to_string() for one in sums])
 
     @classmethod
@@ -116,12 +119,19 @@ class _Trees:
         """The parameters, and how many trees."""
         raise NotImplementedError
 
+    @classmethod
+    def _shift(
+        cls, matrix: Floats, labelled: Labelled, parameters: Mapping[str, Any], trees: int
+    ) -> float:
+        """What is to be added to the log-odds."""
+        raise NotImplementedError
+
     def score(self, units: Units) -> Scores:
         """[N] log-odds that a unit is anomalous, by the labels trained on."""
         if len(units) == 0:
             return np.empty(0)
         matrix, _ = self._description.of(units)
-        return self._log_odds(matrix)
+        return self._log_odds(matrix) + self._about.shift
 
     def _log_odds(self, matrix: Floats) -> Scores:
         raise NotImplementedError
@@ -191,6 +201,13 @@ class GradientBoostingDetector(_Trees):
         _, trees, parameters = min(tried, key=lambda one: one[0])
         return parameters, trees
 
+    @classmethod
+    def _shift(
+        cls, matrix: Floats, labelled: Labelled, parameters: Mapping[str, Any], trees: int
+    ) -> float:
+        # How many there are was chosen by the likelihood of units that were not fitted on.
+        return 0.0
+
     def _log_odds(self, matrix: Floats) -> Scores:
         return self._predicted(matrix, raw_score=True)
 
@@ -207,9 +224,36 @@ class RandomForestDetector(_Trees):
     ) -> tuple[dict[str, Any], int]:
         return dict(_FOREST), _FOREST_TREES
 
+    @classmethod
+    def _shift(
+        cls, matrix: Floats, labelled: Labelled, parameters: Mapping[str, Any], trees: int
+    ) -> float:
+        """With which units of users not fitted on are as many anomalous ones as is expected.
+
+        Near anomalous units that it grew on, a forest expects more than there are. Calibration in
+        the large: Cox (1958), "Two further applications of a model for binary regression".
+        """
+        odds = np.empty(len(matrix))
+        for fitted, judged in labelled.folds():
+            known = lightgbm.Dataset(
+                matrix[fitted], labelled.anomalous[fitted], weight=labelled.weights[fitted]
+            )
+            forest = lightgbm.train(dict(parameters), known, trees)
+            odds[judged] = _odds(forest.predict(matrix[judged], num_threads=1))
+
+        def too_many(shift: float) -> float:
+            return float(((expit(odds + shift) - labelled.anomalous) * labelled.weights).sum())
+
+        most = -2 * float(logit(_LEAST))
+        return float(optimize.brentq(too_many, -most, most))
+
     def _log_odds(self, matrix: Floats) -> Scores:
-        odds: Scores = logit(self._predicted(matrix).clip(_LEAST, 1 - _LEAST))
-        return odds
+        return _odds(self._predicted(matrix))
+
+
+def _odds(chances: Scores) -> Scores:
+    odds: Scores = logit(chances.clip(_LEAST, 1 - _LEAST))
+    return odds
 
 
 def _readable(name: str, files: Mapping[str, bytes], about: _About) -> str:
