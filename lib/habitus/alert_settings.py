@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from habitus.setting_types import DecisionName, DetectorName, Duration, Frozen, Share
+from habitus.setting_types import DecisionName, DetectorName, Duration, Frozen, Language, Share
 
 
 class CostSettings(Frozen):
@@ -43,6 +43,10 @@ class AlertSettings(Frozen):
     costs: CostSettings | None = Field(
         description="Prices; what costs less unflagged is then not flagged."
     )
+    precision: Share | None = Field(
+        description="Least share of true flags, where reviews of the model's flags show what "
+        "p-value has it; none: any."
+    )
     rules: tuple[RuleSettings, ...] = Field(
         description="Rules in order; the first that holds decides, else the severity does."
     )
@@ -57,6 +61,7 @@ class AlertSettings(Frozen):
         "before; none: it is."
     )
     reasons: int = Field(ge=1, description="Reasons kept per flag.")
+    language: Language = Field(description="Of the summaries of new flags: en or zh.")
 
 
 class CaseSettings(Frozen):

@@ -286,13 +286,29 @@ class EnsembleSettings(Frozen):
 
 
 class ScoreSettings(Frozen):
-    """Which units are scored."""
+    """Which units are scored, and by which models."""
 
     from_time: Time | None = Field(alias="from", description="First time; none: after validation.")
     until: Time | None = Field(description="End time, not included; none: all there is.")
+    models: dict[DetectorName, str] = Field(
+        description="Detector: id of the model of it that scores, where that is not the newest."
+    )
+    challengers: tuple[str, ...] = Field(
+        description="Ids of models that score beside those, to be compared; they flag nothing."
+    )
     unknown_share: Share = Field(
         description="A larger share of events with actions that training did not know is told of."
     )
+
+    @field_validator("models")
+    @classmethod
+    def _each_of_its_detector(cls, value: dict[DetectorName, str]) -> dict[DetectorName, str]:
+        for name, model_id in value.items():
+            if model_id.rpartition("-")[0] != name:
+                raise ValueError(
+                    f"{model_id!r} is no model of {name}: ids of those begin with {name}-"
+                )
+        return value
 
 
 class EvaluateSettings(Frozen):

@@ -87,6 +87,7 @@ MeasureName = Literal[
     "since_anomaly",
     "since_first_anomaly",
 ]
+Language = Literal["en", "zh"]
 BodyName = Literal["lstm", "cnn_lstm", "transformer"]
 DecisionName = Literal["allow", "watch", "challenge", "restrict", "freeze", "block"]
 DetectorName = Literal[

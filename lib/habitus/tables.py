@@ -217,7 +217,7 @@ SCORES = Table(
 REASON = (
     "rank: int, event_index: int, event_id: string, event_time: timestamp, field: string, "
     "observed: string, expected: array<struct<value: string, probability: double>>, "
-    "surprise: double, share: double"
+    "surprise: double, share: double, against: string"
 )
 
 ANOMALIES = Table(

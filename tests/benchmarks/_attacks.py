@@ -126,13 +126,19 @@ class Shop:
         return Shop(self.vocabulary, self.sessions.filter(mask), units)
 
 
-def simulated(seed: int, folder: str, small: bool) -> str:
+def simulated(
+    seed: int,
+    folder: str,
+    small: bool,
+    detectors: Sequence[str] = DETECTORS,
+    more: Sequence[str] = (),
+) -> str:
     """The lake in which habitus' jobs left a shop."""
     lake, raw = f"{folder}/{seed}/lake", f"{folder}/{seed}/raw"
     settings = [f"seed={seed}", f"lake.root={lake}", f"simulate.output={raw}"]
-    settings += [f"detectors=[{', '.join(DETECTORS)}]"]
+    settings += [f"detectors=[{', '.join(detectors)}]"]
     settings += [f"ensemble.members=[{', '.join(TOGETHER)}]"]
-    settings += [f"simulate.users={SMALL}"] * small
+    settings += [*([f"simulate.users={SMALL}"] * small), *more]
     words = [word for one in settings for word in ("--set", one)]
     command = ["habitus", "run", "--from", "simulate", "--env", "demo", *words]
     subprocess.run([*command, "--source", "conf/sources/shop.yaml", "--input", raw], check=True)

@@ -18,6 +18,7 @@ from habitus.domain.vocabulary import RARE
 from habitus.jobs import decide
 from habitus.jobs.catalogue import CHAIN
 from habitus.jobs.frame import JobContext, Silent
+from habitus.jobs.reviewing import reviewed
 
 pytestmark = pytest.mark.jobs
 
@@ -170,6 +171,12 @@ def test_flags_that_share_a_device_are_one_case_whose_handling_stays_and_teaches
         unit_id: unit_id != one for unit_id in flags["unit_id"]
     }
     assert (first.rows_out["labels"], second.rows_out["labels"]) == (len(flags), 0)
+    found = reviewed(first, flags["model_id"][0])[-1]
+    assert (found.flags, found.reviewed, found.confirmed) == (
+        len(flags),
+        len(flags),
+        len(flags) - 1,
+    )
 
 
 def test_rules_of_today_are_applied_to_the_flags_that_are_there(
@@ -201,6 +208,37 @@ def test_rules_of_today_are_applied_to_the_flags_that_are_there(
     rest = ["unit_id", "score", "summary", "status", "run_id", "scored_at"]
     assert after.select(rest).equals(before.select(rest))
     assert again.rows_out["anomalies"] == 0
+
+
+def test_a_model_named_in_the_settings_flags_and_a_challenger_scores_beside_it(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = copied(chain, tmp_path)
+    settings = settings.model_copy(
+        update={
+            "seed": settings.seed + 1,
+            "detectors": ("markov",),
+            "alerts": settings.alerts.model_copy(update={"detector": "markov"}),
+        }
+    )
+    old = chain.contexts["train"].artefacts.current()["markov"]
+    new = run(spark, "train", settings).artefacts.current()["markov"]
+    named = {"models": {"markov": old}, "challengers": (new,)}
+    pinned = settings.model_copy(update={"score": settings.score.model_copy(update=named)})
+
+    run(spark, "score", pinned)
+    root = settings.lake.root
+    scores = pl.read_delta(f"{root}/scores")
+    of = {one: scores.filter(pl.col("model_id") == one).sort("unit_id") for one in (old, new)}
+    assert old != new
+    assert of[old]["unit_id"].equals(of[new]["unit_id"])
+    flagging = set(pl.read_delta(f"{root}/anomalies")["model_id"])
+    assert old in flagging
+    assert new not in flagging
+
+    # Without a name it is the newest again, and nothing is to be scored anew.
+    assert run(spark, "score", settings).rows_in["units to score"] == 0
+    assert new in set(pl.read_delta(f"{root}/anomalies")["model_id"])
 
 
 def test_an_ensemble_scores_flags_and_is_compared_beside_its_members(

@@ -1,34 +1,46 @@
-"""Jobs killed at any moment: the next run completes the tables to the same content."""
+"""Jobs killed at any moment, or run twice at once: the next run completes the same tables."""
 
+import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from jobs.conftest import SHOP, SMALL, SmallLake
+from jobs.conftest import SMALL, SmallLake, run, small_settings
 from jobs.tables import contents, runs
+from pyspark.sql import SparkSession
+
+from habitus.errors import ConflictError
 
 pytestmark = pytest.mark.jobs
 
 # Where each run begins, and what it prints when the moment to kill it has come: the step has just
-# begun and is cut off in the middle.
-MOMENTS = (("ingest", "choose and explain flags ..."),)
+# begun and is cut off in the middle. The last job is killed twice.
+MOMENTS = (
+    ("features", "encode sequences ..."),
+    ("features", "choose and explain flags ..."),
+    ("score", "choose and explain flags ..."),
+)
+# What the killed runs and the one after them make.
+MADE = ("features", "sequences", "scores", "anomalies", "evaluations")
 
 
-def command(first: str, root: Path, raw: str) -> list[str]:
+def command(first: str, root: Path) -> list[str]:
     settings = [f"--set={setting}" for setting in (*SMALL, f"lake.root={root}")]
     java = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
     quick = f"--set=spark.options={{spark.driver.extraJavaOptions: {java}}}"
-    given = ["--from", first, "--source", SHOP, "--input", raw]
     main = "from habitus.cli.main import main; main()"
+    # Beginning after ingest, neither is read.
+    given = ["--from", first, "--source", "none", "--input", "none"]
     return [sys.executable, "-c", main, "run", *given, *settings, quick]
 
 
-def kill_at(moment: str, first: str, root: Path, raw: str) -> None:
+def kill_at(moment: str, first: str, root: Path) -> None:
     """Start the chain and kill it, JVM and Python workers too, once it prints the moment."""
     with subprocess.Popen(
-        command(first, root, raw), stdout=subprocess.PIPE, text=True, start_new_session=True
+        command(first, root), stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -41,18 +53,37 @@ def kill_at(moment: str, first: str, root: Path, raw: str) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.timeout(1800)
-def test_a_killed_run_is_completed_by_the_next_to_the_same_tables(
-    tmp_path: Path, chain: SmallLake
+@pytest.mark.timeout(900)
+def test_killed_runs_are_completed_by_the_next_to_the_same_tables(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
 ) -> None:
     root = tmp_path / "lake"
+    made = shutil.ignore_patterns(*MADE, "reports", "runs")
+    shutil.copytree(chain.settings.lake.root, root, ignore=made)
 
     for first, moment in MOMENTS:
-        kill_at(moment, first, root, chain.raw)
-    last = command("score", root, chain.raw)
-    done = subprocess.run(last, capture_output=True, text=True, check=False)
+        kill_at(moment, first, root)
+    for job in ("score", "evaluate"):
+        run(spark, job, small_settings(tmp_path))
 
-    assert done.returncode == 0, done.stderr
     assert contents(root) == contents(chain.settings.lake.root)
     # A killed run could not say how it ended; its row tells that it was under way.
     assert [row["status"] for row in runs(root)].count("running") == len(MOMENTS)
+
+
+def test_two_scoring_runs_at_once_leave_one_table(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    root, settings = tmp_path / "lake", small_settings(tmp_path)
+    made = shutil.ignore_patterns("scores", "anomalies")
+    shutil.copytree(chain.settings.lake.root, root, ignore=made)
+
+    with ThreadPoolExecutor(2) as threads:
+        runs_at_once = [threads.submit(run, spark, "score", settings) for _ in range(2)]
+    errors = [error for one in runs_at_once if (error := one.exception())]
+    run(spark, "score", settings)
+
+    # One may be told that the other was first; it never leaves a row twice.
+    assert len(errors) < 2
+    assert all(isinstance(error, ConflictError) for error in errors)
+    assert contents(root) == contents(chain.settings.lake.root)

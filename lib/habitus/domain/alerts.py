@@ -1,9 +1,9 @@
 """Which scored units become flags, how severe they are, and what to do about them.
 
 A unit is rare enough if its p-value is at most `false_positive_rate`; where they are set, also if
-it is at most the day's threshold for the false-discovery rate, and at most the p-value from which
-a flag costs less than none. Of those, what is not suppressed is flagged, the strangest of each day
-first, up to the budget.
+it is at most the day's threshold for the false-discovery rate, at most the p-value from which a
+flag costs less than none, and at most the one up to which reviews show flags to be precise enough.
+Of those, what is not suppressed is flagged, the strangest of each day first, up to the budget.
 """
 
 from typing import NamedTuple
@@ -35,7 +35,9 @@ SEVERITIES = (
 _LARGEST = 1 / np.e  # p-value beyond which the odds of an anomaly are no better than the prior
 
 
-def rare(scores: DataFrame, settings: AlertSettings) -> DataFrame:
+def rare(
+    scores: DataFrame, settings: AlertSettings, precise_until: float | None = None
+) -> DataFrame:
     """The units that are rare enough to be flagged, with their severity.
 
     The false-discovery rate is controlled within each event_date by the step-up procedure of
@@ -45,6 +47,7 @@ def rare(scores: DataFrame, settings: AlertSettings) -> DataFrame:
     Args:
         scores: Rows of one model; as in `tables.SCORES`.
         settings: Says how rare.
+        precise_until: The largest p-value by reviews; none: any.
 
     Returns:
         These rows with a column `severity`.
@@ -52,6 +55,8 @@ def rare(scores: DataFrame, settings: AlertSettings) -> DataFrame:
     most = settings.false_positive_rate
     if settings.costs is not None:
         most = min(most, cost_threshold(settings.costs))
+    if precise_until is not None:
+        most = min(most, precise_until)
     found = scores.where(F.col("p_value") <= most)
     if settings.false_discovery_rate is not None:
         units = scores.groupBy("event_date").agg(F.count(F.lit(1)).alias("_units"))

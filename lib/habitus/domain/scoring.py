@@ -8,6 +8,7 @@ from habitus.domain.detectors.base import Detector, Scores
 from habitus.domain.explain import reason_rows, summary
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
+from habitus.setting_types import Language
 
 # What is scored differs in the last bits with the other units of its batch; a score is rounded to
 # what does not, so that a second run finds nothing to update.
@@ -55,12 +56,17 @@ def score_batch(
 
 
 def explain_batch(
-    batch: pa.RecordBatch, detector: Detector, vocabulary: Vocabulary, count: int
+    batch: pa.RecordBatch,
+    detector: Detector,
+    vocabulary: Vocabulary,
+    count: int,
+    language: Language,
 ) -> list[dict[str, object]]:
     """Explain the flagged units of a batch of `sequences` with a column `p_value`.
 
     Returns:
-        For each unit its unit_id, its first `count` reasons, and a summary of these and more.
+        For each unit its unit_id, its first `count` reasons, and a summary of these and more in the
+        language.
     """
     units = Units.from_arrow(batch, vocabulary.field_names)
     rows = pa.Table.from_batches([batch]).select(_TRACED).to_pylist()
@@ -69,7 +75,7 @@ def explain_batch(
         {
             "unit_id": row["unit_id"],
             "reasons": reason_rows(reasons[:count], row["event_ids"], row["event_times"]),
-            "summary": summary(reasons, vocabulary.unit_kind, row["p_value"]),
+            "summary": summary(reasons, vocabulary.unit_kind, row["p_value"], language),
         }
         for row, reasons in zip(rows, explained, strict=True)
     ]

@@ -6,9 +6,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from habitus.domain.policy import decided, muted
-from habitus.errors import ArtefactError
 from habitus.jobs.deciding import DECIDED, flag_candidates
 from habitus.jobs.frame import JobContext
+from habitus.jobs.judging import flagging_model
 from habitus.tables import ANOMALIES, sequences
 
 _KEY = ["unit_kind", "unit_id"]
@@ -42,13 +42,7 @@ def preview(context: JobContext) -> Iterator[str]:
 def _replayed(context: JobContext) -> DataFrame:
     """The flags that rules would change, as they would be, with what they were as `_before`."""
     alerts = context.settings.alerts
-    model_id = context.artefacts.current().get(alerts.detector)
-    if model_id is None:
-        raise ArtefactError(
-            f"{context.artefacts.root}/models",
-            f"no model of {alerts.detector}",
-            "Run `habitus train` with it among detectors first.",
-        )
+    model_id = flagging_model(context)
     flags = context.read(ANOMALIES).where(F.col("model_id") == model_id)
     units = context.read(sequences(context.settings.sequences.fields))
     candidates = flag_candidates(context, units, model_id).drop(*_STAYS)

@@ -7,6 +7,7 @@ from habitus.domain.alerts import rare
 from habitus.domain.features import feature_names
 from habitus.domain.policy import with_suppression
 from habitus.jobs.frame import JobContext
+from habitus.jobs.reviewing import precise_p_value
 from habitus.tables import ANOMALIES, SCORES, features
 
 # The columns of `anomalies` that rules fill.
@@ -25,7 +26,8 @@ def flag_candidates(context: JobContext, units: DataFrame, model_id: str) -> Dat
     alerts = context.settings.alerts
     scores = context.read_now(SCORES).where(F.col("model_id") == model_id)
     scores = scores.join(units.select(*_KEY), _KEY, "semi")
-    return with_suppression(with_facts(context, rare(scores, alerts), units, model_id), alerts)
+    candidates = rare(scores, alerts, precise_p_value(context, model_id))
+    return with_suppression(with_facts(context, candidates, units, model_id), alerts)
 
 
 def with_facts(context: JobContext, flags: DataFrame, units: DataFrame, model_id: str) -> DataFrame:

@@ -13,7 +13,7 @@ from habitus.domain.vocabulary import Vocabulary
 from habitus.edges.models import load_model
 from habitus.errors import ArtefactError
 from habitus.jobs.frame import JobContext
-from habitus.jobs.judging import in_period, units_for
+from habitus.jobs.judging import in_period, models_that_score, units_for
 from habitus.tables import ANOMALIES, EMBEDDINGS, NEIGHBOURS
 
 EMBEDDER = "behaviour"
@@ -23,7 +23,7 @@ _NEAREST = 3
 
 def run(context: JobContext) -> None:
     """Embed what has no vector of the current model yet, and find the past of flagged units."""
-    model_id = context.artefacts.current().get(EMBEDDER)
+    model_id = models_that_score(context).get(EMBEDDER)
     if model_id is None:
         raise ArtefactError(
             f"{context.artefacts.root}/models",
@@ -33,7 +33,7 @@ def run(context: JobContext) -> None:
     vocabulary = load_model(context.artefacts.root, model_id).vocabulary
     with context.reporter.step(f"embed units with {model_id}"):
         _embed(context, model_id, vocabulary)
-    flagging = context.artefacts.current().get(context.settings.alerts.detector)
+    flagging = models_that_score(context).get(context.settings.alerts.detector)
     if flagging is not None and context.lake.exists(ANOMALIES):
         with context.reporter.step("find the past units that flagged ones are most like"):
             flags = context.read(ANOMALIES).where(F.col("model_id") == flagging)

@@ -6,15 +6,42 @@ from pyspark.sql import functions as F
 from habitus.domain.evaluation import judged
 from habitus.domain.labelling import unit_labels
 from habitus.domain.vocabulary import Vocabulary
-from habitus.errors import InputError
+from habitus.errors import ArtefactError, InputError
 from habitus.jobs.frame import JobContext
 from habitus.tables import LABELS, SCORES, sequences
 
 
 def models_in_use(context: JobContext) -> dict[str, str]:
-    """Detector -> model id, of the detectors in the settings that have been trained."""
-    current = context.artefacts.current()
-    return {name: current[name] for name in context.settings.detectors if name in current}
+    """Detector -> model id, of the detectors in the settings that have been trained.
+
+    Challengers, which score beside those, go by their own ids.
+    """
+    models = models_that_score(context)
+    used = {name: models[name] for name in context.settings.detectors if name in models}
+    challengers = set(context.settings.score.challengers) - set(used.values())
+    return used | {model_id: model_id for model_id in sorted(challengers)}
+
+
+def models_that_score(context: JobContext) -> dict[str, str]:
+    """Detector -> model id, of all that have been trained: the newest, unless settings name one."""
+    return context.artefacts.current() | context.settings.score.models
+
+
+def flagging_model(context: JobContext) -> str:
+    """The champion: the model whose scores become flags.
+
+    Raises:
+        ArtefactError: It has not been trained.
+    """
+    detector = context.settings.alerts.detector
+    model_id = models_that_score(context).get(detector)
+    if model_id is None:
+        raise ArtefactError(
+            f"{context.artefacts.root}/models",
+            f"no model of {detector}",
+            "Run `habitus train` with it among detectors first.",
+        )
+    return model_id
 
 
 def units_for(context: JobContext, vocabulary: Vocabulary) -> DataFrame:

@@ -4,8 +4,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from habitus.domain.linking import cases_of
-from habitus.errors import ArtefactError
 from habitus.jobs.frame import JobContext, persisted
+from habitus.jobs.judging import flagging_model
 from habitus.tables import ANOMALIES, CASES, EVENTS, sequences
 
 # What flags may share, and the column of `events` that holds it.
@@ -15,13 +15,7 @@ _THING = ["kind", "value"]
 
 def run(context: JobContext) -> None:
     """Put the flags that are shown together into cases; what an analyst made of one stays."""
-    model_id = context.artefacts.current().get(context.settings.alerts.detector)
-    if model_id is None:
-        raise ArtefactError(
-            f"{context.artefacts.root}/models",
-            f"no model of {context.settings.alerts.detector}",
-            "Run `habitus train` with it among detectors first.",
-        )
+    model_id = flagging_model(context)
     shown = "suppressed_by is null and decision != 'allow'"
     flags = context.read(ANOMALIES).where(F.col("model_id") == model_id).where(shown)
     with (

@@ -12,6 +12,7 @@ from habitus.domain.vocabulary import FieldVocabulary
 from habitus.edges.models import load_model
 from habitus.jobs.embed import EMBEDDER
 from habitus.jobs.frame import JobContext
+from habitus.jobs.judging import models_that_score
 from habitus.tables import ANOMALIES, LABELS, NEIGHBOURS, sequences
 
 _TOLD = 3
@@ -31,7 +32,7 @@ def precedents(
     Returns:
         Flagged unit -> past units, its user's and others' together, the most alike first.
     """
-    embedder = context.artefacts.current().get(EMBEDDER)
+    embedder = models_that_score(context).get(EMBEDDER)
     if embedder is None or not context.lake.exists(NEIGHBOURS):
         return {}
     rows = (

@@ -20,7 +20,7 @@ from habitus.edges.models import load_model
 from habitus.errors import ArtefactError, SettingsError
 from habitus.jobs.deciding import DECIDED, flag_candidates
 from habitus.jobs.frame import JobContext, persisted
-from habitus.jobs.judging import in_period, units_for
+from habitus.jobs.judging import flagging_model, in_period, models_in_use, units_for
 from habitus.tables import ANOMALIES, REASON, SCORES, sequences
 
 _SCORED = (
@@ -44,20 +44,19 @@ def run(context: JobContext) -> None:
     with context.reporter.step(f"score units with {', '.join(models)}"):
         _bring_up_to_date(context, units, list(models.values()))
     with context.reporter.step("choose and explain flags"):
-        _flag(context, units, models[context.settings.alerts.detector])
+        _flag(context, units, flagging_model(context))
 
 
 def _models(context: JobContext) -> dict[str, str]:
-    current = context.artefacts.current()
-    wanted = context.settings.detectors
-    missing = [name for name in wanted if name not in current]
+    models = models_in_use(context)
+    missing = [name for name in context.settings.detectors if name not in models]
     if missing:
         raise ArtefactError(
             f"{context.artefacts.root}/models",
             f"no model of {', '.join(missing)}",
             "Run `habitus train` with these detectors first.",
         )
-    return {name: current[name] for name in wanted}
+    return models
 
 
 def _one_vocabulary(context: JobContext, models: dict[str, str]) -> Vocabulary:
@@ -231,7 +230,8 @@ def _write_flags(context: JobContext, units: DataFrame, flags: DataFrame, model_
 
 
 def _explain(context: JobContext, flagged: DataFrame, model_id: str) -> DataFrame:
-    root, count = context.artefacts.root, context.settings.alerts.reasons
+    root, alerts = context.artefacts.root, context.settings.alerts
+    count, language = alerts.reasons, alerts.language
     schema = to_arrow_schema(cast(StructType, StructType.fromDDL(_EXPLAINED)))
 
     def explained(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -239,7 +239,7 @@ def _explain(context: JobContext, flagged: DataFrame, model_id: str) -> DataFram
         for batch in batches:
             for start in range(0, len(batch), _AT_ONCE):
                 part = batch.slice(start, _AT_ONCE)
-                rows = explain_batch(part, model.detector, model.vocabulary, count)
+                rows = explain_batch(part, model.detector, model.vocabulary, count, language)
                 yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
     return flagged.mapInArrow(explained, _EXPLAINED)

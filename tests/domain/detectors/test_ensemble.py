@@ -187,15 +187,15 @@ def test_reasons_are_the_members_own_by_the_members_shares() -> None:
 
 
 def test_what_two_members_say_of_one_field_of_one_event_is_one_reason() -> None:
-    weak = Reason(3, "amount", "9", (("1", 0.5),), 2.0, 0.125)
-    strong = Reason(3, "amount", "9 to 10", (("2", 0.5),), 4.0, 0.25)
-    other = Reason(4, "amount", "9", (), 1.0, 0.25)
+    weak = Reason(3, "amount", "9", (("1", 0.5),), 2.0, 0.125, "sequence")
+    strong = Reason(3, "amount", "9 to 10", (("2", 0.5),), 4.0, 0.25, "sequence")
+    other = Reason(4, "amount", "9", (), 1.0, 0.25, "sequence")
 
     own: dict[tuple[str, int | None], Reason] = {}
     for reason in (weak, strong, other):
         _add(own, reason)
 
-    merged = Reason(3, "amount", "9 to 10", (("2", 0.5),), 4.0, 0.375)
+    merged = Reason(3, "amount", "9 to 10", (("2", 0.5),), 4.0, 0.375, "sequence")
     assert list(own.values()) == [merged, other]
 
 

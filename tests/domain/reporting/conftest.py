@@ -61,9 +61,17 @@ def case(index: int) -> Case:
         for step in range(length)
     )
     reasons = (
-        Reason(3, "amount", "1,240 or more", (("20 to 45", 0.31), ("45 to 80", 0.22)), 9.8, 0.24),
-        Reason(3, "new_device", "yes", (("no", 0.97),), 5.1, 0.12),
-        Reason(None, "network_users_1h", "57", (), 4.4, 0.1),
+        Reason(
+            3,
+            "amount",
+            "1,240 or more",
+            (("20 to 45", 0.31), ("45 to 80", 0.22)),
+            9.8,
+            0.24,
+            "sequence",
+        ),
+        Reason(3, "new_device", "yes", (("no", 0.97),), 5.1, 0.12, "history"),
+        Reason(None, "network_users_1h", "57", (), 4.4, 0.1, "peers"),
     )
     nearest = (
         PastUnit("u<1>", False, START, 0.94, "login, payment 3 times", ("card_testing",), "high"),

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
+from habitus.setting_types import UnitKind
 
+Against = Literal["sequence", "history", "peers"]
 Scores = npt.NDArray[np.float64]
 
 
@@ -24,6 +26,8 @@ class Reason:
         expected: Likelier values with their probabilities, the likeliest first.
         surprise: How unlikely, in bits.
         share: Share of all the unit's surprise, 0 to 1.
+        against: What it is strange beside: what else happens in the sequence, the user's own
+            history, or what its peers, the training units, are like.
     """
 
     event_index: int | None
@@ -32,6 +36,13 @@ class Reason:
     expected: tuple[tuple[str, float], ...]
     surprise: float
     share: float
+    against: Against
+
+
+def within_sequence(unit_kind: UnitKind, field: str) -> Against:
+    """What an event's field is judged beside, by what came before it in its unit."""
+    # What comes before in an event unit is the user's history.
+    return "history" if unit_kind == "event" or field.startswith("new_") else "sequence"
 
 
 class Detector(Protocol):

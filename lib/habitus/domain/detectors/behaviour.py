@@ -1,16 +1,16 @@
 """The behaviour language model as a detector: units are scored by how much they surprise it."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from pydantic import BaseModel, ConfigDict
 
-from habitus.domain.detectors.base import Reason, Scores
+from habitus.domain.detectors.base import Reason, Scores, within_sequence
 from habitus.domain.detectors.files import MEND, read_about
 from habitus.domain.detectors.rarity import EVENT, FIELD, TOTAL, Rarity, Surprises
 from habitus.domain.models.batches import Batch, by_length
@@ -36,6 +36,26 @@ class _Stored(BaseModel):
 
     shape: BehaviourShape
     rarity: Rarity
+
+
+class _Regularity(NamedTuple):
+    """A field that surprises too little: its index, by how many nats, and their share of all."""
+
+    field: int
+    below: float
+    share: float
+
+    def reason(self, event: int, fields: Sequence[str]) -> Reason:
+        """At the event where it is furthest below what the model expects."""
+        return Reason(
+            event_index=event,
+            field=f"{fields[self.field]}_pattern",
+            observed=TOO_REGULAR,
+            expected=(),
+            surprise=self.below / float(np.log(2)),
+            share=self.share,
+            against="sequence",
+        )
 
 
 class BehaviourDetector:
@@ -144,7 +164,8 @@ class BehaviourDetector:
 
         Where a unit is strange for surprising too little, that is its first reason.
         """
-        explained = self._regularities(units)
+        too_regular = self._regularities(units)
+        explained: list[list[Reason]] = [[] for _ in range(len(units))]
         logs = [f"log_probability_{field}" for field in self.shape.fields]
         for chosen, batch in by_length(units, self.batch_size, self.shape):
             surprise, entropy, *chances = self._run([*_MEASURES[:2], *logs], batch)
@@ -155,6 +176,10 @@ class BehaviourDetector:
             strongest = np.argsort(-flat, axis=1, kind="stable")[:, :count]
             totals = surprise.sum(axis=(1, 2))
             for row, unit in enumerate(chosen):
+                if found := too_regular.get(int(unit)):
+                    below = np.where(counts[row], entropy[row] - surprise[row], -np.inf)
+                    at = int(below[: units.lengths[unit], found.field].argmax())
+                    explained[unit].append(found.reason(at, self.shape.fields))
                 explained[unit] += [
                     self._reason(batch, row, divmod(int(cell), excess.shape[2]), chances, totals)
                     for cell in strongest[row]
@@ -162,8 +187,8 @@ class BehaviourDetector:
                 ]
         return [reasons[:count] for reasons in explained]
 
-    def _regularities(self, units: Units) -> list[list[Reason]]:
-        """For each unit that is strange for being too regular, the field that is so most."""
+    def _regularities(self, units: Units) -> dict[int, "_Regularity"]:
+        """Of each unit that is strange for being too regular, by index, the field that is most."""
         found = self.surprises(units)
         rarity = self._fitted()
         deviations = rarity.deviations(found)
@@ -176,24 +201,13 @@ class BehaviourDetector:
         )
         rows = np.arange(len(units))
         deciding = np.where(leading == TOTAL, deviations[:, -1], deviations[rows, field])
-        regular = (leading != EVENT) & (deciding < 0)
+        regular = np.flatnonzero((leading != EVENT) & (deciding < 0))
         below = -found.excess[rows, field]
         share = below / np.maximum(np.abs(found.excess).sum(axis=1), 1e-9)
-        return [
-            [
-                Reason(
-                    event_index=None,
-                    field=f"{self.shape.fields[field[row]]}_pattern",
-                    observed=TOO_REGULAR,
-                    expected=(),
-                    surprise=float(below[row] / np.log(2)),
-                    share=float(share[row]),
-                )
-            ]
-            if regular[row]
-            else []
-            for row in rows
-        ]
+        return {
+            int(unit): _Regularity(int(field[unit]), float(below[unit]), float(share[unit]))
+            for unit in regular
+        }
 
     def _reason(
         self,
@@ -220,6 +234,7 @@ class BehaviourDetector:
             expected=tuple(likelier[:_LIKELIER]),
             surprise=surprise / float(np.log(2)),
             share=surprise / max(float(totals[row]), 1e-9),
+            against=within_sequence(self._vocabulary.unit_kind, self.shape.fields[index]),
         )
 
     def _describe(self, index: int, token: int) -> str:

@@ -138,6 +138,7 @@ class CountDistanceDetector:
             expected=((str(expected), float(times[alike].sum() / times.sum())),),
             surprise=float(apart * self._bits[action]),
             share=float(share),
+            against="peers",
         )
 
     def _nearest(self, counts: Counts) -> tuple[npt.NDArray[np.int64], Scores]:

@@ -36,7 +36,7 @@ _SHORTEST = 0.05  # seconds; all shorter gaps are as short
 _PRIOR = 20.0  # an action seen this often weighs as much as all actions together
 _LEAST_DEVIATION = 0.1  # of the logarithm of a gap
 _PACES = tuple(
-    Feature(f"{name} of gaps beside usual ones", "plain", "deviations")
+    Feature(f"{name} of gaps beside usual ones", "plain", "deviations", "sequence")
     for name in ("mean", "sum", "spread")
 )
 
@@ -170,7 +170,7 @@ def _surprises(vocabulary: Vocabulary) -> list[Feature]:
     told = [(f"{kind}{field}", unit) for field in fields for kind, unit in kinds]
     told.append(("surprise", "deviations"))
     told += [(f"surprise{field} either way", "deviations") for field in (*fields, "")]
-    return [Feature(name, "plain", unit) for name, unit in told]
+    return [Feature(name, "plain", unit, "sequence") for name, unit in told]
 
 
 def _gaps(units: Units) -> tuple[npt.NDArray[np.int64], Reals, npt.NDArray[np.int64]]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnxruntime
 from pydantic import Field, FiniteFloat, PositiveFloat
 
-from habitus.domain.detectors.base import Reason, Scores
+from habitus.domain.detectors.base import Reason, Scores, within_sequence
 from habitus.domain.detectors.behaviour import BATCH_SIZE, BehaviourDetector
 from habitus.domain.detectors.files import MEND, read_about, refuse_another_vocabulary
 from habitus.domain.detectors.labelled import Labelled
@@ -178,6 +178,7 @@ class FineTunedDetector:
             expected=(),
             surprise=worth / float(np.log(2)),
             share=worth / of_all,
+            against=within_sequence(self._vocabulary.unit_kind, name),
         )
 
     def _with_usual_numbers(

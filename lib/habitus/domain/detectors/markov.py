@@ -25,7 +25,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from habitus.domain.detectors.backoff import BackOff, Keys, Reals
-from habitus.domain.detectors.base import Reason, Scores
+from habitus.domain.detectors.base import Reason, Scores, within_sequence
 from habitus.domain.detectors.files import MEND, read_about, refuse_another_vocabulary
 from habitus.domain.detectors.steps import Steps, order_for, steps_of, values_of
 from habitus.domain.units import Units
@@ -174,6 +174,7 @@ class MarkovDetector:
                     expected=self._likelier(name, likely[row], int(steps.value[step])),
                     surprise=float(bits[step]),
                     share=float(part[step] / whole[owner]),
+                    against=within_sequence(self._vocabulary.unit_kind, name),
                 )
                 found[owner].append((int(rank[start + step]), reason))
             start += len(part)

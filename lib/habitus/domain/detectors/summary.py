@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from habitus.domain.detectors.base import Against
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import FIRST_VALUE, MISSING, RARE, FieldVocabulary, Vocabulary
 
@@ -28,11 +29,13 @@ class Feature:
         name: What it is, readable; the features table's own name for what comes from there.
         scale: How its numbers are stored: log(1 + x) with the sign of x, a share of 1, or plain.
         unit: Of the number in words.
+        against: What the number compares the unit with, or is to be compared with.
     """
 
     name: str
     scale: Literal["log", "share", "plain"] = "log"
     unit: str = ""
+    against: Against = "peers"
 
     @property
     def grain(self) -> float:
@@ -124,7 +127,7 @@ def _event(units: Units, vocabulary: Vocabulary) -> Iterator[tuple[Feature, Numb
         usual = _total(units, np.where(counted, logs, 0)) / times.clip(min=1)
         yield Feature(name, unit=unit), own
         times_usual = np.where(times > 0, np.exp(_log(own) - usual), 1.0)
-        yield Feature(f"{name} as a multiple of the usual one"), times_usual
+        yield Feature(f"{name} as a multiple of the usual one", against="history"), times_usual
     for field in vocabulary.fields:
         if field.kind != "values":
             continue
@@ -134,7 +137,9 @@ def _event(units: Units, vocabulary: Vocabulary) -> Iterator[tuple[Feature, Numb
         yield Feature(f"rank of {field.name}", "plain"), _rank(own_token, field)
         share = _total(units, same) / history.clip(min=1)
         yield (
-            Feature(f"share of earlier events with the same {field.name}", "share"),
+            Feature(
+                f"share of earlier events with the same {field.name}", "share", against="history"
+            ),
             np.where(history > 0, share, np.nan),
         )
 

@@ -123,6 +123,7 @@ class Usual(BaseModel):
             expected=((low if low == high else f"{low} to {high}", _USUAL[1] - _USUAL[0]),),
             surprise=0.0 if np.isnan(value) else float(surprise),
             share=float(share),
+            against=feature.against,
         )
 
 

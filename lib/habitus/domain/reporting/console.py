@@ -9,6 +9,7 @@ from rich.text import Text
 from habitus.domain.evaluation import AVERAGE_PRECISION, RECALL_AT_BUDGET, Evaluation
 from habitus.domain.reporting.data import Flag, Shift, Step
 from habitus.domain.reporting.page import comparison, figure_text, is_best, odds, words
+from habitus.domain.reviews import Precision
 
 
 def detectors_table(evaluations: Sequence[Evaluation]) -> Table:
@@ -67,6 +68,17 @@ def shifts_table(shifts: Sequence[Shift]) -> Table:
         table.add_row(
             f"{shift.period_start:%Y-%m-%d %H:%M}", odds(shift.p_value), Text(shift.summary)
         )
+    return table
+
+
+def reviews_table(found: Sequence[Precision]) -> Table:
+    """How precise flags are up to each p-value, by what was found of them."""
+    table = Table(title="Flags by p-value", box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("odds up to", "flags", "reviewed", "confirmed", "precision is in"):
+        table.add_column(name, justify="right")
+    for one in found:
+        counts = (f"{count:,}" for count in (one.flags, one.reviewed, one.confirmed))
+        table.add_row(odds(one.p_value), *counts, f"{one.low:.0%} to {one.high:.0%}")
     return table
 
 

@@ -1,0 +1,101 @@
+"""How what is strange reads in English."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from habitus.domain.detectors.base import Reason
+from habitus.setting_types import UnitKind
+
+THE_END = ("action", "the end")
+NEW = {"new_device": "device", "new_network": "network", "new_counterparty": "counterparty"}
+RAREST = 1e-6  # a p-value below this rests on the model of the tail alone
+LIKELY = 0.1  # what is less likely than this is not worth naming as expected
+# How a field's value reads in a sentence; other fields read as "field value".
+_PHRASES = {
+    "action": "{}",
+    "amount": "an amount of {}",
+    "gap": "a gap of {}",
+    "hour": "at {}",
+}
+
+
+class Wording(Protocol):
+    """A language."""
+
+    def phrase(self, reason: Reason, times: int, in_a_row: bool) -> str:
+        """What is strange about `times` events, and what was usual."""
+        ...
+
+    def sentence(
+        self, phrases: Sequence[tuple[str, bool]], unit_kind: UnitKind, p_value: float
+    ) -> str:
+        """All phrases, each with whether it is about the same event as the one before."""
+        ...
+
+
+class English:
+    """English."""
+
+    def phrase(self, reason: Reason, times: int, in_a_row: bool) -> str:
+        """E.g. "outcome failure 12 times in a row (usually success)"."""
+        usual = usual_values(reason)
+        text = _observed(reason)
+        if times > 1:
+            text += f" {times} times" + (" in a row" if in_a_row else "")
+        if not usual:
+            return text
+        if reason.field == "action":
+            return f"{text} where {' or '.join(usual).replace('_', ' ')} was expected"
+        return f"{text} (usually {' or '.join(usual)})"
+
+    def sentence(
+        self, phrases: Sequence[tuple[str, bool]], unit_kind: UnitKind, p_value: float
+    ) -> str:
+        """E.g. "From a new device, then payment 12 times; 1 in 200 sessions is this strange."."""
+        text = ""
+        for phrase, same in phrases:
+            text += (", " if same else ", then ") * bool(text) + phrase
+        text = text or f"the {unit_kind} as a whole is unusual"
+        return f"{text[0].upper()}{text[1:]}; {_rarity(unit_kind, p_value)}."
+
+
+def usual_values(reason: Reason) -> list[str]:
+    """The one or two likeliest values, where they are worth naming."""
+    if reason.field in NEW:
+        return []
+    return [
+        value
+        for rank, (value, probability) in enumerate(reason.expected[:2])
+        if rank == 0 or probability >= LIKELY
+    ]
+
+
+def one_in(p_value: float) -> str:
+    """Of how many units one is as strange, to two digits."""
+    return f"{float(f'{1 / p_value:.2g}'):,.0f}"
+
+
+def _observed(reason: Reason) -> str:
+    field, value = reason.field.replace("_", " "), reason.observed
+    if (reason.field, value) == THE_END:
+        return "it ends"
+    if reason.field in NEW and value in ("yes", "no"):
+        return f"{'from' if field != 'new counterparty' else 'with'} a " + (
+            field if value == "yes" else f"known {NEW[reason.field]}"
+        )
+    if reason.field == "action":
+        value = value.replace("_", " ")
+    if value == "none":
+        return f"no {field}"
+    if value == "a rare or new value":
+        return f"a rare or new {field}"
+    return _PHRASES.get(reason.field, f"{field} {{}}").format(value)
+
+
+def _rarity(unit_kind: UnitKind, p_value: float) -> str:
+    units = f"{unit_kind}s"
+    if p_value < RAREST:
+        return f"fewer than 1 in {1 / RAREST:,.0f} {units} are this strange"
+    if p_value > LIKELY:
+        return f"{p_value:.0%} of {units} are this strange"
+    return f"1 in {one_in(p_value)} {units} is this strange"

@@ -1,0 +1,59 @@
+"""What analysts made of flags and cases."""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from habitus.domain.reviews import Precision, precise_until, precisions, reviews
+from habitus.jobs.frame import JobContext
+from habitus.tables import ANOMALIES, CASES
+
+# The status that says what a flag turned out to be, and whether that is an anomaly.
+_VERDICTS = {"confirmed": True, "dismissed": False}
+_KEY = ["unit_kind", "unit_id"]
+
+
+def verdicts(context: JobContext) -> DataFrame:
+    """The flagged units with a verdict, of any model: unit_kind, unit_id and label.
+
+    A verdict on a case holds for its flags, except those with one of their own.
+    """
+    flags = context.read_or_empty(ANOMALIES).select(*_KEY, "model_id", "status")
+    own = _judged(flags)
+    of_cases = _judged(
+        context.read_or_empty(CASES)
+        .select("model_id", F.explode("unit_ids").alias("unit_id"), "status")
+        .join(flags.drop("status"), ["model_id", "unit_id"])
+    )
+    both = own.unionByName(of_cases.join(own, _KEY, "left_anti"))
+    # Of models that disagree, or cases, one confirmation is enough.
+    return both.groupBy(*_KEY).agg(F.max("label").alias("label"))
+
+
+def reviewed(context: JobContext, model_id: str) -> tuple[Precision, ...]:
+    """How precise the flags of a model that were shown are, up to each p-value."""
+    flags = context.read_or_empty(ANOMALIES).where(F.col("model_id") == model_id)
+    shown = flags.where("suppressed_by is null").select(*_KEY, "p_value")
+    rows = reviews(shown.join(verdicts(context), _KEY, "left")).toArrow().to_pylist()
+    counts = [(row["part"], row["flags"], row["confirmed"], row["dismissed"]) for row in rows]
+    return precisions(counts, context.settings.evaluate.confidence)
+
+
+def precise_p_value(context: JobContext, model_id: str) -> float | None:
+    """The largest p-value at which reviews show the precision that is wanted; none: any."""
+    least = context.settings.alerts.precision
+    if least is None:
+        return None
+    confidence = context.settings.evaluate.confidence
+    found = precise_until(reviewed(context, model_id), least, confidence)
+    context.reporter.say(
+        f"reviews do not show a precision of {least:g} at any p-value: they decide nothing yet"
+        if found is None
+        else f"reviews show a precision of {least:g} up to p = {found:.2g}"
+    )
+    return found
+
+
+def _judged(flags: DataFrame) -> DataFrame:
+    label = F.create_map(*(F.lit(part) for pair in _VERDICTS.items() for part in pair))
+    judged = flags.withColumn("label", label[F.col("status")])
+    return judged.where("label is not null").select(*_KEY, "label")
