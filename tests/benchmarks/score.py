@@ -244,6 +244,9 @@ def split(found: dict[str, dict[str, float]]) -> list[Figure]:
             whole["scoring"] - reading - encoding - model
         ),
         "choosing flags and their reasons": whole["reasons"],
+        "starting, and telling of the run": (
+            whole["seconds"] - whole["scoring"] - whole["reasons"]
+        ),
     }
     return [
         Figure(f"share of the time: {name}", seconds / whole["seconds"])
