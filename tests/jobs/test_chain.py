@@ -63,7 +63,13 @@ def test_every_unit_of_the_test_period_is_scored_by_every_detector(chain: SmallL
         scored = scores.filter(pl.col("model_id") == model_id)
         assert sorted(scored["unit_id"]) == sorted(tested["unit_id"])
     unknown = tested["action"].list.count_matches(RARE).sum()
-    assert chain.contexts["score"].rows_in["events of unknown actions"] == unknown
+    counted = chain.contexts["score"].rows_in
+    assert counted["events of unknown actions"] == unknown
+    # Each unit is laid out once, and its end is a position too.
+    padding = counted["positions of them that are padding"]
+    positions = counted["positions of units scored by length"] - padding
+    assert positions == tested["n_events"].sum() + tested["closed"].sum()
+    assert 0 < padding < 0.3 * positions
 
 
 def test_flags_keep_to_the_budget_and_say_why(chain: SmallLake) -> None:

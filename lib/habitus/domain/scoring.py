@@ -29,28 +29,34 @@ def scores_of(detector: Detector, units: Units) -> Scores:
 
 def score_batch(
     batch: pa.RecordBatch,
+    units: Units,
     model_id: str,
     detector: Detector,
-    vocabulary: Vocabulary,
     calibration: Calibration,
 ) -> pa.RecordBatch:
-    """Score the units of a batch of `sequences` with columns `segment` and `fingerprint`.
+    """Score units, and say of which rows of `sequences` they are.
+
+    Args:
+        batch: The rows, with columns `segment` and `fingerprint`.
+        units: The same, as models read them.
+        model_id: Of the model.
+        detector: The model.
+        calibration: Of its scores.
 
     Returns:
         Columns unit_kind, unit_id, user_id, started_at, event_date and fingerprint of the batch,
         and model_id, score, p_value and segment (the one the p-value compares with).
     """
-    units = Units.from_arrow(batch, vocabulary.field_names)
     scores = scores_of(detector, units)
-    segments = np.asarray(batch.column("segment").to_pylist(), dtype=object)
+    segments = batch.column("segment").to_numpy(zero_copy_only=False)
     p_values, used = calibration.p_values(scores, segments)
     return pa.RecordBatch.from_pydict(
         {name: batch.column(name) for name in _CARRIED}
         | {
-            "model_id": pa.array([model_id] * len(batch), pa.string()),
+            "model_id": pa.repeat(model_id, len(batch)),
             "score": pa.array(scores, pa.float64()),
             "p_value": pa.array(p_values, pa.float64()),
-            "segment": pa.array(used.tolist(), pa.string()),
+            "segment": pa.array(used, pa.string()),
         }
     )
 

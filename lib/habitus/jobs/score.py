@@ -1,11 +1,13 @@
 """From `sequences` to `scores`, and from the strangest of them to `anomalies`."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyspark.accumulators import Accumulator
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -13,8 +15,10 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from habitus.domain.alerts import choose, cut_by_budget
+from habitus.domain.detectors.behaviour import BehaviourDetector
 from habitus.domain.policy import decided, muted
 from habitus.domain.scoring import explain_batch, score_batch
+from habitus.domain.units import Units
 from habitus.domain.vocabulary import RARE, Vocabulary
 from habitus.edges.models import load_model
 from habitus.errors import ArtefactError, SettingsError
@@ -23,6 +27,12 @@ from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.judging import flagging_model, in_period, models_in_use, units_for
 from habitus.tables import ANOMALIES, REASON, SCORES, sequences
 
+# What is sent to the workers of a unit beside its tokens, of the columns that it has; not the ids
+# and times of events, which are most of its bytes.
+SENT = (
+    *("unit_kind", "unit_id", "user_id", "started_at", "event_date", "fingerprint", "segment"),
+    *("amounts", "gaps", "context", "scored_from", "closed"),
+)
 _SCORED = (
     "unit_kind string, unit_id string, user_id string, started_at timestamp, event_date date, "
     "fingerprint bigint, model_id string, score double, p_value double, segment string"
@@ -42,7 +52,7 @@ def run(context: JobContext) -> None:
     vocabulary = _one_vocabulary(context, models)
     units = _units(context, vocabulary)
     with context.reporter.step(f"score units with {', '.join(models)}"):
-        _bring_up_to_date(context, units, list(models.values()))
+        _bring_up_to_date(context, units, vocabulary.field_names, list(models.values()))
     with context.reporter.step("choose and explain flags"):
         _flag(context, units, flagging_model(context))
 
@@ -91,36 +101,20 @@ def _units(context: JobContext, vocabulary: Vocabulary) -> DataFrame:
         ) from error
 
 
-def _tell_unknown(context: JobContext, unknown: int, events: int) -> None:
-    """Say how many events do what training did not know, or hardly."""
-    context.rows_in["events of unknown actions"] = unknown
-    share, most = unknown / max(1, events), context.settings.score.unknown_share
-    if share > most:
-        context.reporter.say(
-            f"{share:.1%} of the events to score have an action that training did not know, or "
-            f"hardly, more than score.unknown_share={most:g}: train on a later time"
-        )
-
-
-def _bring_up_to_date(context: JobContext, units: DataFrame, model_ids: list[str]) -> None:
+def _bring_up_to_date(
+    context: JobContext, units: DataFrame, fields: tuple[str, ...], model_ids: list[str]
+) -> None:
     """Write the scores of new and changed units, and remove those of units that are gone."""
-    units = units.withColumn("fingerprint", F.xxhash64(*units.columns))
+    unknown = F.size(F.filter("action", lambda token: token == RARE))
+    units = units.withColumns({"fingerprint": F.xxhash64(*units.columns), "unknown": unknown})
     here = context.read_or_empty(SCORES).where(F.col("model_id").isin(model_ids))
     key = list(SCORES.key)
-    every = context.read(sequences(context.settings.sequences.fields)).select(*key[:2])
+    every = context.read(sequences(fields)).select(*key[:2])
     gone = here.select(*key).join(every, key[:2], "left_anti").withColumn("gone", F.lit(True))
     stamp = {"scored_at", "gone", *key}
-    with persisted(_not_scored(units, here, model_ids)) as left:
-        found = left.agg(
-            F.count(F.lit(1)).alias("units"),
-            *(F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in _COUNTED),
-        ).first()
-        assert found is not None, "an aggregate without groups has one row"
-        context.rows_in["units to score"] = found["units"]
-        _tell_unknown(context, found["unknown"], found["n_events"])
-        narrow = left.drop(*_COUNTED)
-        narrow = F.broadcast(narrow) if found["units"] <= _BROADCAST else narrow
-        scores = _score(context, units.join(narrow, "unit_id"), model_ids)
+    laid_out, padded = (context.spark.sparkContext.accumulator(0) for _ in range(2))
+    with _to_score(context, units, here, model_ids) as asked:
+        scores = _score(context, asked, fields, model_ids, (laid_out, padded))
         rows = scores.withColumn("gone", F.lit(False)).unionByName(gone, allowMissingColumns=True)
         context.merge(
             SCORES,
@@ -128,53 +122,108 @@ def _bring_up_to_date(context: JobContext, units: DataFrame, model_ids: list[str
             update=tuple(name for name in SCORES.names if name not in stamp),
             stamp=("scored_at",),
         )
+    if laid_out.value:
+        context.rows_in["positions of units scored by length"] = laid_out.value
+        context.rows_in["positions of them that are padding"] = padded.value
+        context.reporter.say(f"{padded.value / laid_out.value:.1%} of the positions are padding")
+
+
+@contextmanager
+def _to_score(
+    context: JobContext, units: DataFrame, scores: DataFrame, model_ids: list[str]
+) -> Iterator[DataFrame]:
+    """The units that some models have not scored as they are, each with these `models`."""
+    if scores.isEmpty():
+        # New models are asked about every unit, which a join would but move.
+        everything = units.withColumn("models", F.array(*map(F.lit, model_ids)))
+        _tell(context, everything)
+        yield everything
+        return
+    with persisted(_not_scored(units, scores, model_ids)) as left:
+        narrow = left.drop(*_COUNTED)
+        if _tell(context, left) <= _BROADCAST:
+            narrow = F.broadcast(narrow)
+        yield units.drop("fingerprint").join(narrow, "unit_id")
+
+
+def _tell(context: JobContext, units: DataFrame) -> int:
+    """Say how many events do what training did not know, or hardly; returns how many units are."""
+    found = units.agg(
+        F.count(F.lit(1)).alias("units"),
+        *(F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in _COUNTED),
+    ).first()
+    assert found is not None, "an aggregate without groups has one row"
+    context.rows_in["units to score"] = number = int(found["units"])
+    context.rows_in["events of unknown actions"] = found["unknown"]
+    share, most = found["unknown"] / max(1, found["n_events"]), context.settings.score.unknown_share
+    if share > most:
+        context.reporter.say(
+            f"{share:.1%} of the events to score have an action that training did not know, or "
+            f"hardly, more than score.unknown_share={most:g}: train on a later time"
+        )
+    return number
 
 
 def _not_scored(units: DataFrame, scores: DataFrame, model_ids: list[str]) -> DataFrame:
     """The units that some models have not scored as they are.
 
     Args:
-        units: With the fingerprint of each.
+        units: With the fingerprint of each, and what is counted of it.
         scores: Rows of `scores`.
         model_ids: All the models.
 
     Returns:
-        unit_id, the ids of these `models`, and how many events there are (n_events) and of these
-        with an action that training did not know, or hardly (unknown).
+        unit_id, fingerprint, the ids of these `models`, and what is counted.
     """
     as_it_is = ["unit_kind", "unit_id", "fingerprint"]
     scored = scores.groupBy(*as_it_is).agg(F.collect_set("model_id").alias("scored"))
     nothing = F.array().cast("array<string>")
     models = F.array_except(F.array(*map(F.lit, model_ids)), F.coalesce("scored", nothing))
-    unknown = F.size(F.filter("action", lambda token: token == RARE))
     # Only ids, hashes and counts are shuffled, not the units.
     return (
-        units.select(*as_it_is, "n_events", unknown.alias("unknown"))
+        units.select(*as_it_is, *_COUNTED)
         .join(scored, as_it_is, "left")
-        .select("unit_id", *_COUNTED, models.alias("models"))
+        .select("unit_id", "fingerprint", *_COUNTED, models.alias("models"))
         .where(F.size("models") > 0)
     )
 
 
-def _score(context: JobContext, units: DataFrame, model_ids: list[str]) -> DataFrame:
-    """Rows of `scores` of units by those of the models that are among each unit's `models`."""
+def _score(
+    context: JobContext,
+    units: DataFrame,
+    fields: tuple[str, ...],
+    model_ids: list[str],
+    counted: tuple[Accumulator[int], Accumulator[int]],
+) -> DataFrame:
+    """Rows of `scores` of units by those of the models that are among each unit's `models`.
+
+    As the rows are made, the positions that the behaviour model lays units out to are counted, and
+    those of them that are padding.
+    """
     root = context.artefacts.root
 
     def scored(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             offsets, models = batch["models"].offsets.to_numpy(), batch["models"].flatten()
             unit = np.repeat(np.arange(len(batch)), np.diff(offsets))
+            every = Units.from_arrow(batch, fields)
             for model_id in model_ids:
                 asked = unit[pc.equal(models, model_id).to_numpy(zero_copy_only=False)]
                 if len(asked):
                     model = load_model(root, model_id)
-                    part = batch if len(asked) == len(batch) else batch.take(pa.array(asked))
-                    yield score_batch(
-                        part, model_id, model.detector, model.vocabulary, model.calibration
-                    )
+                    part, judged = batch, every
+                    if len(asked) < len(batch):
+                        part, judged = batch.take(pa.array(asked)), every.take(asked)
+                    if isinstance(model.detector, BehaviourDetector):
+                        for counter, number in zip(
+                            counted, model.detector.padding(judged), strict=True
+                        ):
+                            counter.add(number)
+                    yield score_batch(part, judged, model_id, model.detector, model.calibration)
 
     return (
-        units.mapInArrow(scored, _SCORED)
+        units.select(*SENT, *fields, "models")
+        .mapInArrow(scored, _SCORED)
         .withColumn("event_time", F.col("started_at"))
         .withColumn("scored_at", F.lit(context.started_at))
         .select(*SCORES.names)

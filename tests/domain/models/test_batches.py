@@ -8,8 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from habitus.domain.models import batches
-from habitus.domain.models.batches import batch_of, by_length, cut_evenly, joined, pooled, shuffled
+from habitus.domain.models.batches import (
+    batch_of,
+    by_length,
+    cut_evenly,
+    joined,
+    padding,
+    pooled,
+    shuffled,
+)
 from habitus.domain.models.shape import BehaviourShape
 from habitus.domain.vocabulary import Vocabulary
 
@@ -69,10 +76,22 @@ def test_every_unit_is_in_one_batch_whatever_their_size(count: int, size: int, s
     assert sorted(seen) == list(range(count))
 
 
-def test_long_units_come_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "MOST_POSITIONS", 50)
+@settings(max_examples=20)
+@given(count=st.integers(1, 60), positions=st.integers(1, 200), seed=st.integers(0, 100))
+def test_padding_is_what_batches_hold_beside_their_units(
+    count: int, positions: int, seed: int
+) -> None:
+    units = builders.units(count, seed, SESSIONS)
+    lengths = SHAPE.lengths(units)
+    found = [batch for _, batch in by_length(units, 20, SHAPE, positions)]
+    laid_out = sum(batch.judged.size for batch in found)
+    expected = laid_out, laid_out - lengths.sum()
+    assert padding(lengths, 20, SHAPE, positions) == expected
+
+
+def test_long_units_come_in_smaller_batches() -> None:
     units = builders.units(40, 3, SESSIONS)
-    for chosen, batch in by_length(units, 16, SHAPE):
+    for chosen, batch in by_length(units, 16, SHAPE, 50):
         assert batch.tokens.shape[1] * len(chosen) <= 50 or len(chosen) == 1
 
 

@@ -1,19 +1,19 @@
 """The behaviour language model as a detector: units are scored by how much they surprise it."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from pydantic import BaseModel, ConfigDict
 
 from habitus.domain.detectors.base import Reason, Scores, within_sequence
 from habitus.domain.detectors.files import MEND, read_about
 from habitus.domain.detectors.rarity import EVENT, FIELD, TOTAL, Rarity, Surprises
-from habitus.domain.models.batches import Batch, by_length
+from habitus.domain.models.batches import Batch, by_length, padding
+from habitus.domain.models.onnx_session import session_of
 from habitus.domain.models.shape import Array, BehaviourShape
 from habitus.domain.representations import Whitening, pooled
 from habitus.domain.units import Floats, Units
@@ -22,9 +22,10 @@ from habitus.errors import ArtefactError
 
 MODEL, SETTINGS = "model.onnx", "behaviour.json"
 WEIGHTS, WHITENING = "weights.npz", "whitening.npz"
-# Units of like length scored together: more fill the cache no better.
-BATCH_SIZE = 256
-STATE = "state"  # of the body, among the outputs of the model
+# Of units of like length that are scored together: what is made of more leaves the cache.
+BATCH_POSITIONS = 1024
+# Among the model's outputs: its body's state, and how likely each token of each field is.
+STATE, LOG_PROBABILITIES = "state", "log_probabilities"
 THE_END = "the end"
 _LIKELIER = 3
 _MEASURES = ["surprise", "entropy", "variance"]
@@ -82,19 +83,12 @@ class BehaviourDetector:
         whitening: Whitening | None = None,
     ) -> None:
         self.shape = shape
-        self.batch_size = BATCH_SIZE
         self._vocabulary = vocabulary
         self._content = content
         self._weights = dict(weights)
         self._rarity = rarity
         self._whitening = whitening
-        options = onnxruntime.SessionOptions()
-        # Spark already runs one task per core.
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            content, options, providers=["CPUExecutionProvider"]
-        )
+        self._session = session_of(content)
 
     @property
     def weights(self) -> Mapping[str, Array]:
@@ -120,25 +114,24 @@ class BehaviourDetector:
         size = (len(units), len(self.shape.fields))
         excess, variance, judged = np.zeros(size), np.zeros(size), np.zeros(size)
         strongest = np.zeros(len(units))
-        for chosen, batch in by_length(units, self.batch_size, self.shape):
-            counts = _judged(batch)
-            surprise, entropy, spread = (
-                np.where(counts, values, 0) for values in self._run(_MEASURES, batch)
-            )
+        for chosen, batch in self._by_length(units):
+            surprise, entropy, spread = self._run(_MEASURES, batch)
             beyond = surprise - entropy
-            excess[chosen] = beyond.sum(axis=1)
-            variance[chosen] = spread.sum(axis=1)
-            judged[chosen] = counts.sum(axis=1)
+            # Products, as numpy adds along a middle axis slowly. Where there is no token all is 0.
+            counts = batch.judged[:, None].astype(np.float32)
+            excess[chosen] = (counts @ beyond)[:, 0]
+            variance[chosen] = (counts @ spread)[:, 0]
+            judged[chosen] = (counts @ (batch.tokens > 0).astype(np.float32))[:, 0]
             # What is not judged, padding above all, is no event that could be the strongest.
-            of_event = np.where(counts.any(axis=2), beyond.sum(axis=2), -np.inf)
-            strongest[chosen] = of_event.max(axis=1)
+            of_event = beyond @ np.ones(size[1], dtype=np.float32)
+            strongest[chosen] = np.where(batch.judged, of_event, -np.inf).max(axis=1)
         strongest[np.isinf(strongest)] = 0.0  # where nothing is judged
         return Surprises(excess, variance, judged, strongest)
 
     def nats(self, units: Units) -> Scores:
         """[N] surprise of all that is judged in each unit, its end included if it is closed."""
         nats = np.zeros(len(units))
-        for chosen, batch in by_length(units, self.batch_size, self.shape):
+        for chosen, batch in self._by_length(units):
             (surprise,) = self._run(["surprise"], batch)
             nats[chosen] = np.where(_judged(batch), surprise, 0).sum(axis=(1, 2))
         return nats
@@ -152,10 +145,14 @@ class BehaviourDetector:
     def _pooled(self, units: Units) -> Floats:
         """[N, H] the pooled states of each unit, see `representations.pooled`."""
         states = np.zeros((len(units), self.shape.hidden), dtype=np.float32)
-        for chosen, batch in by_length(units, self.batch_size, self.shape):
+        for chosen, batch in self._by_length(units):
             # The state that has read a unit's last event is one position further.
-            tokens = np.pad(batch.tokens, ((0, 0), (0, 1), (0, 0)))
-            (found,) = self._run([STATE], replace(batch, tokens=tokens))
+            longer = replace(
+                batch,
+                tokens=np.pad(batch.tokens, ((0, 0), (0, 1), (0, 0))),
+                judged=np.pad(batch.judged, ((0, 0), (0, 1))),
+            )
+            (found,) = self._run([STATE], longer)
             states[chosen] = pooled(found, units.lengths[chosen])
         return states
 
@@ -166,9 +163,10 @@ class BehaviourDetector:
         """
         too_regular = self._regularities(units)
         explained: list[list[Reason]] = [[] for _ in range(len(units))]
-        logs = [f"log_probability_{field}" for field in self.shape.fields]
-        for chosen, batch in by_length(units, self.batch_size, self.shape):
-            surprise, entropy, *chances = self._run([*_MEASURES[:2], *logs], batch)
+        ends = np.cumsum(self.shape.predicted)[:-1]
+        for chosen, batch in self._by_length(units):
+            surprise, entropy, logs = self._run([*_MEASURES[:2], LOG_PROBABILITIES], batch)
+            chances = np.split(logs, ends, axis=2)
             counts = _judged(batch)
             surprise = np.where(counts, surprise, 0)
             excess = np.where(counts, surprise - entropy, -np.inf)
@@ -242,11 +240,20 @@ class BehaviourDetector:
             return THE_END
         return self._vocabulary.field(self.shape.fields[index]).describe(token)
 
+    def padding(self, units: Units) -> tuple[int, int]:
+        """How many positions these units are scored at, and how many of them are padding."""
+        lengths = self.shape.lengths(units)
+        return padding(lengths, BATCH_POSITIONS, self.shape, BATCH_POSITIONS)
+
+    def _by_length(self, units: Units) -> Iterator[tuple[npt.NDArray[np.int64], Batch]]:
+        return by_length(units, BATCH_POSITIONS, self.shape, BATCH_POSITIONS)
+
     def _run(self, outputs: list[str], batch: Batch) -> list[Array]:
-        found: list[Array] = self._session.run(
-            outputs, {"tokens": batch.tokens, "context": batch.context}
-        )
-        return found
+        """[B, T, ...] outputs of the model."""
+        given = {"tokens": batch.tokens, "context": batch.context}
+        return [
+            values.reshape(*batch.judged.shape, -1) for values in self._session.run(outputs, given)
+        ]
 
     def to_files(self) -> dict[str, bytes]:
         """The ONNX model, its shape with what is normal, and the weights for Keras."""

@@ -15,12 +15,13 @@ import onnxruntime
 from pydantic import Field, FiniteFloat, PositiveFloat
 
 from habitus.domain.detectors.base import Reason, Scores, within_sequence
-from habitus.domain.detectors.behaviour import BATCH_SIZE, BehaviourDetector
+from habitus.domain.detectors.behaviour import BATCH_POSITIONS, BehaviourDetector
 from habitus.domain.detectors.files import MEND, read_about, refuse_another_vocabulary
 from habitus.domain.detectors.labelled import Labelled
 from habitus.domain.detectors.standard import Standard
 from habitus.domain.detectors.summary import Feature, summarise
 from habitus.domain.models.batches import by_length, pooled
+from habitus.domain.models.onnx_session import session_of
 from habitus.domain.models.shape import BehaviourShape
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import MISSING, Vocabulary
@@ -120,7 +121,7 @@ class FineTunedDetector:
         """[N] of units with [N, D] summaries, which need not be their own."""
         numbers = self._about.drawn_in(matrix)
         logits = np.zeros(len(units))
-        for chosen, batch in by_length(units, BATCH_SIZE, self._about.shape):
+        for chosen, batch in by_length(units, BATCH_POSITIONS, self._about.shape, BATCH_POSITIONS):
             given = pooled(batch, units.lengths[chosen], self._about.shape)._asdict()
             given["numbers"] = numbers[chosen]
             said = [session.run(["logit"], given)[0] for session in self._sessions]
@@ -233,12 +234,8 @@ def _session(name: str, net: bytes, about: _About) -> onnxruntime.InferenceSessi
     Raises:
         ArtefactError: The net is damaged, or one of other numbers.
     """
-    options = onnxruntime.SessionOptions()
-    # Spark already runs one task per core.
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(net, options, providers=["CPUExecutionProvider"])
+        session = session_of(net)
     except Exception as error:  # ONNX Runtime has no one root for what a damaged file raises
         raise ArtefactError(name, f"not readable: {error}", MEND) from error
     widths = {one.name: one.shape[-1] for one in session.get_inputs()}

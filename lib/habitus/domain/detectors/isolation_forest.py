@@ -13,13 +13,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from pydantic import BaseModel, ConfigDict
 
 from habitus.domain.detectors.base import Reason, Scores
 from habitus.domain.detectors.files import MEND, read_about, refuse_another_vocabulary
 from habitus.domain.detectors.summary import summarise
 from habitus.domain.detectors.usual import Usual
+from habitus.domain.models.onnx_session import session_of
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError, TrainingError
@@ -52,13 +52,7 @@ class IsolationForestDetector:
         self._vocabulary = vocabulary
         self._about = about
         self._forest = forest
-        options = onnxruntime.SessionOptions()
-        # Spark already runs one task per core.
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            forest, options, providers=["CPUExecutionProvider"]
-        )
+        self._session = session_of(forest)
 
     @classmethod
     def fit(cls, units: Units, vocabulary: Vocabulary, seed: int) -> "IsolationForestDetector":

@@ -45,17 +45,30 @@ class Pooled(NamedTuple):
 
 def batch_of(units: Units, shape: BehaviourShape) -> Batch:
     """Lay units out as one batch, as long as the longest of them."""
-    positions = shape.lengths(units)
-    length = int(positions.max(initial=1))
-    tokens = np.zeros((len(units), length, len(shape.fields)), dtype=np.int32)
+    return _laid_out(units, _rows(units, shape), np.arange(len(units)), shape)
+
+
+def _rows(units: Units, shape: BehaviourShape) -> Ints:
+    """[M + 1, F] the tokens of each event in the order of the model's fields, and of padding."""
+    rows = np.zeros((int(units.offsets[-1]) + 1, len(shape.fields)), dtype=np.int32)
     for index, field in enumerate(shape.fields):
-        tokens[units.unit_of_event, units.position, index] = units.tokens[field]
+        rows[:-1, index] = units.tokens[field]
+    return rows
+
+
+def _laid_out(
+    units: Units, rows: Ints, chosen: npt.NDArray[np.int64], shape: BehaviourShape
+) -> Batch:
+    """The batch of some units, by the tokens of all their events."""
+    lengths, closed = units.lengths[chosen], units.closed[chosen]
+    positions = lengths + closed if shape.ends else lengths
+    steps = np.arange(positions.max(initial=1))
+    events = units.offsets[chosen, None] + steps
+    tokens = rows[np.where(steps < lengths[:, None], events, len(rows) - 1)]
     if shape.ends:
-        closed = np.flatnonzero(units.closed)
-        tokens[closed, units.lengths[closed], 0] = shape.end
-    steps = np.arange(length)
-    judged = (steps >= units.scored_from[:, None]) & (steps < positions[:, None])
-    context = units.context[:, list(shape.columns)]
+        tokens[closed, lengths[closed], 0] = shape.end
+    judged = (steps >= units.scored_from[chosen, None]) & (steps < positions[:, None])
+    context = units.context[chosen[:, None], list(shape.columns)]
     return Batch(tokens=tokens, context=context, judged=judged)
 
 
@@ -95,19 +108,40 @@ def joined(parts: list[Units]) -> Units:
 
 
 def by_length(
-    units: Units, size: int, shape: BehaviourShape
+    units: Units, size: int, shape: BehaviourShape, positions: int = MOST_POSITIONS
 ) -> Iterator[tuple[npt.NDArray[np.int64], Batch]]:
     """All units in batches of like length, each with the units' indices.
 
-    A batch has at most `size` units, and fewer where they are long, which bounds its memory.
+    A batch has at most `size` units, and no more than this many positions unless it is one unit,
+    which bounds its memory.
     """
-    lengths = shape.lengths(units)
+    rows = _rows(units, shape)
+    for run in _runs(shape.lengths(units), size, shape, positions):
+        yield run, _laid_out(units, rows, run, shape)
+
+
+def padding(
+    lengths: npt.NDArray[np.int64],
+    size: int,
+    shape: BehaviourShape,
+    positions: int = MOST_POSITIONS,
+) -> tuple[int, int]:
+    """How many positions `by_length` lays units of these lengths out to, and the padding in it."""
+    runs = _runs(lengths, size, shape, positions)
+    laid_out = sum(len(run) * int(lengths[run[-1]]) for run in runs)
+    return laid_out, laid_out - int(lengths.sum())
+
+
+def _runs(
+    lengths: npt.NDArray[np.int64], size: int, shape: BehaviourShape, positions: int
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Indices of the units of each batch, the longest units first."""
     order = np.argsort(lengths, kind="stable")
     end = len(order)
-    while end:  # the longest first
-        most = max(1, MOST_POSITIONS // shape.load(int(lengths[order[end - 1]])))
+    while end:
+        most = max(1, positions // shape.load(int(lengths[order[end - 1]])))
         start = max(end - min(size, most), 0)
-        yield order[start:end], batch_of(units.take(order[start:end]), shape)
+        yield order[start:end]
         end = start
 
 
@@ -134,12 +168,13 @@ def shuffled(
         if sum(len(part) for part in held) < max(buffer, size):
             continue
         units = joined(held)
+        rows = _rows(units, shape)
         lengths = shape.lengths(units)
         mixed = random.permutation(len(units))
         order = mixed[np.argsort(lengths[mixed], kind="stable")]
         batches = cut_evenly(order, lengths[order], len(units) // size)
         for index in random.permutation(len(batches)):
-            yield batch_of(units.take(batches[index]), shape)
+            yield _laid_out(units, rows, batches[index], shape)
         held = []
 
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from habitus.domain.models.batches import batch_of, pooled
 from habitus.domain.models.behaviour import weights_of
 from habitus.domain.models.classifier import Classifier, Examples
-from habitus.domain.models.onnx_export import IR_VERSION, OPSET, TOLERANCE, embeddings, states
+from habitus.domain.models.onnx_export import IR_VERSION, OPSET, TOLERANCE, states
 from habitus.domain.models.onnx_graph import Graph
 from habitus.domain.models.shape import Array, BehaviourShape
 from habitus.errors import TrainingError
@@ -23,7 +23,7 @@ def to_onnx(shape: BehaviourShape, numbers: int, weights: Mapping[str, Array]) -
     `habitus.domain.models.batches.Pooled`, and `numbers` [B, D]. Output: `logit` [B].
     """
     graph = Graph(weights)
-    state = states(graph, shape, embeddings(graph, shape))
+    state = states(graph, shape)
     summed = graph.add("Flatten", graph.add("MatMul", "shares", state), axis=1)
     seen = graph.add("Concat", summed, "numbers", axis=1)
     hidden = graph.add("Relu", graph.dense(seen, "classifier_dense"))

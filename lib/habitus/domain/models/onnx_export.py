@@ -5,6 +5,8 @@ a unit's score can be compared with what is normal for such a unit.
 """
 
 from collections.abc import Mapping
+from itertools import groupby
+from operator import itemgetter
 
 import keras
 import numpy as np
@@ -12,7 +14,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
-from habitus.domain.detectors.behaviour import BATCH_SIZE, STATE, BehaviourDetector
+from habitus.domain.detectors.behaviour import LOG_PROBABILITIES, STATE, BehaviourDetector
 from habitus.domain.models.batches import Batch, batch_of
 from habitus.domain.models.behaviour import CONTEXT_WIDTH, SPREAD, logits_of, weights_of
 from habitus.domain.models.bodies import BODIES
@@ -23,75 +25,81 @@ from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import TrainingError
 
 OPSET, IR_VERSION = 17, 8
+_CHECKED = 256  # units that the export is checked on
 TOLERANCE = 1e-4
 
 
 def to_onnx(shape: BehaviourShape, weights: Mapping[str, Array]) -> bytes:
     """Write the graph.
 
-    Inputs: `tokens` [B, T, F] int32 and `context` [B, C] float. Outputs, all in nats and 0 where
-    there is no token: `surprise` [B, T, F], its mean `entropy` and its `variance` under the
-    model; and for each field `log_probability_<field>` [B, T, V]. Beside them the body's `state`
-    [B, T, H], that at a position being of the events before it.
+    Inputs: `tokens` [B, T, F] int32 and `context` [B, C] float. Outputs, of the P = B T positions
+    one below the other and in nats: `log_probabilities` [P, V] of all that is predicted, the fields
+    side by side; and, 0 where there is no token, `surprise` [P, F], its mean `entropy` and its
+    `variance` under the model. Beside them the body's `state` [P, H], that at a position being of
+    the events before it.
     """
     graph = Graph(weights)
-    tables = embeddings(graph, shape)
-    state = states(graph, shape, tables)
-    graph.add("Identity", state, output=STATE)
-    axis = graph.constant([2])
-    observed = _columns(graph, shape, "tokens", "observed")
+    # From here on the positions of all units stand one below the other, [P, ...].
+    state = graph.flat(states(graph, shape), shape.hidden, output=STATE)
+    tokens = graph.flat("tokens", len(shape.fields))
     logits = [graph.dense(state, "action_head")]
     if len(shape.fields) > 1:
-        done = graph.add("Gather", tables[0], graph.add("Squeeze", observed[0], axis))
-        between = graph.dense(graph.add("Concat", state, done, axis=2), "field_dense")
-        others = graph.dense(graph.add("Relu", between), "field_head")
-        parts = [f"head_{field}" for field in shape.fields[1:]]
-        logits += graph.split(others, list(shape.heads[1:]), parts)
+        action = graph.add("Gather", tokens, graph.constant(0), axis=1)
+        done = graph.add("Gather", _table(graph, shape.fields[0]), action)
+        between = graph.dense(graph.add("Concat", state, done, axis=1), "field_dense")
+        logits.append(graph.dense(graph.add("Relu", between), "field_head"))
     if shape.tied_embeddings:
-        logits = [
-            graph.add("MatMul", part, graph.add("Transpose", table, perm=[1, 0]))
-            for part, table in zip(logits, tables, strict=True)
-        ]
-    measures = [
-        _measures(graph, field, *pair)
-        for field, *pair in zip(shape.fields, logits, observed, strict=True)
-    ]
-    there = graph.add(
-        "Cast", graph.add("Greater", "tokens", graph.constant(np.int32(0))), to=TensorProto.FLOAT
-    )
-    outputs = ["surprise", "entropy", "variance"]
-    for name, values in zip(outputs, zip(*measures, strict=True), strict=True):
-        graph.add("Mul", graph.add("Concat", *values, axis=2), there, output=name)
-    outputs += [*(f"log_probability_{field}" for field in shape.fields), STATE]
-    return _model(graph, shape, outputs)
+        logits = _tied(graph, shape, logits)
+    _measures(graph, shape, graph.add("Concat", *logits, axis=1), tokens)
+    return _model(graph, shape)
 
 
-def embeddings(graph: Graph, shape: BehaviourShape) -> list[str]:
-    """The table of each field's embeddings, [V, E]."""
+def _tied(graph: Graph, shape: BehaviourShape, found: list[str]) -> list[str]:
+    """The logits of each field, from its embeddings."""
+    parts = found[:1]
+    if len(shape.fields) > 1:
+        names = [f"head_{field}" for field in shape.fields[1:]]
+        parts += graph.split(found[1], list(shape.heads[1:]), names, axis=1)
     return [
-        graph.constant(graph.weights[f"embedding_{field}/embeddings"]) for field in shape.fields
+        graph.add("MatMul", part, graph.add("Transpose", _table(graph, field), perm=[1, 0]))
+        for part, field in zip(parts, shape.fields, strict=True)
     ]
 
 
-def states(graph: Graph, shape: BehaviourShape, tables: list[str]) -> str:
+def _table(graph: Graph, field: str) -> str:
+    """The field's embeddings, [V, E]."""
+    return graph.constant(graph.weights[f"embedding_{field}/embeddings"])
+
+
+def states(graph: Graph, shape: BehaviourShape) -> str:
     """The body's state [B, T, H] at each position, which has read the events before it."""
-    zero, one, last, axis = (graph.constant([value]) for value in (0, 1, -1, 2))
+    zero, one, last = (graph.constant([value]) for value in (0, 1, -1))
     first = graph.add("Slice", "tokens", zero, one, one)
     begin = graph.add("Mul", first, graph.constant(np.int32(0)))
     before = graph.add("Concat", begin, graph.add("Slice", "tokens", zero, last, one), axis=1)
-    read = [
-        graph.add("Gather", table, graph.add("Squeeze", column, axis))
-        for table, column in zip(tables, _columns(graph, shape, before, "before"), strict=True)
-    ]
+    read = _read(graph, shape, before)
     if shape.features:
         read.append(_context(graph, shape, everywhere=read[0]))
     return BODIES[shape.body].export(graph, graph.add("Concat", *read, axis=2), shape)
 
 
-def _columns(graph: Graph, shape: BehaviourShape, value: str, prefix: str) -> list[str]:
-    """[B, T, F] tokens by field, each [B, T, 1]."""
-    parts = [f"{prefix}_{field}" for field in shape.fields]
-    return graph.split(value, [1] * len(parts), parts)
+def _read(graph: Graph, shape: BehaviourShape, tokens: str) -> list[str]:
+    """What is known of the tokens [B, T, F] by their embeddings, [B, T, ...].
+
+    Neighbouring fields of one width are looked up together, in their tables one below the other.
+    """
+    fields = zip(shape.embeddings, shape.fields, strict=True)
+    runs = [(width, list(some)) for width, some in groupby(fields, itemgetter(0))]
+    names = [f"tokens_{number}" for number in range(len(runs))]
+    graph.split(tokens, [len(some) for _, some in runs], names)
+    found = []
+    for name, (width, some) in zip(names, runs, strict=True):
+        tables = [graph.weights[f"embedding_{field}/embeddings"] for _, field in some]
+        first = np.cumsum([0, *map(len, tables[:-1])], dtype=np.int32)
+        index = graph.add("Add", name, graph.constant(first))
+        values = graph.add("Gather", graph.constant(np.concatenate(tables)), index)
+        found.append(graph.add("Reshape", values, graph.constant([0, 0, width * len(some)])))
+    return found
 
 
 def _context(graph: Graph, shape: BehaviourShape, everywhere: str) -> str:
@@ -114,25 +122,49 @@ def _context(graph: Graph, shape: BehaviourShape, everywhere: str) -> str:
     return graph.add("Expand", habit, target)
 
 
-def _measures(graph: Graph, field: str, logits: str, observed: str) -> tuple[str, str, str]:
-    """Surprise, entropy and variance of one field, each [B, T, 1]."""
-    logs = graph.add("LogSoftmax", logits, output=f"log_probability_{field}", axis=2)
-    index = graph.add("Cast", observed, to=TensorProto.INT64)
-    found = graph.add("GatherElements", logs, index, axis=2)
-    axes = graph.constant([2])
-    shares = graph.add("Exp", logs)
+def _measures(graph: Graph, shape: BehaviourShape, logits: str, tokens: str) -> None:
+    """The outputs in nats, of all fields at once.
+
+    Args:
+        graph: What is added to.
+        shape: The model's.
+        logits: [P, V], the fields side by side.
+        tokens: [P, F].
+    """
+    # Sums within each field are products with a matrix that says which columns are its own.
+    own = np.repeat(np.eye(len(shape.fields), dtype=np.float32), shape.predicted, axis=0)
+    fields, columns = graph.constant(own), graph.constant(np.ascontiguousarray(own.T))
+    # The largest of all fields stands in for that of each, which keeps exp from overflowing.
+    largest = graph.add("ReduceMax", logits, axes=[1], keepdims=1)
+    shares = graph.add("Exp", graph.add("Sub", logits, largest))
+    sums = graph.add("MatMul", shares, fields)
+    # A field so far below another that all its shares are 0 must not make log fail.
+    sums = graph.add("Max", sums, graph.constant(np.finfo(np.float32).tiny))
+    whole = graph.add("Add", graph.add("Log", sums), largest)
+    logs = graph.add("Gemm", whole, columns, logits, alpha=-1.0, output=LOG_PROBABILITIES)
+
+    first = graph.constant(np.cumsum((0, *shape.predicted[:-1]), dtype=np.int32))
+    surprise = graph.add("GatherElements", logs, graph.add("Add", tokens, first), axis=1)
     weighted = graph.add("Mul", shares, logs)
-    entropy = graph.add("Neg", graph.add("ReduceSum", weighted, axes, keepdims=1))
-    square = graph.add("ReduceSum", graph.add("Mul", weighted, logs), axes, keepdims=1)
-    variance = graph.add("Sub", square, graph.add("Mul", entropy, entropy))
-    return graph.add("Neg", found), entropy, graph.add("Relu", variance)
+    mean = graph.add("Div", graph.add("MatMul", weighted, fields), sums)
+    square = graph.add("MatMul", graph.add("Mul", weighted, logs), fields)
+    variance = graph.add("Sub", graph.add("Div", square, sums), graph.add("Mul", mean, mean))
+
+    there = graph.add("Greater", tokens, graph.constant(np.int32(0)))
+    there = graph.add("Cast", there, to=TensorProto.FLOAT)
+    against = graph.add("Neg", there)
+    graph.add("Mul", surprise, against, output="surprise")
+    graph.add("Mul", mean, against, output="entropy")
+    graph.add("Mul", graph.add("Relu", variance), there, output="variance")
 
 
-def _model(graph: Graph, shape: BehaviourShape, outputs: list[str]) -> bytes:
+def _model(graph: Graph, shape: BehaviourShape) -> bytes:
     def value(name: str, kind: int, *dimensions: str | int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, kind, dimensions)
 
-    widths = [len(shape.fields)] * 3 + [*shape.predicted, shape.hidden]
+    of_each = len(shape.fields)
+    widths = {"surprise": of_each, "entropy": of_each, "variance": of_each}
+    widths |= {LOG_PROBABILITIES: sum(shape.predicted), STATE: shape.hidden}
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
@@ -141,10 +173,7 @@ def _model(graph: Graph, shape: BehaviourShape, outputs: list[str]) -> bytes:
                 value("tokens", TensorProto.INT32, "units", "steps", len(shape.fields)),
                 value("context", TensorProto.FLOAT, "units", shape.features),
             ],
-            [
-                value(name, TensorProto.FLOAT, "units", "steps", width)
-                for name, width in zip(outputs, widths, strict=True)
-            ],
+            [value(name, TensorProto.FLOAT, "positions", width) for name, width in widths.items()],
             graph.constants,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -165,6 +194,7 @@ def export(model: keras.Model, shape: BehaviourShape, batch: Batch) -> bytes:
     content = to_onnx(shape, weights_of(model))
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (found,) = session.run(["surprise"], {"tokens": batch.tokens, "context": batch.context})
+    found = found.reshape(batch.tokens.shape)
     expected = np.zeros(batch.tokens.shape, dtype=np.float32)
     for index, logits in enumerate(logits_of(model, [batch.tokens, batch.context], training=False)):
         logs = keras.ops.log_softmax(logits, axis=-1)
@@ -195,7 +225,7 @@ def detector_of(
     Raises:
         TrainingError: What is exported does not say what the model says.
     """
-    some = held_out.take(np.arange(min(len(held_out), BATCH_SIZE)))
+    some = held_out.take(np.arange(min(len(held_out), _CHECKED)))
     content = export(model, shape, batch_of(some, shape))
     detector = BehaviourDetector(vocabulary, shape, content, weights_of(model))
     detector.fit_rarity(held_out)

@@ -34,10 +34,14 @@ class Graph:
         self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
         return name
 
-    def split(self, value: str, sizes: list[int], names: list[str]) -> list[str]:
-        """Cut [B, T, I] along its last axis into parts of these sizes and names."""
+    def flat(self, value: str, width: int, output: str | None = None) -> str:
+        """[B, T, I] of this width I as [B * T, I]."""
+        return self.add("Reshape", value, self.constant([-1, width]), output=output)
+
+    def split(self, value: str, sizes: list[int], names: list[str], axis: int = 2) -> list[str]:
+        """Cut along the last axis into parts of these sizes and names."""
         parts = self.constant(np.asarray(sizes, dtype=np.int64))
-        self.nodes.append(helper.make_node("Split", [value, parts], names, axis=2))
+        self.nodes.append(helper.make_node("Split", [value, parts], names, axis=axis))
         return names
 
     def dense(self, value: str, layer: str) -> str:
