@@ -333,9 +333,11 @@ class Settings(Frozen):
 
     seed: int = Field(ge=0, description="Seed of everything random.")
     unit: UnitKind = Field(description="What is judged: sessions, or single events.")
-    segment: str = Field(
-        description="SQL expression over `sequences` naming the segment that a unit is "
-        "calibrated within."
+    segments: tuple[str, ...] = Field(
+        description="What a unit is compared with: SQL expressions over `sequences`, `first` (the "
+        "unit's first event, with its attributes) and the features, that name its segment, then "
+        "the segment within that one, and so on; the smallest with enough calibration units is "
+        "taken. None: all units."
     )
     detectors: tuple[DetectorName, ...] = Field(min_length=1, description="Detectors to fit.")
     lake: LakeSettings

@@ -192,7 +192,12 @@ _SCORE: tuple[Column, ...] = (
     Column("event_time", "timestamp", "Start of the unit.", required=True),
     Column("score", "double", "Higher is stranger; comparable within a model.", required=True),
     Column("p_value", "double", "Share of normal units at least as strange.", required=True),
-    Column("segment", "string", "What the p-value compares with.", required=True),
+    Column(
+        "segment",
+        "string",
+        "What the p-value compares with: the smallest segment known well enough, or all.",
+        required=True,
+    ),
 )
 _SCORED: tuple[Column, ...] = (
     Column("scored_at", "timestamp", "Start of the run that scored it.", required=True),

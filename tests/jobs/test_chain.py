@@ -269,18 +269,27 @@ def test_an_ensemble_scores_flags_and_is_compared_beside_its_members(
     assert set(evaluations["detector"]) == {"ensemble"}
 
 
-def test_event_units_go_the_whole_way(
+def test_event_units_go_the_whole_way_each_judged_within_its_segment(
     spark: SparkSession, tmp_path: Path, chain: SmallLake
 ) -> None:
-    settings = small_settings(tmp_path, "unit=event", "sequences.history=8", "train.epochs=1")
+    segments = """segments=[first.channel, "first.attributes['country']", user_count_7d > 0]"""
+    choice = ("unit=event", "sequences.history=8", "train.epochs=1", segments)
+    settings = small_settings(tmp_path, *choice)
     for table in ("events", "labels", "sessions"):
         shutil.copytree(f"{chain.settings.lake.root}/{table}", f"{settings.lake.root}/{table}")
 
     for job in (*CHAIN[CHAIN.index("features") :], "embed"):
-        run(spark, job, settings)
+        context = run(spark, job, settings)
 
     scores = pl.read_delta(f"{settings.lake.root}/scores")
     events = pl.read_delta(f"{settings.lake.root}/events")
+    own = scores.join(events, left_on="unit_id", right_on="event_id")
+    own = own.with_columns(pl.col("segment").str.split(" / ").alias("names"))
+    print(own["segment"].value_counts())
+    within = own.filter(pl.col("segment") != "all")
+    assert (within["names"].list.get(0) == within["channel"]).all()
+    model_id = context.artefacts.current()["markov"]
+    print(context.artefacts.read(model_id)["card.md"].decode())
     assert set(scores["unit_kind"]) == {"event"}
     assert set(scores["unit_id"]) <= set(events["event_id"])
     vectors = pl.read_delta(f"{settings.lake.root}/embeddings")
