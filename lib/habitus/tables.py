@@ -323,13 +323,13 @@ EVALUATIONS = Table(
     comment="One figure of one model on one kind of anomaly in the test period.",
     columns=(
         _MODEL,
-        Column("detector", "string", "Name of the detector.", required=True),
+        Column("detector", "string", "Its name; of an ensemble, perhaps without a member.", True),
         Column("kind", "string", "Kind of anomaly, or all.", required=True),
         Column(
             "measure",
             "string",
             "auc, average_precision, recall_at_...; of the comparison over blocks of time: "
-            "average_precision_behind_best.",
+            "average_precision_behind_best, average_precision_added (by an ensemble's member).",
             required=True,
         ),
         Column("value", "double", "The figure; none where it is not defined."),
