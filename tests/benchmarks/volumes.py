@@ -227,7 +227,7 @@ def settings_of(users: int, *overrides: str) -> Settings:
         overrides=[
             f"simulate.users={users}",
             f"simulate.days={DAYS}",
-            f"simulate.promotion_day={PROMOTION_DAY}",
+            f"simulate.promotion_days=[{PROMOTION_DAY}]",
             "simulate.attack_share=0",
             "volumes.measures.amount=null",
             f"volumes.false_positive_rate={RATE}",

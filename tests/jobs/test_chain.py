@@ -265,8 +265,18 @@ def test_an_ensemble_scores_flags_and_is_compared_beside_its_members(
     flags = pl.read_delta(f"{settings.lake.root}/anomalies").filter(mine)
     assert flags.height > 0
     assert all(len(reasons) > 0 for reasons in flags["reasons"])
-    evaluations = pl.read_delta(f"{settings.lake.root}/evaluations").filter(mine)
-    assert set(evaluations["detector"]) == {"ensemble"}
+    evaluations = pl.read_delta(f"{settings.lake.root}/evaluations")
+    assert set(evaluations.filter(mine)["detector"]) == {"ensemble"}
+    # Of two members, one is left without the other: it ranks as that one does by itself.
+    figures = {
+        detector: dict(zip(of_all["measure"], of_all["value"], strict=True))
+        for (detector,), of_all in evaluations.filter(kind="all").group_by("detector")
+    }
+    print(figures)
+    print(context.reporter.lines)
+    for member, other in (settings.ensemble.members, settings.ensemble.members[::-1]):
+        less = figures[f"ensemble without {other}"]
+        assert less["auc"] == pytest.approx(figures[member]["auc"], abs=0.01)
 
 
 def test_event_units_go_the_whole_way_each_judged_within_its_segment(

@@ -109,7 +109,7 @@ def test_a_promotion_multiplies_the_traffic_of_its_peak_hours() -> None:
 
 
 def test_nights_and_weekends_differ_from_working_days() -> None:
-    events, _ = simulated(users=1000, promotion_day=None)
+    events, _ = simulated(users=1000, promotion_days=())
     begin = events.groupby("session").ts.min()
     hours = begin.dt.hour.value_counts()
     assert hours[20] > 4 * hours[4]
@@ -188,8 +188,10 @@ def test_stuffing_tries_many_accounts_from_few_networks() -> None:
     assert (tried[tried.action == "login"].outcome == "failure").mean() > 0.6
 
 
-@pytest.mark.parametrize("change", [{"promotion_day": 28}, {"promotion_day": -1}, {"users": 0}])
-def test_settings_that_make_no_shop_are_refused(change: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"promotion_days": (28,)}, {"promotion_days": (3, -1)}, {"users": 0}]
+)
+def test_settings_that_make_no_shop_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         shop(**change)
 
@@ -200,11 +202,11 @@ def test_settings_that_make_no_shop_are_refused(change: dict[str, int]) -> None:
     days=st.integers(2, 12),
     share=st.floats(0, 0.5),
     stealth=st.floats(0, 1),
-    promotion=st.none() | st.integers(0, 1),
+    promotions=st.sets(st.integers(0, 1)).map(tuple),
     seed=st.integers(0, 2**32),
 )
 def test_any_small_shop_can_be_simulated(
-    users: int, days: int, share: float, stealth: float, promotion: int | None, seed: int
+    users: int, days: int, share: float, stealth: float, promotions: tuple[int, ...], seed: int
 ) -> None:
     settings_ = shop(
         users=users,
@@ -213,7 +215,7 @@ def test_any_small_shop_can_be_simulated(
         sellers=2,
         attack_share=share,
         stealth=stealth,
-        promotion_day=promotion,
+        promotion_days=promotions,
     )
     events, labels = (table.to_pandas() for table in simulate_block(settings_, seed, 0))
     assert events.event_id.is_unique
