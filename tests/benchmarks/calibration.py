@@ -9,21 +9,25 @@ theirs; then the low end is that of the largest p-value below the rate.
   training sessions, the ensemble weighs them on the next VALIDATED, the last TESTED are judged by
   all between. Fisher's p-value of the members' sum, as if they were independent, is its rival. The
   abnormal sessions tell what each member adds.
+- `handbook`: the genuine card payments of the test week under the protocol without labels, judged
+  by the genuine ones of the days before that are kept for calibration.
 - `shop`: a simulated shop without attacks, from files to `scores`, with the demo's time split.
 - `promotions`: the same with two promotions, one among the calibration units and one in the test,
   all units in one segment and promotions in a segment of their own. A promotion goes on for a day
   after, as features look back so far.
 
-`python tests/benchmarks/calibration.py [--small] [hdfs] [shop] [promotions]` runs those named.
+`python tests/benchmarks/calibration.py [--small] hdfs` runs the parts named.
 """
 
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
+import _handbook
 import _hdfs
 import numpy as np
 import polars as pl
@@ -103,6 +107,27 @@ def _without(together: Combination, scores: Numbers) -> Iterator[tuple[str, Numb
     return zip(together.members, together.rarities_without(scores).T, strict=True)
 
 
+def of_handbook(small: bool) -> list[Figure]:
+    """Every detector of the protocol without labels on card payments."""
+    blind = _handbook.blind()
+    calibrated_from = blind.test_from - _handbook.DELAY / 2
+    protocol = replace(blind, settings=(*blind.settings, f"score.from={calibrated_from}"))
+    with _handbook.prepared(small) as (_, lake, mapping):
+        _handbook.run(["ingest"], lake, protocol, *mapping)
+        _handbook.run(["sessionize", *_handbook.AGAIN], lake, protocol)
+        scores = pl.read_delta(f"{lake}/scores")
+    payments = pl.read_parquet(_handbook.DATA, columns=["TRANSACTION_ID", "TX_FRAUD"])
+    genuine = payments.filter(pl.col("TX_FRAUD") == 0)["TRANSACTION_ID"].cast(pl.String)
+    scores = scores.filter(pl.col("unit_id").is_in(genuine.implode()))
+    figures = []
+    for (model_id,), own in sorted(scores.group_by("model_id")):
+        is_test = own["event_time"].dt.date() >= protocol.test_from
+        known, fresh = (own.filter(part)["score"].to_numpy() for part in (~is_test, is_test))
+        p_values = Curve.fit(known).p_values(fresh)
+        figures += rates(str(model_id).rpartition("-")[0], p_values)
+    return figures
+
+
 def run(folder: str, small: bool, *settings: str, start: str = "simulate") -> pl.DataFrame:
     """The scores that the jobs give the test sessions of a shop without attacks."""
     lake, raw = f"{folder}/lake", f"{folder}/raw"
@@ -162,7 +187,7 @@ def of_promotions(small: bool) -> list[Figure]:
     return figures
 
 
-PARTS = {"hdfs": of_hdfs, "shop": of_shop, "promotions": of_promotions}
+PARTS = {"hdfs": of_hdfs, "handbook": of_handbook, "shop": of_shop, "promotions": of_promotions}
 
 
 def main() -> None:

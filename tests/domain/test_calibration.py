@@ -162,7 +162,9 @@ def test_a_segment_that_is_too_small_is_judged_within_its_parent_and_named() -> 
         Small(name="kiosk", units=small, within=ALL),
         Small(name="kiosk / old", units=small, within=ALL),
     )
-    assert "app (2,499), app / old (2,000), web (2,000)" in calibration.in_words()
+    assert (
+        "app (2,499), app / old (2,000), web (2,000), web / old (2,000);" in calibration.in_words()
+    )
     assert "app / new (499, judged within app)" in calibration.in_words()
 
     asked = np.concatenate(

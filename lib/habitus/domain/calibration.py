@@ -8,10 +8,11 @@ Where calibration units are plenty, the p-value is conformal: p(s) = (1 + #{scor
 It ends at 1 / (n + 1), where all that is stranger would be alike. So beyond one of the largest
 calibration scores generalised Pareto tails take over, which excesses over a high threshold follow
 whatever the scores are like below it (Coles 2001, "An introduction to statistical modeling of
-extreme values", section 4.2), fitted to the largest min(n / 10, 3 sqrt(n)) scores (as Vehtari et
-al. 2024, "Pareto smoothed importance sampling", section 3.2, choose them: few enough for the limit
-to hold, more where there are more). Several tails, each weighed by how well it fits, because few
-scores do not tell one shape: an average of p-values is neither sure nor wrong where one tail ends.
+extreme values", section 4.2), fitted to the largest min(n / 10, 3 sqrt(n)) scores: few enough for
+that to hold, more where there are more (after Vehtari et al. 2024, "Pareto smoothed importance
+sampling", whose bounds are n / 5 and 3 sqrt(n)). Few scores do not tell one shape, so the p-value
+is the mean over tails of many shapes, each weighed by how well it fits; where one of them ends, and
+would call all beyond impossible, others go on.
 
 Segments lie within each other, like new users within a promotion. A unit is compared with the
 smallest segment it belongs to that has enough calibration units; which ones have too few, and what
@@ -20,6 +21,7 @@ stands in for them, is kept.
 Labels are not used. Anomalies among the calibration units make p-values larger, never smaller.
 """
 
+from collections.abc import Sequence
 from typing import Final, Self
 
 import numpy as np
@@ -36,15 +38,13 @@ ALL: Final = "all"
 LEAST_P_VALUE: Final = 1e-12
 MINIMUM_UNITS: Final = 500  # a tenth of fewer scores, < 50, is too few to fit a tail's shape to
 FEWEST = 20  # with fewer, ranks cannot tell a p-value of .05
-_TAIL_SHARE, _TAIL_ROOTS = (
-    0.1,
-    3,
-)  # of the scores, and of their square root: what tails are fitted to
+_TAIL_SHARE = 0.1  # the largest scores, which tails are fitted to,
+_TAIL_ROOTS = 3  # and no more than so many times the root of how many scores there are
 _TAIL_FROM = 10  # the tail takes over at the 10th largest score, where ranks get coarse
 _POINTS = 4096  # most scores kept of a segment
 _NEAR_EXPONENTIAL = 1e-6  # of theta, in means of the excesses; at 0 the formulas divide by 0
 _LEAST_WEIGHT = 1e-9  # of a tail that is kept
-_TOLD = 20  # small segments told of, of perhaps thousands
+_TOLD = 20  # segments of either sort that are told of, of perhaps thousands
 
 
 class Tail(BaseModel):
@@ -216,13 +216,19 @@ class Calibration(BaseModel):
 
     def in_words(self) -> str:
         """Which segments have p-values of their own, and what stands in for the others."""
-        own = ", ".join(f"{name} ({one.units:,})" for name, one in self.segments.items())
+        largest = sorted(self.segments.items(), key=lambda one: -one[1].units)
+        own = [f"{name} ({curve.units:,})" for name, curve in largest]
         small = [f"{one.name} ({one.units:,}, judged within {one.within})" for one in self.small]
-        more = f" and {len(small) - _TOLD:,} smaller ones" if len(small) > _TOLD else ""
         return (
-            f"Segments with p-values of their own: {own or 'none'}; with fewer than "
-            f"{MINIMUM_UNITS} units: {', '.join(small[:_TOLD]) or 'none'}{more}"
+            f"Segments with p-values of their own: {_first(own)}; with fewer than "
+            f"{MINIMUM_UNITS} units: {_first(small)}"
         )
+
+
+def _first(told: Sequence[str]) -> str:
+    """The first of many, and how many more there are."""
+    more = [f"{len(told) - _TOLD:,} more"] if len(told) > _TOLD else []
+    return ", ".join([*told[:_TOLD], *more]) or "none"
 
 
 def _fit_tails(excesses: Reals) -> tuple[Tail, ...]:
@@ -230,7 +236,7 @@ def _fit_tails(excesses: Reals) -> tuple[Tail, ...]:
 
     With theta = shape / scale the best shape is the mean of log(1 + theta x), so one number tells a
     tail; the thetas are quantiles of the prior of Zhang and Stephens (2009, "A new and efficient
-    estimation method for the generalized Pareto distribution", section 3), who weigh them so.
+    estimation method for the generalized Pareto distribution"), who take their mean, weighed so.
     Where excesses are too few to tell a shape, the predictive distribution of an exponential
     tail's next excess, which is Pareto with shape 1 / k.
     """
