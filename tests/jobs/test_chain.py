@@ -272,8 +272,6 @@ def test_an_ensemble_scores_flags_and_is_compared_beside_its_members(
         detector: dict(zip(of_all["measure"], of_all["value"], strict=True))
         for (detector,), of_all in evaluations.filter(kind="all").group_by("detector")
     }
-    print(figures)
-    print(context.reporter.lines)
     for member, other in (settings.ensemble.members, settings.ensemble.members[::-1]):
         less = figures[f"ensemble without {other}"]
         assert less["auc"] == pytest.approx(figures[member]["auc"], abs=0.01)
