@@ -47,7 +47,7 @@ LEAST = 3  # units expected at a rate that is told of
 SEED = 7
 VALIDATED, TESTED = 50_000, 100_000
 MEMBERS = ("markov", "isolation_forest", "ecod")
-SHOPPERS, SMALL = 10_000, 1_500
+SHOPPERS, SMALL = 10_000, 2_000
 START, PROMOTIONS = date(2026, 1, 5), (18, 24)
 
 Numbers = NDArray[np.float64]

@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from domain.simulation.samples import START, session_kinds, shop, simulated
 from hypothesis import given, settings
@@ -7,7 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from habitus.domain.simulation.campaigns import KIND_NAMES
-from habitus.domain.simulation.shop import BLOCK, blocks, simulate_block
+from habitus.domain.simulation.files import file_rows
+from habitus.domain.simulation.mess import header
+from habitus.domain.simulation.shop import BLOCK, LABEL_COLUMNS, blocks, simulate_block
 
 pytestmark = pytest.mark.plain
 
@@ -223,3 +226,9 @@ def test_any_small_shop_can_be_simulated(
     assert not labels.duplicated(["unit_kind", "unit_id"]).any()
     named = labels[labels.unit_kind == "event"].unit_id
     assert np.isin(named, events.event_id).all()
+
+
+def test_without_attacks_there_is_a_file_of_labels_with_nothing_but_its_header() -> None:
+    rows = pa.Table.from_batches(file_rows(shop(users=20, attack_share=0.0), 7, [0])).to_pandas()
+    labels = rows[rows.folder == "labels"]
+    assert labels.value.tolist() == [header(LABEL_COLUMNS)]
