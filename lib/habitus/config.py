@@ -77,9 +77,7 @@ class SimulateSettings(Frozen):
     items: int = Field(ge=10, description="Items in the catalogue.")
     sellers: int = Field(ge=2, description="Sellers, the counterparties of purchases.")
     sessions_per_user_per_day: float = Field(gt=0, description="Mean over shoppers and days.")
-    promotion_day: int | None = Field(
-        description="Day, counted from 0, with a promotion; none for no promotion."
-    )
+    promotion_days: tuple[int, ...] = Field(description="Days, counted from 0, with a promotion.")
     promotion_traffic: float = Field(
         ge=1, description="Traffic of the promotion's peak hours, as a multiple of the usual."
     )
@@ -89,11 +87,11 @@ class SimulateSettings(Frozen):
         description="Share of rows that are duplicated, late, incomplete, malformed or skewed."
     )
 
-    @field_validator("promotion_day")
+    @field_validator("promotion_days")
     @classmethod
-    def _within_the_period(cls, value: int | None, others: ValidationInfo) -> int | None:
-        if value is not None and not 0 <= value < others.data.get("days", value + 1):
-            raise ValueError("the promotion must fall on one of the days, counted from 0")
+    def _within_the_period(cls, value: tuple[int, ...], others: ValidationInfo) -> tuple[int, ...]:
+        if not all(0 <= day < others.data.get("days", day + 1) for day in value):
+            raise ValueError("promotions must fall on some of the days, counted from 0")
         return value
 
 
@@ -333,9 +331,11 @@ class Settings(Frozen):
 
     seed: int = Field(ge=0, description="Seed of everything random.")
     unit: UnitKind = Field(description="What is judged: sessions, or single events.")
-    segment: str = Field(
-        description="SQL expression over `sequences` naming the segment that a unit is "
-        "calibrated within."
+    segments: tuple[str, ...] = Field(
+        description="What a unit is compared with: SQL expressions over `sequences`, `first` (the "
+        "unit's first event, with its attributes) and the features, that name its segment, then "
+        "the segment within that one, and so on; the smallest with enough calibration units is "
+        "taken. None: all units."
     )
     detectors: tuple[DetectorName, ...] = Field(min_length=1, description="Detectors to fit.")
     lake: LakeSettings

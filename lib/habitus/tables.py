@@ -192,7 +192,12 @@ _SCORE: tuple[Column, ...] = (
     Column("event_time", "timestamp", "Start of the unit.", required=True),
     Column("score", "double", "Higher is stranger; comparable within a model.", required=True),
     Column("p_value", "double", "Share of normal units at least as strange.", required=True),
-    Column("segment", "string", "What the p-value compares with.", required=True),
+    Column(
+        "segment",
+        "string",
+        "What the p-value compares with: the smallest segment known well enough, or all.",
+        required=True,
+    ),
 )
 _SCORED: tuple[Column, ...] = (
     Column("scored_at", "timestamp", "Start of the run that scored it.", required=True),
@@ -318,13 +323,13 @@ EVALUATIONS = Table(
     comment="One figure of one model on one kind of anomaly in the test period.",
     columns=(
         _MODEL,
-        Column("detector", "string", "Name of the detector.", required=True),
+        Column("detector", "string", "Its name; of an ensemble, perhaps without a member.", True),
         Column("kind", "string", "Kind of anomaly, or all.", required=True),
         Column(
             "measure",
             "string",
             "auc, average_precision, recall_at_...; of the comparison over blocks of time: "
-            "average_precision_behind_best.",
+            "average_precision_behind_best, average_precision_added (by an ensemble's member).",
             required=True,
         ),
         Column("value", "double", "The figure; none where it is not defined."),

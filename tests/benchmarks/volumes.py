@@ -31,7 +31,7 @@ import pandas as pd
 from _figures import Figure, at_least, publish
 
 from habitus.config import Settings
-from habitus.domain.calibration import Calibration
+from habitus.domain.calibration import Curve
 from habitus.domain.shifts import find_shifts
 from habitus.domain.simulation.shop import blocks, simulate_block
 from habitus.domain.split import resolve_split
@@ -168,9 +168,7 @@ def _flagged(scores: pd.DataFrame, kind: object, measure: str, split: Split) -> 
     long = scores.stack(future_stack=True).dropna().rename("score").reset_index()
     times, values = long["period_start"], long["score"].to_numpy()
     held = (times >= naive(split.calibrate_from)) & (times < naive(split.validation_until))
-    nobody = np.full(len(long), None, dtype=object)
-    calibration = Calibration.fit(values[held], nobody[held])
-    p_values, _ = calibration.p_values(values, nobody)
+    p_values = Curve.fit(values[held]).p_values(values)
     flagged = long[(times >= naive(split.validation_until)) & (p_values <= RATE)]
     return flagged.assign(segment_kind=kind, measure=measure).drop(columns="score")
 
@@ -229,7 +227,7 @@ def settings_of(users: int, *overrides: str) -> Settings:
         overrides=[
             f"simulate.users={users}",
             f"simulate.days={DAYS}",
-            f"simulate.promotion_day={PROMOTION_DAY}",
+            f"simulate.promotion_days=[{PROMOTION_DAY}]",
             "simulate.attack_share=0",
             "volumes.measures.amount=null",
             f"volumes.false_positive_rate={RATE}",

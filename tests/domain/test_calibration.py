@@ -1,5 +1,7 @@
 """Laws of p-values."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +16,9 @@ from habitus.domain.calibration import (
     Curve,
     Names,
     Reals,
-    _fit_tail,
+    Small,
+    _fit_tails,
+    _survival,
 )
 from habitus.errors import TrainingError
 
@@ -23,14 +27,16 @@ pytestmark = pytest.mark.plain
 numbers = st.floats(-1e3, 1e3).map(lambda value: round(value, 2))
 
 
-def of(name: str | None, count: int) -> Names:
-    return np.full(count, name, dtype=object)
+RATES = np.array([1e-1, 1e-2, 1e-3, 1e-4])
+
+
+def of(count: int, *names: str | None) -> Names:
+    """The same segments for so many units."""
+    return np.tile(np.array(names, dtype=object), (count, 1))
 
 
 def p_values(calibration: Reals, scores: Reals) -> Reals:
-    return Calibration.fit(calibration, of(None, len(calibration))).p_values(
-        scores, of(None, len(scores))
-    )[0]
+    return Curve.fit(calibration).p_values(scores)
 
 
 @given(st.lists(numbers, min_size=20, max_size=60), st.lists(numbers, min_size=1, max_size=20))
@@ -60,37 +66,76 @@ def test_below_the_tail_only_the_order_of_scores_matters(seed: int) -> None:
     np.testing.assert_allclose(p_values(np.exp(known), np.exp(asked)), p_values(known, asked))
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("level", [0.1, 0.01])
-def test_as_many_normal_units_as_the_level_says_fall_below_it(seed: int, level: float) -> None:
-    random = np.random.default_rng(seed)
-    known, fresh = random.normal(size=(2, 20000))
-    below = (p_values(known, fresh) <= level).mean()
-    # Both the ranks and the share are random; five such tests, so 1 in 10,000 each.
-    spread = np.sqrt(2 * level * (1 - level) / 20000)
-    assert abs(below - level) < stats.norm.isf(0.5e-4) * spread
+def test_the_rates_got_on_normal_units_are_those_asked_for_within_their_binomial_interval() -> None:
+    random = np.random.default_rng(11)
+    # Many more are calibrated on than judged, so that nearly all of the chance is in the latter.
+    found = p_values(random.normal(size=2_000_000), random.normal(size=100_000))
+    got = (found[:, None] <= RATES).sum(axis=0)
+    low, high = stats.binom.interval(0.99, len(found), RATES)
+    assert ((got >= low) & (got <= high)).all()
 
 
-def test_the_tail_goes_on_where_the_ranks_end_without_a_jump() -> None:
+def test_p_values_of_normal_units_are_uniform() -> None:
+    known, fresh = np.random.default_rng(12).gumbel(size=(2, 20_000))
+    assert stats.kstest(p_values(known, fresh), "uniform", method="asymp").pvalue > 0.01
+
+
+@pytest.mark.parametrize(
+    "law",
+    [stats.norm(), stats.expon(), stats.t(4), stats.lognorm(1)],
+    ids=lambda law: law.dist.name,
+)
+def test_beyond_the_ranks_too_the_rate_asked_for_is_got_on_average(law: Any) -> None:
+    # A ten thousandth of 10,000 is one unit: beyond the ranks, which end at the tenth.
+    share = np.logspace(-5.5, -0.5, 1000)
+    at = law.isf(share)
+    got = np.zeros(len(RATES))
+    for seed in range(40):
+        found = p_values(law.rvs(size=10_000, random_state=seed), at)
+        # Shares rise, so scores fall, and p-values rise.
+        got += share[np.searchsorted(found, RATES, side="right") - 1] / 40
+    assert got == pytest.approx(RATES, rel=0.3)
+
+
+def test_of_tied_scores_no_more_are_flagged_than_asked_for() -> None:
+    known, fresh = np.random.default_rng(13).poisson(2, (2, 50_000)).astype(float)
+    found = p_values(known, fresh)
+    for rate in RATES:
+        reached = found[found <= rate].max(initial=0)
+        assert (found <= rate).sum() <= stats.binom.ppf(0.999, len(fresh), reached)
+
+
+def test_the_tail_goes_on_where_the_ranks_end() -> None:
     known = np.random.default_rng(1).exponential(size=5000)
     start = np.sort(known)[-10]
     at, just_beyond, far = p_values(known, np.array([start, start + 1e-9, 15.0]))
     assert at == pytest.approx(11 / 5001)
-    assert just_beyond == pytest.approx(at)
+    assert just_beyond == pytest.approx(10 / 5001)  # nine of those known are larger, as is this one
     assert 1e-8 < far < 1e-5  # exp(-15) is 3e-7
 
 
-@pytest.mark.parametrize("shape", [0.1, 0.3, 0.6])
-def test_the_tail_is_that_of_scipy_where_its_shape_is_positive(shape: float) -> None:
+@pytest.mark.parametrize("shape", [-0.2, 0.1, 0.3, 0.6])
+def test_tails_are_on_average_the_likeliest_one(shape: float) -> None:
     excesses = stats.genpareto.rvs(shape, scale=3, size=2000, random_state=5)
-    expected_shape, _, expected_scale = stats.genpareto.fit(excesses, floc=0)
-    scale, found = _fit_tail(excesses)
-    assert (found, scale) == pytest.approx((expected_shape, expected_scale), rel=1e-2)
+    likeliest, _, scale = stats.genpareto.fit(excesses, floc=0)
+    tails = _fit_tails(excesses)
+    assert sum(one.weight for one in tails) == pytest.approx(1)
+    assert sum(one.weight * one.shape for one in tails) == pytest.approx(likeliest, abs=0.02)
+    at = np.quantile(excesses, [0.5, 0.9, 0.99])
+    expected = stats.genpareto.sf(at, likeliest, scale=scale)
+    np.testing.assert_allclose(_survival(tails, at), expected, rtol=0.05)
 
 
-def test_a_tail_that_would_end_is_taken_as_exponential() -> None:
-    excesses = np.random.default_rng(2).uniform(size=2000)
-    assert _fit_tail(excesses) == (pytest.approx(excesses.mean()), 0)
+def test_of_few_excesses_the_next_is_foretold_as_from_an_exponential_tail_seen_so_often() -> None:
+    excesses = np.random.default_rng(2).exponential(size=40)
+    # The integral of exp(-r x) over a rate r of Gamma(40, sum): (1 + x / sum)^-40.
+    expected = (1 + 5 / excesses.sum()) ** -40
+    assert _survival(_fit_tails(excesses), np.array([5.0])) == pytest.approx([expected])
+
+
+def test_excesses_that_are_all_alike_have_a_tail() -> None:
+    (far,) = _survival(_fit_tails(np.ones(100)), np.array([5.0]))
+    assert 0 <= far < 0.01
 
 
 def test_scores_that_are_all_alike_call_nothing_rarer_than_their_number_allows() -> None:
@@ -98,18 +143,51 @@ def test_scores_that_are_all_alike_call_nothing_rarer_than_their_number_allows()
     np.testing.assert_allclose(found, [1, 1, 0.01])
 
 
-def test_segments_are_judged_by_themselves_where_they_are_large_enough() -> None:
+def test_a_segment_that_is_too_small_is_judged_within_its_parent_and_named() -> None:
     random = np.random.default_rng(3)
     small = MINIMUM_UNITS - 1
-    scores = np.concatenate([random.normal(size=2000), 10 + random.normal(size=2000 + small)])
-    segments = np.concatenate([of("web", 2000), of("app", 2000), of("kiosk", small)])
+    segments = np.concatenate(
+        [
+            of(2000, "web", "web / old"),
+            of(2000, "app", "app / old"),
+            of(small, "app", "app / new"),
+            of(small, "kiosk", "kiosk / old"),
+        ]
+    )
+    scores = random.normal(size=len(segments))
+    scores[2000:] += 10
     calibration = Calibration.fit(scores, segments)
-    asked = np.array(["web", "app", "kiosk", "new", None], dtype=object)
-    found, used = calibration.p_values(np.full(5, 10.0), asked)
-    assert used.tolist() == ["web", "app", ALL, ALL, ALL]
+    assert calibration.small == (
+        Small(name="app / new", units=small, within="app"),
+        Small(name="kiosk", units=small, within=ALL),
+        Small(name="kiosk / old", units=small, within=ALL),
+    )
+    assert (
+        "app (2,499), app / old (2,000), web (2,000), web / old (2,000);" in calibration.in_words()
+    )
+    assert "app / new (499, judged within app)" in calibration.in_words()
+
+    asked = np.concatenate(
+        [
+            of(1, "web", "web / old"),
+            of(1, "app", "app / new"),
+            of(1, "app", None),
+            of(1, "kiosk", "kiosk / old"),
+            of(1, None, None),
+            of(1, "unheard", "of"),
+        ]
+    )
+    found, used = calibration.p_values(np.full(6, 10.0), asked)
+    assert used.tolist() == ["web / old", "app", "app", ALL, ALL, ALL]
     assert found[0] < 1e-3
-    assert found[1] == pytest.approx(0.5, abs=0.05)
-    assert found[2] == found[3] == found[4]
+    assert found[1] == found[2] == pytest.approx(0.5, abs=0.05)
+    assert found[3] == found[4] == found[5]
+
+
+def test_without_segments_all_units_are_one() -> None:
+    found, used = Calibration.fit(np.arange(30.0), of(30)).p_values(np.array([28.5]), of(1))
+    assert used.tolist() == [ALL]
+    assert found == Curve.fit(np.arange(30.0)).p_values(np.array([28.5]))
 
 
 def test_of_many_scores_a_bounded_number_is_kept_and_little_is_lost() -> None:
@@ -126,7 +204,7 @@ def test_of_many_scores_a_bounded_number_is_kept_and_little_is_lost() -> None:
 
 def test_a_calibration_survives_being_written_as_json() -> None:
     known = np.random.default_rng(5).normal(size=1000)
-    calibration = Calibration.fit(known, of("web", 1000))
+    calibration = Calibration.fit(known, of(1000, "web"))
     again = Calibration.model_validate_json(calibration.model_dump_json())
     assert again == calibration
 
@@ -137,9 +215,9 @@ def test_a_calibration_survives_being_written_as_json() -> None:
 )
 def test_what_cannot_be_calibrated_on_is_refused(scores: Reals, problem: str) -> None:
     with pytest.raises(TrainingError, match=problem):
-        Calibration.fit(scores, of(None, len(scores)))
+        Calibration.fit(scores, of(len(scores)))
 
 
 def test_no_units_have_no_p_values() -> None:
-    found, used = Calibration.fit(np.arange(30.0), of(None, 30)).p_values(np.array([]), of(None, 0))
+    found, used = Calibration.fit(np.arange(30.0), of(30)).p_values(np.array([]), of(0))
     assert found.shape == used.shape == (0,)

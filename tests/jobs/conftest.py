@@ -16,7 +16,7 @@ from habitus.loading import configuration_folder, load_settings
 SMALL = (
     "simulate.users=150",
     "simulate.days=14",
-    "simulate.promotion_day=11",
+    "simulate.promotion_days=[11]",
     "simulate.attack_share=0.08",
     "sequences.rare_below=2",
     "train.epochs=2",

@@ -1,5 +1,6 @@
 """The whole chain on a small simulated shop: what adds up, and what a second run changes."""
 
+import re
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -271,22 +272,41 @@ def test_an_ensemble_scores_flags_and_is_compared_beside_its_members(
     flags = pl.read_delta(f"{settings.lake.root}/anomalies").filter(mine)
     assert flags.height > 0
     assert all(len(reasons) > 0 for reasons in flags["reasons"])
-    evaluations = pl.read_delta(f"{settings.lake.root}/evaluations").filter(mine)
-    assert set(evaluations["detector"]) == {"ensemble"}
+    evaluations = pl.read_delta(f"{settings.lake.root}/evaluations")
+    assert set(evaluations.filter(mine)["detector"]) == {"ensemble"}
+    # Of two members, one is left without the other: it ranks as that one does by itself.
+    figures = {
+        detector: dict(zip(of_all["measure"], of_all["value"], strict=True))
+        for (detector,), of_all in evaluations.filter(kind="all").group_by("detector")
+    }
+    for member, other in (settings.ensemble.members, settings.ensemble.members[::-1]):
+        less = figures[f"ensemble without {other}"]
+        assert less["auc"] == pytest.approx(figures[member]["auc"], abs=0.01)
 
 
-def test_event_units_go_the_whole_way(
+def test_event_units_go_the_whole_way_each_judged_within_its_segment(
     spark: SparkSession, tmp_path: Path, chain: SmallLake
 ) -> None:
-    settings = small_settings(tmp_path, "unit=event", "sequences.history=8", "train.epochs=1")
+    segments = """segments=[first.channel, "first.attributes['country']", user_count_7d > 0]"""
+    split = ("split.train_until=0.4", "split.validation_until=0.85", "split.calibration_share=0.9")
+    choice = ("unit=event", "sequences.history=8", "train.epochs=1", segments, *split)
+    settings = small_settings(tmp_path, *choice)
     for table in ("events", "labels", "sessions"):
         shutil.copytree(f"{chain.settings.lake.root}/{table}", f"{settings.lake.root}/{table}")
 
     for job in (*CHAIN[CHAIN.index("features") :], "embed"):
-        run(spark, job, settings)
+        context = run(spark, job, settings)
 
     scores = pl.read_delta(f"{settings.lake.root}/scores")
     events = pl.read_delta(f"{settings.lake.root}/events")
+    own = scores.join(events, left_on="unit_id", right_on="event_id")
+    apart = own.filter(pl.col("segment") != "all")
+    assert set(apart["channel"]) >= {"app", "web"}
+    assert (apart["segment"].str.split(" / ").list.get(0) == apart["channel"]).all()
+    card = context.artefacts.read(context.artefacts.current()["markov"])["card.md"].decode()
+    assert re.search(
+        r"p-values of their own: (app|web) \([\d,]+\).*; with fewer than 500 units", card
+    )
     assert set(scores["unit_kind"]) == {"event"}
     assert set(scores["unit_id"]) <= set(events["event_id"])
     vectors = pl.read_delta(f"{settings.lake.root}/embeddings")

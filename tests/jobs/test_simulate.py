@@ -25,7 +25,7 @@ MAPPING = "conf/sources/shop.yaml"
 
 def _settings(folder: Path, **changes: object) -> SimulateSettings:
     # Three blocks of shoppers, the last one small.
-    small = {"users": 1100, "days": 5, "promotion_day": 3, "attack_share": 0.1}
+    small = {"users": 1100, "days": 5, "promotion_days": (3,), "attack_share": 0.1}
     return shop(output=str(folder / "raw"), **(small | changes))
 
 

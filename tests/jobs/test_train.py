@@ -58,7 +58,7 @@ def test_each_detector_has_a_current_model_that_finds_oddities(trained: JobConte
     usual, odd = builders.units(300, 8, WORDS), builders.oddities(30, 9, WORDS)
     for model_id in current.values():
         model = load_model(trained.artefacts.root, model_id)
-        nobody = np.full(300, None, dtype=object)
+        nobody = np.empty((300, 0), dtype=object)
         p_values, _ = model.calibration.p_values(model.detector.score(usual), nobody)
         p_odd, _ = model.calibration.p_values(model.detector.score(odd), nobody[:30])
         assert 0.35 < np.median(p_values) < 0.65
@@ -151,10 +151,10 @@ Mend = Callable[[DataFrame], DataFrame]
         ),
         ((), lambda f: f.limit(0), InputError, r"no row\. Run `habitus features`"),
         (
-            ("train.minimum_units=1", "segment=nonsense("),
+            ("train.minimum_units=1", "segments=['true', 'nonsense(']"),
             lambda f: f,
             SettingsError,
-            r"segment: 'nonsense\(' is no expression",
+            r"segments\[1\]: 'nonsense\(' is no expression",
         ),
         (
             (),
@@ -371,5 +371,5 @@ def test_clusters_are_found_among_all_units_where_a_sample_has_not_all(
     assert len(found) == len(sampled.clusters)
     assert found.centres != sampled.clusters.centres
     scores = model.detector.score(builders.oddities(30, 9, WORDS))
-    p_values, _ = model.calibration.p_values(scores, np.full(30, None, dtype=object))
+    p_values, _ = model.calibration.p_values(scores, np.empty((30, 0), dtype=object))
     assert np.median(p_values) < 0.05

@@ -29,14 +29,10 @@ def compare_over_time(
         settings: How many resamples, and which coverage.
         seed: Seed of the resamples.
     """
-    anomalous = histogram[histogram["kind"] == ALL]
-    blocks = sorted(anomalous["block"].unique())
-    if not blocks:
-        return []
     names = sorted(detectors)
-    precisions = np.array(
-        [[_precision(histogram, detectors[name], block) for block in blocks] for name in names]
-    )
+    precisions = precision_by_block(histogram, [detectors[name] for name in names])
+    if not precisions.size:
+        return []
     behind = precisions[precisions.mean(axis=1).argmax()] - precisions
     judged = histogram[histogram["model_id"] == detectors[names[0]]]
     of_kind = judged.groupby("kind")["units"].sum()
@@ -46,7 +42,7 @@ def compare_over_time(
             name,
             ALL,
             BEHIND_BEST,
-            _mean(behind[index], settings, np.random.default_rng(seed)),
+            mean_over_blocks(behind[index], settings, seed),
             int(of_kind.get(ALL, 0) + of_kind.get(NORMAL, 0)),
             int(of_kind[ALL]),
         )
@@ -74,14 +70,17 @@ def verdict(compared: Sequence[Evaluation]) -> str:
     return sentence
 
 
-def page(found: Sequence[Evaluation], compared: Sequence[Evaluation]) -> str:
+def page(
+    found: Sequence[Evaluation], compared: Sequence[Evaluation], remarks: Sequence[str] = ()
+) -> str:
     """The comparison as a page for people, to lie beside the cards of the models.
 
     Args:
-        found: From `evaluation.evaluate`.
+        found: From `evaluation.evaluate`, of the detectors compared and perhaps of others.
         compared: From `compare_over_time`, at least one.
+        remarks: Further sentences.
     """
-    names = [one.detector for one in compared]
+    names = list(dict.fromkeys(one.detector for one in (*compared, *found)))
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for one in found:
         figure = one.figure
@@ -94,18 +93,27 @@ def page(found: Sequence[Evaluation], compared: Sequence[Evaluation]) -> str:
     head = [f"| kind | measure | {' | '.join(names)} |", "| --- " * (len(names) + 2) + "|"]
     parts = [
         "# The detectors compared on the test period",
-        f"{verdict(compared).capitalize()}.",
+        *(f"{remark[0].upper()}{remark[1:]}." for remark in (verdict(compared), *remarks)),
         "\n".join([*head, *lines]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _precision(histogram: pd.DataFrame, model_id: str, block: int) -> float:
-    rows = histogram[(histogram["model_id"] == model_id) & (histogram["block"] == block)]
-    return float(average_precision(counts(rows, ALL), counts(rows, NORMAL)))
+def precision_by_block(histogram: pd.DataFrame, model_ids: Sequence[str]) -> Values:
+    """[M, B] average precision of M models in each of the B blocks that hold an anomaly."""
+    blocks = sorted(histogram.loc[histogram["kind"] == ALL, "block"].unique())
+
+    def precision(model_id: str, block: int) -> float:
+        rows = histogram[(histogram["model_id"] == model_id) & (histogram["block"] == block)]
+        return float(average_precision(counts(rows, ALL), counts(rows, NORMAL)))
+
+    found = [[precision(model_id, block) for block in blocks] for model_id in model_ids]
+    return np.array(found, dtype=np.float64)
 
 
-def _mean(values: Values, settings: EvaluateSettings, rng: np.random.Generator) -> Figure:
+def mean_over_blocks(values: Values, settings: EvaluateSettings, seed: int) -> Figure:
+    """The mean of [B] values and the interval of it over blocks; the same draws for one seed."""
+    rng = np.random.default_rng(seed)
     drawn = rng.choice(values, (settings.bootstrap, len(values))).mean(axis=1)
     tail = (1 - settings.confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from habitus.domain.calibration import Calibration
+from habitus.domain.calibration import Calibration, Names
 from habitus.domain.detectors.base import Detector, Scores
 from habitus.domain.explain import reason_rows, summary
 from habitus.domain.units import Units
@@ -27,6 +27,14 @@ def scores_of(detector: Detector, units: Units) -> Scores:
     return scores
 
 
+def segment_names(column: pa.ListArray | pa.ChunkedArray) -> Names:
+    """[N, L] the names in a column of N lists of L each."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    names: Names = column.flatten().to_numpy(zero_copy_only=False).astype(object)
+    return names.reshape(len(column), len(names) // max(len(column), 1))
+
+
 def score_batch(
     batch: pa.RecordBatch,
     units: Units,
@@ -48,8 +56,7 @@ def score_batch(
         and model_id, score, p_value and segment (the one the p-value compares with).
     """
     scores = scores_of(detector, units)
-    segments = batch.column("segment").to_numpy(zero_copy_only=False)
-    p_values, used = calibration.p_values(scores, segments)
+    p_values, used = calibration.p_values(scores, segment_names(batch.column("segment")))
     return pa.RecordBatch.from_pydict(
         {name: batch.column(name) for name in _CARRIED}
         | {

@@ -1,13 +1,19 @@
 """From `scores` and `labels` to `evaluations`: the detectors compared on the test period."""
 
+import json
 import math
+from collections.abc import Mapping
 
 from pyspark import StorageLevel
+from pyspark.sql import DataFrame
 
+from habitus.domain.ablation import added, in_words, name_without, without_members
 from habitus.domain.choosing import compare_over_time, page, verdict
+from habitus.domain.detectors.ensemble import EnsembleDetector
 from habitus.domain.evaluation import Evaluation, chosen, evaluate, histograms, kinds_of
 from habitus.domain.labelling import doubtful_labels
 from habitus.domain.reporting.console import detectors_table
+from habitus.edges.models import load_model
 from habitus.errors import ArtefactError
 from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import judged_units, models_in_use
@@ -23,7 +29,9 @@ def run(context: JobContext) -> None:
         )
     settings = context.settings
     with context.reporter.step("judge the detectors by what is known"):
-        units = judged_units(context, models).persist(StorageLevel.DISK_ONLY)
+        members = _members(context, models)
+        units = _with_members_left_out(context, judged_units(context, models), models, members)
+        units = units.persist(StorageLevel.DISK_ONLY)
         try:
             histogram = histograms(units, settings.evaluate.blocks).toPandas()
             choice = chosen(units, settings.alerts.budget_per_day).toPandas()
@@ -33,20 +41,55 @@ def run(context: JobContext) -> None:
         context.rows_in["test units"] = int(
             first.loc[first["kind"].isin(["all", "normal"]), "units"].sum()
         )
-        found = evaluate(histogram, choice, models, settings.evaluate, settings.seed)
+        less = {
+            name_without("ensemble", name): name_without(models["ensemble"], name)
+            for name in members
+        }
+        found = evaluate(histogram, choice, models | less, settings.evaluate, settings.seed)
         compared = compare_over_time(histogram, models, settings.evaluate, settings.seed)
+        of_members = (
+            added(histogram, models["ensemble"], list(members), settings.evaluate, settings.seed)
+            if members
+            else []
+        )
     _doubt(context)
     if not kinds_of(histogram):
         context.reporter.say("no label names a unit of the test period: nothing to compare")
-    rows = [_row(evaluation) for evaluation in (*found, *compared)]
+    rows = [_row(evaluation) for evaluation in (*found, *compared, *of_members)]
     frame = context.spark.createDataFrame(rows, EVALUATIONS.schema())
     context.merge(EVALUATIONS, frame, update=("value", "low", "high", "units", "anomalous"))
     if compared:
         context.reporter.show(detectors_table(found))
-        context.reporter.say(verdict(compared))
+        remarks = [in_words(of_members)] if of_members else []
+        for sentence in (verdict(compared), *remarks):
+            context.reporter.say(sentence)
         for model_id in models.values():
-            content = page(found, compared).encode()
+            content = page(found, compared, remarks).encode()
             context.artefacts.write_file(f"models/{model_id}/comparison.md", content)
+
+
+def _members(context: JobContext, models: Mapping[str, str]) -> dict[str, str]:
+    """Detector -> model id of the members of the ensemble; none if it is of other models."""
+    if "ensemble" not in models:
+        return {}
+    card = json.loads(context.artefacts.read_file(f"models/{models['ensemble']}/card.json"))
+    inside = card["settings"]["members"]
+    members = {one.rpartition("-")[0]: one for one in inside}
+    if set(inside) <= set(models.values()):
+        return members
+    context.reporter.say("what each member of the ensemble adds is not told: it holds other models")
+    return {}
+
+
+def _with_members_left_out(
+    context: JobContext, units: DataFrame, models: Mapping[str, str], members: Mapping[str, str]
+) -> DataFrame:
+    if not members:
+        return units
+    model_id = models["ensemble"]
+    ensemble = load_model(context.artefacts.root, model_id).detector
+    assert isinstance(ensemble, EnsembleDetector), "a model's id begins with its detector"
+    return units.unionByName(without_members(units, model_id, members, ensemble.combination))
 
 
 def _doubt(context: JobContext) -> None:

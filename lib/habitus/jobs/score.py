@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.accumulators import Accumulator
-from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -21,10 +20,11 @@ from habitus.domain.scoring import explain_batch, score_batch
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import RARE, Vocabulary
 from habitus.edges.models import load_model
-from habitus.errors import ArtefactError, SettingsError
+from habitus.errors import ArtefactError
 from habitus.jobs.deciding import DECIDED, flag_candidates
 from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.judging import flagging_model, in_period, models_in_use, units_for
+from habitus.jobs.segments import with_segments
 from habitus.tables import ANOMALIES, REASON, SCORES, sequences
 
 # What is sent to the workers of a unit beside its tokens, of the columns that it has; not the ids
@@ -87,18 +87,9 @@ def _one_vocabulary(context: JobContext, models: dict[str, str]) -> Vocabulary:
 
 
 def _units(context: JobContext, vocabulary: Vocabulary) -> DataFrame:
-    """The units of the scoring period, each with its segment."""
-    frame = units_for(context, vocabulary)
-    try:
-        return frame.where(in_period(context, vocabulary)).withColumn(
-            "segment", F.expr(context.settings.segment).cast("string")
-        )
-    except AnalysisException as error:
-        raise SettingsError(
-            "segment",
-            f"{context.settings.segment!r} is no expression over sequences",
-            f"Use the columns {', '.join(frame.columns)}.",
-        ) from error
+    """The units of the scoring period, each with its segments."""
+    chosen = units_for(context, vocabulary).where(in_period(context, vocabulary))
+    return with_segments(context, chosen, vocabulary)
 
 
 def _bring_up_to_date(

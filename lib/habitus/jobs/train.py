@@ -61,7 +61,7 @@ def _settings_of(name: DetectorName, context: JobContext, data: TrainingData) ->
     if name == "fine_tuned":
         learning["fine_tune"] = train["fine_tune"]
     learning["format"] = _FORMAT
-    found = {"seed": settings.seed, "segment": settings.segment} | {
+    found = {"seed": settings.seed, "segments": list(settings.segments)} | {
         f"train.{key}": value for key, value in sorted(learning.items())
     }
     members = list(_members(name, context, data).values())
@@ -110,7 +110,9 @@ def _train(
         found = fitted(context, data, name, model_id, members, tracked)
         supervised = _is_supervised(name, context.settings)
         calibration, figures = _calibrate(name, found.files, data, supervised)
-        card = _card(context, data, name, model_id, settings, found, figures)
+        if context.settings.segments:
+            context.reporter.say(calibration.in_words())
+        card = _card(context, data, name, model_id, settings, found, calibration, figures)
         context.artefacts.write(
             model_id,
             {
@@ -132,7 +134,7 @@ def _calibrate(
     """Calibrate the detector as scoring will load it."""
     units, segments = data.normal_calibration if supervised else data.calibration
     scores = scores_of(load_detector(name, files, data.vocabulary), units)
-    calibration = Calibration.fit(scores, segments.to_numpy())
+    calibration = Calibration.fit(scores, segments)
     figures = {
         "units": float(len(units)),
         "median": float(np.median(scores)),
@@ -148,6 +150,7 @@ def _card(
     model_id: str,
     settings: Mapping[str, Any],
     found: Fitted,
+    calibration: Calibration,
     figures: Mapping[str, float],
 ) -> Card:
     return Card(
@@ -164,6 +167,7 @@ def _card(
         settings=settings,
         epochs=found.epochs,
         calibration=figures,
+        segments=calibration.in_words() if context.settings.segments else None,
         labels=data.labels if _is_supervised(name, context.settings) else None,
         weights=found.weights,
         importances=found.importances,

@@ -4,19 +4,19 @@ from functools import cached_property
 from urllib.parse import unquote
 
 import numpy as np
-import pyarrow as pa
-from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from habitus.domain.calibration import FEWEST
+from habitus.domain.calibration import FEWEST, Names
 from habitus.domain.detectors.labelled import Labelled
 from habitus.domain.labelling import unit_labels
 from habitus.domain.models.card import LabelsUsed
 from habitus.domain.parts import PARTS, contents, fingerprint, sample, with_part
+from habitus.domain.scoring import segment_names
 from habitus.domain.units import Units
-from habitus.errors import InputError, SettingsError, TrainingError
+from habitus.errors import InputError, TrainingError
 from habitus.jobs.frame import JobContext
+from habitus.jobs.segments import with_segments
 from habitus.tables import LABELS, sequences
 
 TRAINING, VALIDATION, CALIBRATION = PARTS
@@ -148,12 +148,12 @@ class TrainingData:
         return found.join(self._parted.select("unit_id", "part"), "unit_id").persist()
 
     @cached_property
-    def calibration(self) -> tuple[Units, pa.ChunkedArray]:
-        """A sample of the calibration units, and the segment of each."""
+    def calibration(self) -> tuple[Units, Names]:
+        """A sample of the calibration units, and the segments of each, [n, L]."""
         return self._sampled(CALIBRATION)
 
     @cached_property
-    def normal_calibration(self) -> tuple[Units, pa.ChunkedArray]:
+    def normal_calibration(self) -> tuple[Units, Names]:
         """The same without units that are known to be anomalous.
 
         A model that has learned what is anomalous sets them before all others, where they would
@@ -161,24 +161,15 @@ class TrainingData:
         """
         return self._sampled(CALIBRATION, known=self._known.select("unit_id").distinct())
 
-    def _sampled(self, part: str, known: DataFrame | None = None) -> tuple[Units, pa.ChunkedArray]:
+    def _sampled(self, part: str, known: DataFrame | None = None) -> tuple[Units, Names]:
         settings = self._context.settings
         fields = self.vocabulary.field_names
         chosen = sample(self._parted, part, self.units[part], settings.train.sample, settings.seed)
         if known is not None:
-            chosen = chosen.join(known, "unit_id", "left_anti").orderBy("unit_id")
-        try:
-            columns = chosen.select(
-                *fields, *_UNITS, F.expr(settings.segment).cast("string").alias("segment")
-            )
-        except AnalysisException as error:
-            raise SettingsError(
-                "segment",
-                f"{settings.segment!r} is no expression over sequences",
-                f"Use the columns {', '.join(self.table.names)}.",
-            ) from error
-        found = columns.toArrow()
-        return Units.from_arrow(found, fields), found.column("segment")
+            chosen = chosen.join(known, "unit_id", "left_anti")
+        told = with_segments(self._context, chosen, self.vocabulary).orderBy("unit_id")
+        found = told.select(*fields, *_UNITS, "segment").toArrow()
+        return Units.from_arrow(found, fields), segment_names(found.column("segment"))
 
 
 def _base(path: str) -> str:

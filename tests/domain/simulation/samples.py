@@ -18,7 +18,7 @@ _SMALL = {
     "items": 3000,
     "sellers": 150,
     "sessions_per_user_per_day": 0.3,
-    "promotion_day": 24,
+    "promotion_days": (24,),
     "promotion_traffic": 10,
     "attack_share": 0.02,
     "stealth": 0.5,

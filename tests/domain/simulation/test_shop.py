@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from domain.simulation.samples import START, session_kinds, shop, simulated
 from hypothesis import given, settings
@@ -7,7 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from habitus.domain.simulation.campaigns import KIND_NAMES
-from habitus.domain.simulation.shop import BLOCK, blocks, simulate_block
+from habitus.domain.simulation.files import file_rows
+from habitus.domain.simulation.mess import header
+from habitus.domain.simulation.shop import BLOCK, LABEL_COLUMNS, blocks, simulate_block
 
 pytestmark = pytest.mark.plain
 
@@ -109,7 +112,7 @@ def test_a_promotion_multiplies_the_traffic_of_its_peak_hours() -> None:
 
 
 def test_nights_and_weekends_differ_from_working_days() -> None:
-    events, _ = simulated(users=1000, promotion_day=None)
+    events, _ = simulated(users=1000, promotion_days=())
     begin = events.groupby("session").ts.min()
     hours = begin.dt.hour.value_counts()
     assert hours[20] > 4 * hours[4]
@@ -188,8 +191,10 @@ def test_stuffing_tries_many_accounts_from_few_networks() -> None:
     assert (tried[tried.action == "login"].outcome == "failure").mean() > 0.6
 
 
-@pytest.mark.parametrize("change", [{"promotion_day": 28}, {"promotion_day": -1}, {"users": 0}])
-def test_settings_that_make_no_shop_are_refused(change: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"promotion_days": (28,)}, {"promotion_days": (3, -1)}, {"users": 0}]
+)
+def test_settings_that_make_no_shop_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         shop(**change)
 
@@ -200,11 +205,11 @@ def test_settings_that_make_no_shop_are_refused(change: dict[str, int]) -> None:
     days=st.integers(2, 12),
     share=st.floats(0, 0.5),
     stealth=st.floats(0, 1),
-    promotion=st.none() | st.integers(0, 1),
+    promotions=st.sets(st.integers(0, 1)).map(tuple),
     seed=st.integers(0, 2**32),
 )
 def test_any_small_shop_can_be_simulated(
-    users: int, days: int, share: float, stealth: float, promotion: int | None, seed: int
+    users: int, days: int, share: float, stealth: float, promotions: tuple[int, ...], seed: int
 ) -> None:
     settings_ = shop(
         users=users,
@@ -213,7 +218,7 @@ def test_any_small_shop_can_be_simulated(
         sellers=2,
         attack_share=share,
         stealth=stealth,
-        promotion_day=promotion,
+        promotion_days=promotions,
     )
     events, labels = (table.to_pandas() for table in simulate_block(settings_, seed, 0))
     assert events.event_id.is_unique
@@ -221,3 +226,9 @@ def test_any_small_shop_can_be_simulated(
     assert not labels.duplicated(["unit_kind", "unit_id"]).any()
     named = labels[labels.unit_kind == "event"].unit_id
     assert np.isin(named, events.event_id).all()
+
+
+def test_without_attacks_there_is_a_file_of_labels_with_nothing_but_its_header() -> None:
+    rows = pa.Table.from_batches(file_rows(shop(users=20, attack_share=0.0), 7, [0])).to_pandas()
+    labels = rows[rows.folder == "labels"]
+    assert labels.value.tolist() == [header(LABEL_COLUMNS)]

@@ -78,6 +78,8 @@ class Card(BaseModel):
         settings: Settings that decide what is learned.
         epochs: Losses of each epoch; empty for models without epochs.
         calibration: Units calibrated on, and the median and 99th percentile of their scores.
+        segments: Where there are segments: which have p-values of their own, and what stands in for
+            the others.
         labels: For models that learn from labels: how many training units were known to be
             anomalous by when.
         weights: For ensembles: how their members were weighed.
@@ -100,6 +102,7 @@ class Card(BaseModel):
     settings: Mapping[str, Any]
     epochs: Sequence[Mapping[str, float]]
     calibration: Mapping[str, float]
+    segments: str | None
     labels: LabelsUsed | None
     weights: str | None = None
     importances: Sequence[Importance] = ()
@@ -117,8 +120,7 @@ class Card(BaseModel):
             f"{self.calibration['units']:,.0f} of them used, to turn scores into p-values.",
             self._labels(),
         ]
-        if self.weights:
-            learned.append(f"- {self.weights}.")
+        learned += [f"- {told}." for told in (self.weights, self.segments) if told]
         parts = [
             f"# {self.model_id}",
             _WHAT[self.detector],

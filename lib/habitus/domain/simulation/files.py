@@ -52,7 +52,10 @@ def file_rows(
             "labels": label_text(labels, start),
         }
         for folder, text in texts.items():
-            fresh = [day for day in text.days.tolist() if (folder, day) not in begun]
+            days = text.days.tolist()
+            if block == 0 and folder == "labels" and not settings.attack_share:
+                days = [0]  # without attacks there is no label, but a file to look for them in
+            fresh = [day for day in days if (folder, day) not in begun]
             begun.update((folder, day) for day in fresh)
             yield _headers(folder, fresh)
             yield _bodies(folder, block, text)

@@ -93,9 +93,7 @@ def simulate_block(settings: SimulateSettings, seed: int, block: int) -> tuple[p
     time = _times(visits, steps, gaps(generator, steps, shoppers.pace[visits.shopper][steps.visit]))
     within = time[_first_of_visit(steps, len(visits))][steps.visit] < start + settings.days * DAY_MS
     steps, time = steps.take(np.flatnonzero(within)), time[within]
-    promotion = (time - start) // DAY_MS == (
-        -1 if settings.promotion_day is None else settings.promotion_day
-    )
+    promotion = np.isin((time - start) // DAY_MS, settings.promotion_days)
     content = fill(generator, catalogue, shoppers, visits, steps, promotion)
     events = _events(block, catalogue, visits, steps, time, content)
     return events, _labels(generator, events, visits, campaigns, steps, time)

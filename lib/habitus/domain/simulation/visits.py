@@ -71,7 +71,7 @@ def all_visits(parts: Sequence[Visits]) -> Visits:
 def rhythm(settings: SimulateSettings) -> Floats:
     """[personas, hours] visits per hour of the period, relative to an average hour.
 
-    The average is over a usual week; a promotion comes on top, with a peak in the evening.
+    The average is over a usual week; promotions come on top, each with a peak in the evening.
     """
     hours = np.arange(24 * settings.days)
     weekday = (settings.start.weekday() + hours // 24) % 7
@@ -85,13 +85,13 @@ def rhythm(settings: SimulateSettings) -> Floats:
         of_day = of_day / of_day.mean() * 0.94 + 0.06
         weekend = np.where(weekday >= 5, persona.weekend, 1.0) / (5 + 2 * persona.weekend) * 7
         rates.append(of_day[hours % 24] * weekend)
-    if settings.promotion_day is None:
-        return np.stack(rates)
-    from_peak = np.abs(hours + 0.5 - 24 * settings.promotion_day - PROMOTION_PEAK_HOUR)
-    promotion = (settings.promotion_traffic - 1) * np.exp(
-        -0.5 * (from_peak / PROMOTION_SPREAD_HOURS) ** 2
-    )
-    busy: Floats = np.stack(rates) * (1.0 + promotion)
+    busy: Floats = np.stack(rates)
+    for day in settings.promotion_days:
+        from_peak = np.abs(hours + 0.5 - 24 * day - PROMOTION_PEAK_HOUR)
+        promotion = (settings.promotion_traffic - 1) * np.exp(
+            -0.5 * (from_peak / PROMOTION_SPREAD_HOURS) ** 2
+        )
+        busy = busy * (1.0 + promotion)
     return busy
 
 

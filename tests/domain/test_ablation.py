@@ -1,0 +1,50 @@
+"""What each member adds to an ensemble is what is lost without it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from habitus.config import EvaluateSettings
+from habitus.domain.ablation import ADDED, added, in_words, name_without
+from habitus.domain.evaluation import ALL, NORMAL
+
+pytestmark = pytest.mark.plain
+
+SETTINGS = EvaluateSettings(blocks=2, bootstrap=200, confidence=0.95)
+MEMBERS = ("markov", "ecod")
+
+
+def histogram(places: dict[str, list[int]]) -> pd.DataFrame:
+    """In each block one anomaly and nine normal units; the anomaly comes at that place."""
+    rows = []
+    for model_id, by_block in places.items():
+        for block, place in enumerate(by_block):
+            kinds = np.where(np.arange(1, 11) == place, ALL, NORMAL)
+            bins = np.arange(10)[::-1]
+            rows.append(pd.DataFrame({"kind": kinds, "bin": bins}).assign(block=block))
+            rows[-1] = rows[-1].assign(model_id=model_id, units=1)
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_a_member_adds_the_average_precision_that_is_lost_without_it() -> None:
+    less = {"markov": [2, 4], "ecod": [1, 1]}
+    places = {name_without("ensemble-1", name): of for name, of in less.items()}
+    found = added(histogram({"ensemble-1": [1, 2], **places}), "ensemble-1", MEMBERS, SETTINGS, 7)
+
+    # With one anomaly, average precision is one over its place.
+    by_name = {one.detector: one.figure for one in found}
+    assert by_name["ensemble without markov"].value == np.mean([1 - 1 / 2, 1 / 2 - 1 / 4])
+    assert by_name["ensemble without ecod"].value == np.mean([0, 1 / 2 - 1])
+    assert {(one.measure, one.kind, one.units, one.anomalous) for one in found} == {
+        (ADDED, ALL, 20, 2)
+    }
+    assert in_words(found) == (
+        "average precision that each member of the ensemble adds: markov +0.375 (+0.250 to "
+        "+0.500), ecod -0.250 (-0.500 to +0.000)"
+    )
+
+
+def test_without_anomalies_nothing_is_known_to_be_added() -> None:
+    rows = histogram({"ensemble-1": [1, 2]})
+    normal = rows[rows["kind"] == NORMAL]
+    assert added(normal, "ensemble-1", MEMBERS, SETTINGS, 7) == []
