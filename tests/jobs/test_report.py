@@ -17,11 +17,13 @@ def test_the_page_tells_of_the_strangest_users(chain: SmallLake, small_lake: Pat
     flags = pl.read_delta(str(small_lake / "anomalies")).filter(
         pl.col("model_id") == chain.contexts["score"].artefacts.current()["behaviour"]
     )
-    strangest = flags.sort("p_value", "score", descending=[False, True]).row(0, named=True)
-    cases = page.split('<article class="case card">')[1:]
-    assert strangest["user_id"] in cases[0]
-    assert len(cases) == min(flags.height, 10)
-    for case in cases:
+    first = flags.sort("event_date", "p_value", "score", descending=[True, False, True]).row(
+        0, named=True
+    )
+    stories = page.split('<section class="story">')[1:]
+    assert f'data-user="{first["user_id"]}"' in stories[0]
+    assert len(stories) == min(flags.height, 100)
+    for case in stories:
         reasons = re.findall(r": <b>.*?</b>", case)
         assert 0 < len(reasons) <= chain.settings.alerts.reasons
         assert '<ol class="events">' in case

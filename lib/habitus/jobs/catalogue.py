@@ -97,8 +97,10 @@ JOBS: dict[str, Job] = {
             summary="Write the HTML report.",
             reads=(
                 "anomalies",
+                "cases",
                 "scores",
                 "sequences",
+                "sessions",
                 "events",
                 "labels",
                 "evaluations",
