@@ -57,28 +57,29 @@ def test_the_most_surprising_event_fills_the_width(story: Story) -> None:
 
 def test_events_follow_time_without_hiding_each_other() -> None:
     """Pauses of 0, 1 and 100 seconds are drawn as 0, 1 and 10, beside slots of 16."""
-    lefts, width = places(np.array([0.0, 0.0, 1.0, 101.0]))
+    middles, width = places(np.array([0.0, 0.0, 1.0, 101.0]))
 
     assert width == 16
     free = 1000 - 4 * 16
-    assert lefts == pytest.approx([0, 16, 32 + free / 11, 48 + free])
+    assert middles == pytest.approx([8, 24, 40 + free / 11, 56 + free])
 
 
 def test_more_events_than_slots_share_the_width() -> None:
-    lefts, width = places(np.arange(500.0))
+    middles, width = places(np.arange(500.0))
 
     assert width == 2
-    assert lefts == pytest.approx(np.arange(500) * 2)
+    assert middles == pytest.approx(np.arange(500) * 2 + 1)
 
 
 def test_bars_are_as_high_as_the_surprise_and_stand_on_each_other(story: Story) -> None:
     drawn = strip(events(story, 1.0, 4.0))
 
-    # Two events at once: bars of 13.1 in slots of 16, the fields above one another.
+    # Two events at once, in slots of 16; the fields stand above one another.
     assert drawn.bars == {
-        "action": "M0.0 87.5h13.1v12.5h-13.1zM16.0 50.0h13.1v50.0h-13.1z",
-        "gap": "M0.0 75.0h13.1v12.5h-13.1zM16.0 0.0h13.1v50.0h-13.1z",
+        "action": "M8.0 87.5v12.5M24.0 50.0v50.0",
+        "gap": "M8.0 75.0v12.5M24.0 0.0v50.0",
     }
+    assert drawn.width == pytest.approx(12.8)
     assert drawn.most == 4.0
 
 

@@ -44,7 +44,8 @@ class Strip:
     """What is drawn of a unit in a box of 1000 x 100 that may be stretched.
 
     Args:
-        bars: Field -> an SVG path of its part of every event's bar.
+        bars: Field -> an SVG path of strokes, its part of every event's bar.
+        width: Of a stroke.
         history: Percent of the width that is history, not judged.
         marks: The numbers of the reasons above the bars that they are about.
         ticks: Times below.
@@ -52,6 +53,7 @@ class Strip:
     """
 
     bars: dict[str, str]
+    width: float
     history: float
     marks: tuple[Mark, ...]
     ticks: tuple[Mark, ...]
@@ -61,7 +63,7 @@ class Strip:
 def strip(story: Story) -> Strip:
     """The timeline of a unit that has events."""
     events, fields = story.events, fields_of(story)
-    lefts, width = places(np.array([event.time.timestamp() for event in events]))
+    middles, width = places(np.array([event.time.timestamp() for event in events]))
     bits = np.array([[event.surprise.get(name, 0.0) for name in fields] for event in events])
     bits = bits.reshape(len(events), len(fields))
     most = float(bits.sum(axis=1).max(initial=0.0)) or 1.0
@@ -69,17 +71,17 @@ def strip(story: Story) -> Strip:
     tops = _HEIGHT - np.cumsum(heights, axis=1)
     bars = {
         name: "".join(
-            f"M{x:.1f} {y:.1f}h{width * 0.82:.1f}v{h:.1f}h-{width * 0.82:.1f}z"
-            for x, y, h in zip(lefts, tops[:, at], heights[:, at], strict=True)
+            f"M{x:.1f} {y:.1f}v{h:.1f}"
+            for x, y, h in zip(middles, tops[:, at], heights[:, at], strict=True)
             if h > _FAINT * _HEIGHT
         )
         for at, name in enumerate(fields)
     }
-    middles = (lefts + width * 0.41) / _WIDTH * 100
     judged = [index for index, event in enumerate(events) if event.judged]
-    history = float(lefts[judged[0]]) / _WIDTH * 100 if judged else 0.0
-    marks = _marks(story, middles, heights.sum(axis=1))
-    return Strip(bars, history, marks, _ticks(events, middles), most)
+    history = max(float(middles[judged[0]]) - width / 2, 0.0) if judged else 0.0
+    percent = middles / _WIDTH * 100
+    marks = _marks(story, percent, heights.sum(axis=1))
+    return Strip(bars, 0.8 * width, history / _WIDTH * 100, marks, _ticks(events, percent), most)
 
 
 def places(times: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float]:
@@ -89,12 +91,12 @@ def places(times: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], flo
         times: [n] times in seconds, in order; at least one.
 
     Returns:
-        [n] left edges and the width of a slot, of 1000.
+        [n] middles and the width of a slot, of 1000.
     """
     width = min(_SLOT, _WIDTH / len(times))
     pauses = np.concatenate([[0.0], np.cumsum(np.sqrt(np.maximum(np.diff(times), 0.0)))])
     free = _WIDTH - width * len(times)
-    return np.arange(len(times)) * width + free * pauses / max(pauses[-1], 1e-9), width
+    return (np.arange(len(times)) + 0.5) * width + free * pauses / max(pauses[-1], 1e-9), width
 
 
 def _marks(

@@ -34,6 +34,16 @@
   form.hidden = cases.length + rows.length === 0;
   filter();
 
+  // What is in a case is made when it is first opened.
+  const unfold = (item) => {
+    const text = item.querySelector('script[type="text/html"]');
+    if (text) text.outerHTML = text.textContent;
+    item.open = true;
+  };
+  document.addEventListener("toggle", ({ target }) => {
+    if (target.open && target.matches(".case")) unfold(target);
+  }, true);
+
   // A user's name anywhere shows what is of this user; a case's number opens the case.
   const open = () => {
     const target = location.hash.startsWith("#case-") && document.querySelector(location.hash);
@@ -42,7 +52,7 @@
       form.reset();
       filter();
     }
-    target.open = true;
+    unfold(target);
     target.scrollIntoView();
   };
   document.addEventListener("click", (event) => {
@@ -61,7 +71,11 @@
     bulk.hidden = false;
     bulk.addEventListener("click", ({ target }) => {
       if (target.dataset.open === undefined) return;
-      for (const item of cases) if (!item.hidden) item.open = target.dataset.open !== "";
+      for (const item of cases) {
+        if (item.hidden) continue;
+        if (target.dataset.open) unfold(item);
+        else item.open = false;
+      }
     });
     document.querySelector("#order").addEventListener("change", ({ target }) => {
       const order = target.value ? [...cases].sort((a, b) => a.dataset.p - b.dataset.p) : cases;
@@ -70,7 +84,7 @@
   }
   // Paper has no buttons: what is shown is printed in full.
   addEventListener("beforeprint", () => {
-    for (const item of cases) if (!item.hidden) item.open = true;
+    for (const item of cases) if (!item.hidden) unfold(item);
   });
 
   if (!table) return;
