@@ -72,6 +72,13 @@ JOBS: dict[str, Job] = {
             run=_lazily("score"),
         ),
         Job(
+            name="cases",
+            summary="Put flags that belong together into cases.",
+            reads=("anomalies", "sequences", "events"),
+            writes=("cases",),
+            run=_lazily("linking"),
+        ),
+        Job(
             name="evaluate",
             summary="Compare the detectors against the labels of the test period.",
             reads=("scores", "sequences", "labels"),
@@ -129,13 +136,6 @@ JOBS: dict[str, Job] = {
             preview=_previewed("decide"),
         ),
         Job(
-            name="cases",
-            summary="Put flags that belong together into cases.",
-            reads=("anomalies", "sequences", "events"),
-            writes=("cases",),
-            run=_lazily("linking"),
-        ),
-        Job(
             name="feedback",
             summary="Turn what analysts made of flags and cases into labels.",
             reads=("anomalies", "cases", "labels"),
@@ -163,4 +163,4 @@ JOBS: dict[str, Job] = {
 
 # What `habitus run` does with one source: everything from its files to the report. Not `embed`: it
 # reads every unit there is, and not all want vectors.
-CHAIN = ("ingest", "sessionize", "features", "train", "score", "evaluate", "report")
+CHAIN = ("ingest", "sessionize", "features", "train", "score", "cases", "evaluate", "report")

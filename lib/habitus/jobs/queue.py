@@ -6,26 +6,25 @@ A flag that no case has, as before `habitus cases` has seen it, is one by itself
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from habitus.domain.detectors.base import Reason
 from habitus.domain.linking import RING, USER
-from habitus.domain.reporting.cases import Case, Flag, Ring, Story, Thing
+from habitus.domain.reporting.cases import Case, Flag, Ring, Story
 from habitus.jobs.cases import told
 from habitus.jobs.frame import JobContext
 from habitus.jobs.habits import habits
-from habitus.jobs.linking import used_things
 from habitus.jobs.precedents import precedents
-from habitus.tables import CASES, EVENTS
+from habitus.jobs.rings import rings
+from habitus.tables import CASES
 
 _CASES = 100
 _FLAGS = 1000
 _FLAGS_OF_CASE = 20
 _TOLD, _TOLD_OF_CASE = 150, 3
-_USERS, _USERS_DRAWN, _THINGS_DRAWN = 100, 12, 6
+_USERS = 100
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,10 @@ def queue(context: JobContext, model_id: str, flags: DataFrame) -> Queue:
     )
     given = {row["case_id"]: row for row in rows}
     stories = _stories(context, model_id, _to_tell(case_ids, members))
-    rings = _rings(context, [row for row in rows if row["kind"] == RING], members)
+    linked = rings(context, [row for row in rows if row["kind"] == RING], members)
     return Queue(
         cases=tuple(
-            _case(case_id, given.get(case_id), members[case_id], stories, rings)
+            _case(case_id, given.get(case_id), members[case_id], stories, linked)
             for case_id in case_ids
         ),
         cases_in_all=of_cases.count(),
@@ -135,69 +134,12 @@ def _distinct(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
     return tuple(group[0] for group in groups)
 
 
-def _rings(
-    context: JobContext, rows: Sequence[Row], members: Mapping[str, list[Flag]]
-) -> Mapping[str, Ring]:
-    """Case -> what links its users, from the events of the case's days."""
-    if not rows:
-        return {}
-    users = {
-        row["case_id"]: tuple(dict.fromkeys(flag.user_id for flag in members[row["case_id"]]))
-        for row in rows
-    }
-    wanted = context.spark.createDataFrame(
-        [
-            (
-                row["case_id"],
-                user,
-                thing["kind"],
-                thing["value"],
-                row["started_at"],
-                row["ended_at"],
-            )
-            for row in rows
-            for user in users[row["case_id"]][:_USERS_DRAWN]
-            for thing in row["shared"][:_THINGS_DRAWN]
-        ],
-        "case_id string, user_id string, kind string, value string, "
-        "started_at timestamp, ended_at timestamp",
-    )
-    first = min(row["started_at"] for row in rows).date()
-    last = max(row["ended_at"] for row in rows).date() + timedelta(days=1)
-    # A case ends with the start of its last unit.
-    within = F.expr("event_time between started_at and ended_at + interval 1 day")
-    found = (
-        context.read(EVENTS)
-        .where(F.col("event_date").between(first, last))
-        .select("user_id", "event_time", used_things())
-        .join(F.broadcast(wanted), ["user_id", "kind", "value"])
-        .where(within)
-        .groupBy("case_id", "user_id", "kind", "value")
-        .count()
-        .orderBy("case_id", "user_id", "kind", "value")
-        .collect()
-    )
-    uses: dict[str, list[tuple[str, str, str, int]]] = defaultdict(list)
-    for use in found:
-        uses[use["case_id"]].append((use["user_id"], use["kind"], use["value"], use["count"]))
-    return {
-        row["case_id"]: Ring(
-            users=users[row["case_id"]][:_USERS_DRAWN],
-            things=tuple(Thing(**thing.asDict()) for thing in row["shared"][:_THINGS_DRAWN]),
-            uses=tuple(uses[row["case_id"]]),
-            more_users=row["n_users"] - len(users[row["case_id"]][:_USERS_DRAWN]),
-            more_things=max(0, len(row["shared"]) - _THINGS_DRAWN),
-        )
-        for row in rows
-    }
-
-
 def _case(
     case_id: str,
     row: Row | None,
     flags: Sequence[Flag],
     stories: Mapping[str, Story],
-    rings: Mapping[str, Ring],
+    linked: Mapping[str, Ring],
 ) -> Case:
     of_case = tuple(stories[flag.unit_id] for flag in flags if flag.unit_id in stories)
     if row is None:
@@ -226,5 +168,5 @@ def _case(
         user_ids=tuple(row["user_ids"]),
         flags=tuple(flags),
         stories=of_case,
-        ring=rings.get(case_id),
+        ring=linked.get(case_id),
     )
