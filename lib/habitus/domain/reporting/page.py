@@ -62,6 +62,7 @@ def render(report: ReportData) -> str:
         by_severity={name: sum(day.get(name, 0) for day in days) for name in SEVERITIES},
         colours={name: index for index, name in enumerate(colours)},
         choices=choices(report),
+        last_day=max((case.days[0] for case in report.cases), default=None),
         places={case.case_id: place for place, case in enumerate(report.cases, start=1)},
         kinds={case.case_id: case.kind for case in report.cases},
         graph=graph,
