@@ -87,11 +87,20 @@ def test_reasons_are_numbered_above_their_events(story: Story) -> None:
     drawn = strip(story)
 
     (mark,) = drawn.marks  # the third reason is about no event
-    assert (mark.text, mark.title) == ("1, 2", "amount, new device")
+    assert (mark.text, mark.name, mark.roomy) == ("1, 2", "amount, new device", True)
     assert 0 < mark.left < 100
     assert mark.bottom == pytest.approx(100 * story.events[3].bits / drawn.most)
     assert [drawn.ticks[0].text, drawn.ticks[-1].text] == ["02:41:07", "02:43:34"]
     assert set(drawn.bars) == set(fields_of(story))
+
+
+def test_reasons_are_named_where_there_is_room(story: Story) -> None:
+    """Of 8 events at equal pauses the 4th stands alone; the 7th and 8th touch, at the edge."""
+    reasons = [replace(story.reasons[0], event_index=index) for index in (3, 6, 7)]
+
+    drawn = strip(replace(story, reasons=tuple(reasons)))
+
+    assert [mark.roomy for mark in drawn.marks] == [True, False, False]
 
 
 def test_events_without_surprise_have_no_bar(story: Story) -> None:

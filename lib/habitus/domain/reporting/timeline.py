@@ -15,6 +15,7 @@ _EVENTS_LISTED = 24
 _WIDTH, _HEIGHT = 1000, 100
 _SLOT = 16.0  # the widest that an event is drawn
 _TICKS = 4
+_ROOM = 20.0  # percent of the width that a reason's name may take
 _FAINT = 0.004  # less of the highest bar is not seen
 
 
@@ -31,12 +32,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Mark:
-    """A text at a place of the strip, in percent of its width and height from below."""
+    """A text at a place of the strip, in percent of its width and height from below.
+
+    Args:
+        left, bottom: The place.
+        text: The text.
+        name: What the text stands for.
+        roomy: Whether there is room for the name beside it.
+    """
 
     left: float
     bottom: float
     text: str
-    title: str = ""
+    name: str = ""
+    roomy: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,14 +115,18 @@ def _marks(
     for number, reason in enumerate(story.reasons, start=1):
         if reason.event_index is not None:
             numbers.setdefault(reason.event_index, []).append(number)
+    lefts = middles[list(numbers)]
+    apart = np.abs(lefts[:, None] - lefts) + np.diag(np.full(len(lefts), np.inf))
+    roomy = (apart.min(axis=1, initial=np.inf) > _ROOM) & (np.abs(lefts - 50) < 50 - _ROOM / 2)
     return tuple(
         Mark(
             float(middles[index]),
             float(heights[index]),
             ", ".join(map(str, of_event)),
             ", ".join(story.reasons[number - 1].field.replace("_", " ") for number in of_event),
+            bool(has_room),
         )
-        for index, of_event in numbers.items()
+        for (index, of_event), has_room in zip(numbers.items(), roomy, strict=True)
     )
 
 
