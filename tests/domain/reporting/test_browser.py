@@ -80,12 +80,18 @@ addEventListener("load", async () => {
   }
   change(form.elements.search, "U4711");
   found.search = shown();
+  change(form.elements.search, '"u47"');
+  found.nobody = [...shown(), page.querySelector("#none").hidden];
   page.querySelector(".filters [type=reset]").click();
   await pause();
   found.reset = shown();
   page.querySelectorAll(".case a.user")[3].click();
   await pause();
   found.user = [form.elements.search.value, ...shown()];
+  const drawn = page.querySelectorAll("svg.ring a")[1];
+  drawn.dispatchEvent(new MouseEvent("click", {bubbles: true}));
+  await pause();
+  found.drawn = [form.elements.search.value, ...shown()];
   const other = page.querySelector("#case-10");
   other.open = false;
   page.querySelector('.flags a[href="#case-10"]').click();
@@ -196,8 +202,10 @@ def test_filters_and_links_work_and_a_phone_is_wide_enough(
             ]
         assert set(values) <= set(told)
     assert found["search"] == [1, 1]
+    assert found["nobody"] == [0, 0, False]
     assert found["reset"] == everything
-    assert found["user"] == ["u4711", 1, 1]
+    assert found["user"] == ['"u4711"', 1, 1]
+    assert found["drawn"] == ['"u4748"', 1, 1]
     assert found["link"] == [True, False, *everything]
     assert found["sorted"] == sorted(flag.p_value for flag in full_report.flags)
     assert found["order"] == sorted(case.p_value for case in full_report.cases)

@@ -11,12 +11,18 @@
   const selects = [...form.querySelectorAll("select")];
   const box = form.elements.search;
 
-  // An item has some of the values that a filter allows, for every filter, and all the words.
+  // All the words are in an item, or, in quotes, a user's whole name.
+  const told = (item) => {
+    const user = /^"(.*)"$/.exec(box.value);
+    if (user) return item.dataset.users.split("\n").includes(user[1]);
+    return box.value.toLowerCase().split(/\s+/).every((word) => texts.get(item).includes(word));
+  };
+  // It has some of the values that a filter allows, for every filter.
   const fits = (item) =>
-    selects.every(({ name, value }) => {
+    told(item) && selects.every(({ name, value }) => {
       const allowed = value.split(" ");
       return !value || item.dataset[name].split(" ").some((one) => allowed.includes(one));
-    }) && box.value.toLowerCase().split(/\s+/).every((word) => texts.get(item).includes(word));
+    });
   const show = (items) => {
     for (const item of items) item.hidden = !fits(item);
     return items.filter((item) => !item.hidden).length;
@@ -59,7 +65,7 @@
     const link = event.target.closest("a");
     if (link?.dataset.user !== undefined) {
       form.reset();
-      box.value = link.dataset.user;
+      box.value = `"${link.dataset.user}"`;
       filter();
     } else if (link && link.hash === location.hash) setTimeout(open);
   });
