@@ -31,9 +31,8 @@ from habitus.domain.reporting.data import (
     UnitSample,
 )
 from habitus.domain.reporting.page import render
-from habitus.errors import SettingsError
 from habitus.jobs.frame import JobContext, persisted
-from habitus.jobs.judging import judged_units, models_in_use
+from habitus.jobs.judging import flagging_model, judged_units, models_in_use
 from habitus.jobs.plan import declared_tables
 from habitus.jobs.queue import queue
 from habitus.jobs.shifts import strangest_shifts
@@ -91,11 +90,7 @@ def _show(context: JobContext, report: ReportData, place: str) -> None:
 def _gather(context: JobContext) -> ReportData:
     settings, alerts = context.settings, context.settings.alerts
     models = models_in_use(context)
-    model_id = models.get(alerts.detector)
-    if model_id is None:
-        raise SettingsError(
-            "alerts.detector", f"{alerts.detector!r} has no model", "Run `habitus train` with it."
-        )
+    model_id = flagging_model(context)
     scores = context.read(SCORES).where(F.col("model_id") == model_id)
     anomalies = context.read(ANOMALIES).where(F.col("model_id") == model_id)
     strange = F.when(F.col("p_value") <= alerts.false_positive_rate, F.col("score"))
