@@ -120,6 +120,7 @@ def _gather(context: JobContext) -> ReportData:
         first_day=span["first"],
         last_day=span["last"],
         units=span["units"],
+        days=_DAYS,
         has_cases=found.has_cases,
         cases=found.cases,
         cases_in_all=found.cases_in_all,

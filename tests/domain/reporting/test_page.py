@@ -1,6 +1,8 @@
 """The report's page: everything in it, nothing loaded, and the same every time."""
 
 import re
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -100,6 +102,14 @@ def test_what_can_be_chosen_is_what_there_is(full_report: ReportData) -> None:
     assert found["severity"] == ["critical", "high", "medium", "low"]
     assert found["kind"] == ["ring", "user"]
     assert found["decision"] == ["challenge", "watch"]
+
+
+def test_a_long_time_is_said_to_be_shown_in_part(full_report: ReportData, page: str) -> None:
+    assert full_report.last_day is not None
+    longer = replace(full_report, first_day=full_report.last_day - timedelta(days=90))
+
+    assert "112 of the last 90 days" in render(longer)
+    assert "of the last 90 days" not in page
 
 
 def test_precision_counts_what_is_not_known_as_no_anomaly(page: str) -> None:

@@ -119,6 +119,7 @@ class ReportData:
         false_positive_rate: Largest p-value that is flagged.
         first_day, last_day: Days of the scored units; none without any.
         units: Units scored by the detector that flags.
+        days: How many days back, from the last, flags are shown and counted.
         has_cases: Whether flags are put together into cases; else each flag is one.
         cases: Those of the last days, the last day first, the strangest of a day first.
         cases_in_all: How many there are.
@@ -147,6 +148,7 @@ class ReportData:
     first_day: date | None
     last_day: date | None
     units: int
+    days: int
     has_cases: bool
     cases: tuple[Case, ...]
     cases_in_all: int
