@@ -90,7 +90,7 @@ def test_the_report_tells_of_them(spark: SparkSession, embedded: Settings) -> No
     run(spark, "report", embedded)
 
     page = Path(f"{embedded.lake.root}/reports/report.html").read_text()
-    cases = page.split('<article class="case card">')[1:]
+    cases = page.split('<section class="story">')[1:]
     assert all("Most like it in the past" in case for case in cases)
 
 

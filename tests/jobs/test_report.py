@@ -17,11 +17,17 @@ def test_the_page_tells_of_the_strangest_users(chain: SmallLake, small_lake: Pat
     flags = pl.read_delta(str(small_lake / "anomalies")).filter(
         pl.col("model_id") == chain.contexts["score"].artefacts.current()["behaviour"]
     )
-    strangest = flags.sort("p_value", "score", descending=[False, True]).row(0, named=True)
-    cases = page.split('<article class="case card">')[1:]
-    assert strangest["user_id"] in cases[0]
-    assert len(cases) == min(flags.height, 10)
-    for case in cases:
+    cases = pl.read_delta(str(small_lake / "cases"))
+    first = cases.sort(pl.col("ended_at").dt.date(), "p_value", descending=[True, False])
+    of_first = flags.filter(pl.col("unit_id").is_in(first["unit_ids"][0].to_list()))
+    strangest = of_first.sort("p_value", "score", descending=[False, True]).row(0, named=True)
+    stories = page.split('<section class="story">')[1:]
+    assert f'data-user="{strangest["user_id"]}"' in stories[0]
+    assert len(stories) == cases["n_flags"].clip(upper_bound=3).sum()
+    assert page.count('<details class="case card"') == len(cases)
+    assert page.count('class="ring"') == cases.filter(pl.col("kind") == "ring").height
+    assert page.count("The user's habit") == len(stories)
+    for case in stories:
         reasons = re.findall(r": <b>.*?</b>", case)
         assert 0 < len(reasons) <= chain.settings.alerts.reasons
         assert '<ol class="events">' in case

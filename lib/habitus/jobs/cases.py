@@ -9,7 +9,7 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from habitus.domain.detectors.base import Reason
-from habitus.domain.reporting.data import CaseEvent
+from habitus.domain.reporting.cases import CaseEvent
 from habitus.domain.units import Units
 from habitus.edges.models import load_model
 from habitus.jobs.frame import JobContext
@@ -77,6 +77,7 @@ def _case_events(
             detail=_detail(event, before),
             judged=index >= row["scored_from"],
             surprise=bits[index],
+            amount=event["amount"],
         )
         for index, (event, before, time) in enumerate(
             zip(events, [None, *events[:-1]], row["event_times"], strict=True)

@@ -72,6 +72,13 @@ JOBS: dict[str, Job] = {
             run=_lazily("score"),
         ),
         Job(
+            name="cases",
+            summary="Put flags that belong together into cases.",
+            reads=("anomalies", "sequences", "events"),
+            writes=("cases",),
+            run=_lazily("linking"),
+        ),
+        Job(
             name="evaluate",
             summary="Compare the detectors against the labels of the test period.",
             reads=("scores", "sequences", "labels"),
@@ -97,8 +104,10 @@ JOBS: dict[str, Job] = {
             summary="Write the HTML report.",
             reads=(
                 "anomalies",
+                "cases",
                 "scores",
                 "sequences",
+                "sessions",
                 "events",
                 "labels",
                 "evaluations",
@@ -125,13 +134,6 @@ JOBS: dict[str, Job] = {
             writes=("anomalies",),
             run=_lazily("decide"),
             preview=_previewed("decide"),
-        ),
-        Job(
-            name="cases",
-            summary="Put flags that belong together into cases.",
-            reads=("anomalies", "sequences", "events"),
-            writes=("cases",),
-            run=_lazily("linking"),
         ),
         Job(
             name="feedback",
@@ -161,4 +163,4 @@ JOBS: dict[str, Job] = {
 
 # What `habitus run` does with one source: everything from its files to the report. Not `embed`: it
 # reads every unit there is, and not all want vectors.
-CHAIN = ("ingest", "sessionize", "features", "train", "score", "evaluate", "report")
+CHAIN = ("ingest", "sessionize", "features", "train", "score", "cases", "evaluate", "report")

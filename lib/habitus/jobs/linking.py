@@ -55,7 +55,7 @@ def _things(context: JobContext, units: DataFrame) -> DataFrame:
     judged = units.select("unit_id", "user_id", "event_id")
     return (
         events.join(F.broadcast(judged), "event_id")
-        .select("unit_id", "user_id", _used())
+        .select("unit_id", "user_id", used_things())
         .where("value is not null")
         .distinct()
     )
@@ -67,7 +67,7 @@ def _links(context: JobContext, things: DataFrame) -> DataFrame:
     flagged = flagged.where("flagged_users > 1")
     users = (
         context.read(EVENTS)
-        .select("user_id", _used())
+        .select("user_id", used_things())
         .join(F.broadcast(flagged), _THING)
         .groupBy(*_THING, "flagged_users")
         .agg(F.count_distinct("user_id").alias("users"))
@@ -78,7 +78,7 @@ def _links(context: JobContext, things: DataFrame) -> DataFrame:
     )
 
 
-def _used() -> Column:
+def used_things() -> Column:
     """Rows of kind and value: each thing that an event uses."""
     things = (
         F.struct(F.lit(kind).alias("kind"), F.col(column).alias("value"))

@@ -7,7 +7,7 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from habitus.domain.labelling import unit_labels
-from habitus.domain.reporting.data import PastUnit
+from habitus.domain.reporting.cases import PastUnit
 from habitus.domain.vocabulary import FieldVocabulary
 from habitus.edges.models import load_model
 from habitus.jobs.embed import EMBEDDER

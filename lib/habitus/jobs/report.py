@@ -1,9 +1,9 @@
 """From the lake's tables to one HTML page, and to what a run shows at its end."""
 
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from datetime import date
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 from rich.text import Text
 
-from habitus.domain.detectors.base import Reason
 from habitus.domain.evaluation import (
     ALL,
     MEASURES,
@@ -21,13 +20,10 @@ from habitus.domain.evaluation import (
     histograms,
     kinds_of,
 )
-from habitus.domain.labelling import unit_labels
 from habitus.domain.metrics import Figure, precision_recall
 from habitus.domain.reporting.console import detectors_table, flags_table, steps_table
 from habitus.domain.reporting.data import (
-    Case,
     Curve,
-    Flag,
     Model,
     ReportData,
     ScoreHistogram,
@@ -35,17 +31,15 @@ from habitus.domain.reporting.data import (
     UnitSample,
 )
 from habitus.domain.reporting.page import render
-from habitus.errors import SettingsError
-from habitus.jobs.cases import told
-from habitus.jobs.frame import JobContext
-from habitus.jobs.judging import judged_units, models_in_use
+from habitus.jobs.frame import JobContext, persisted
+from habitus.jobs.judging import flagging_model, judged_units, models_in_use
 from habitus.jobs.plan import declared_tables
-from habitus.jobs.precedents import precedents
+from habitus.jobs.queue import queue
 from habitus.jobs.shifts import strangest_shifts
+from habitus.jobs.shown import by_day, hidden, outcomes, shown_flags
 from habitus.tables import (
     ANOMALIES,
     EVALUATIONS,
-    LABELS,
     RUNS,
     SCORES,
     VOLUME_SHIFTS,
@@ -53,8 +47,9 @@ from habitus.tables import (
 )
 
 NAME = "reports/report.html"
-_CASES = 10
-_FLAGS = 1000
+_DAYS = 90
+_STRANGEST = 10
+_FLAGS_DRAWN = 1000
 _SHIFTS = 50
 _BINS = 60
 _POINTS = 2000
@@ -70,9 +65,9 @@ def run(context: JobContext) -> None:
 
 
 def _show(context: JobContext, report: ReportData, place: str) -> None:
-    if report.cases:
-        flags = [case.flag for case in report.cases]
-        context.reporter.show(flags_table(flags, report.unit_kind))
+    if report.flags:
+        flags = sorted(report.flags, key=lambda flag: (flag.p_value, -flag.score))
+        context.reporter.show(flags_table(flags[:_STRANGEST], report.unit_kind))
     if report.evaluations:
         context.reporter.show(detectors_table(report.evaluations))
     context.reporter.show(steps_table(report.steps))
@@ -95,11 +90,7 @@ def _show(context: JobContext, report: ReportData, place: str) -> None:
 def _gather(context: JobContext) -> ReportData:
     settings, alerts = context.settings, context.settings.alerts
     models = models_in_use(context)
-    model_id = models.get(alerts.detector)
-    if model_id is None:
-        raise SettingsError(
-            "alerts.detector", f"{alerts.detector!r} has no model", "Run `habitus train` with it."
-        )
+    model_id = flagging_model(context)
     scores = context.read(SCORES).where(F.col("model_id") == model_id)
     anomalies = context.read(ANOMALIES).where(F.col("model_id") == model_id)
     strange = F.when(F.col("p_value") <= alerts.false_positive_rate, F.col("score"))
@@ -112,10 +103,13 @@ def _gather(context: JobContext) -> ReportData:
         F.min(strange).alias("threshold"),
     ).first()
     assert span is not None, "an aggregate without groups has one row"
-    rows = anomalies.orderBy("p_value", F.desc("score"), "unit_id").limit(_FLAGS).collect()
-    flags = _flags(rows, _kinds(context, anomalies))
-    by_day = _by_day(anomalies)
+    since = F.lit(None if span["last"] is None else span["last"] - timedelta(days=_DAYS))
+    anomalies = anomalies.where(F.col("event_date") > since)
     evaluations = _evaluations(context, models)
+    with persisted(shown_flags(context, model_id, anomalies)) as flags:
+        found = queue(context, model_id, flags)
+        counted = flags.groupBy("event_date", "severity", "decision", "verdict").count().collect()
+        scored = _histogram(scores, flags, span), _sample(context, scores, flags, span["units"])
     return ReportData(
         made_at=context.started_at,
         place=context.lake.root,
@@ -126,89 +120,45 @@ def _gather(context: JobContext) -> ReportData:
         first_day=span["first"],
         last_day=span["last"],
         units=span["units"],
-        cases=_cases(context, model_id, rows[:_CASES], flags),
-        flags=tuple(flags),
-        flags_in_all=sum(sum(day.values()) for day in by_day.values()),
-        by_day=by_day,
-        scores=_histogram(scores, anomalies, span),
-        sample=_sample(context, scores, anomalies, span["units"]),
+        days=_DAYS,
+        has_cases=found.has_cases,
+        cases=found.cases,
+        cases_in_all=found.cases_in_all,
+        flags=found.flags,
+        flags_in_all=sum(row["count"] for row in counted),
+        by_day=by_day(counted, "severity"),
+        decisions_by_day=by_day(counted, "decision"),
+        outcomes=outcomes(counted),
+        hidden=hidden(anomalies),
+        scores=scored[0],
+        sample=scored[1],
         evaluations=evaluations,
         curves=_curves(context, models) if evaluations else (),
         models=tuple(_model(context, name, id_) for name, id_ in sorted(models.items())),
         shifts=strangest_shifts(context.read_or_empty(VOLUME_SHIFTS), _SHIFTS),
         steps=_steps(context),
-        table_rows={
-            name: context.lake.read(table).count()
-            for name, table in declared_tables(settings).items()
-            if context.lake.exists(table)
-        },
+        table_rows=_table_rows(context),
     )
 
 
-def _kinds(context: JobContext, anomalies: DataFrame) -> Mapping[str, tuple[str, ...]]:
-    """Flagged unit -> the kinds of anomaly that it is known to be."""
-    units = context.read(sequences(context.settings.sequences.fields))
-    flagged = units.join(F.broadcast(anomalies.select("unit_id")), "unit_id", "leftsemi")
-    known = unit_labels(context.read_or_empty(LABELS), flagged)
-    rows = known.groupBy("unit_id").agg(F.sort_array(F.collect_set("kind")).alias("kinds"))
-    return {row["unit_id"]: tuple(row["kinds"]) for row in rows.collect()}
-
-
-def _flags(rows: Sequence[Row], kinds: Mapping[str, tuple[str, ...]]) -> list[Flag]:
-    names = ("user_id", "event_time", "score", "p_value", "severity", "summary", "decision")
-    return [
-        Flag(
-            unit_id=row["unit_id"],
-            status=row["status"],
-            kinds=kinds.get(row["unit_id"], ()),
-            **{name: row[name] for name in names},
-        )
-        for row in rows
+def _table_rows(context: JobContext) -> Mapping[str, int]:
+    """Table -> rows, of the tables that are there."""
+    counts = [
+        context.lake.read(table)
+        .agg(F.count(F.lit(1)).alias("rows"))
+        .withColumn("name", F.lit(name))
+        for name, table in declared_tables(context.settings).items()
+        if context.lake.exists(table)
     ]
+    return {row["name"]: row["rows"] for row in reduce(DataFrame.union, counts).collect()}
 
 
-def _cases(
-    context: JobContext, model_id: str, rows: Sequence[Row], flags: Sequence[Flag]
-) -> tuple[Case, ...]:
-    if not rows:
-        return ()
-    unit_ids = [row["unit_id"] for row in rows]
-    units = told(context, model_id, unit_ids)
-    past = precedents(context, model_id, unit_ids)
-    return tuple(
-        Case(
-            flag,
-            _distinct(units[row["unit_id"]].reasons)[: context.settings.alerts.reasons],
-            units[row["unit_id"]].events,
-            past.get(row["unit_id"], ()),
-        )
-        for row, flag in zip(rows, flags, strict=False)
-        if row["unit_id"] in units
-    )
-
-
-def _distinct(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
-    """One of the reasons that say the same about different events, in the sentence's order."""
-    same: dict[tuple[str, str], list[Reason]] = {}
-    for reason in reasons:
-        same.setdefault((reason.field, reason.observed), []).append(reason)
-    groups = sorted(same.values(), key=lambda group: -sum(reason.surprise for reason in group))
-    return tuple(group[0] for group in groups)
-
-
-def _by_day(anomalies: DataFrame) -> Mapping[date, Mapping[str, int]]:
-    by_day: dict[date, dict[str, int]] = defaultdict(dict)
-    for row in anomalies.groupBy("event_date", "severity").count().collect():
-        by_day[row["event_date"]][row["severity"]] = row["count"]
-    return dict(by_day)
-
-
-def _histogram(scores: DataFrame, anomalies: DataFrame, span: Row) -> ScoreHistogram | None:
+def _histogram(scores: DataFrame, flags: DataFrame, span: Row) -> ScoreHistogram | None:
     if not span["units"]:
         return None
     low, high = span["low"], max(span["high"], span["low"] + 1e-9)
     place = F.least(F.lit(_BINS - 1), F.floor((F.col("score") - low) / (high - low) * _BINS))
-    flagged = F.broadcast(anomalies.select("unit_id", F.lit(1).alias("flagged")))
+    flagged = F.broadcast(flags.select("unit_id", F.lit(1).alias("flagged")))
     rows = (
         scores.join(flagged, "unit_id", "left")
         .groupBy(place.cast("int").alias("bin"))
@@ -221,14 +171,14 @@ def _histogram(scores: DataFrame, anomalies: DataFrame, span: Row) -> ScoreHisto
     return ScoreHistogram(np.linspace(low, high, _BINS + 1), units, chosen, span["threshold"])
 
 
-def _sample(context: JobContext, scores: DataFrame, anomalies: DataFrame, units: int) -> UnitSample:
+def _sample(context: JobContext, scores: DataFrame, flags: DataFrame, units: int) -> UnitSample:
     """Units chosen by a hash of their ids, so that the same lake shows the same points."""
     lengths = context.read(sequences(context.settings.sequences.fields)).select(
         "unit_id", "n_events"
     )
     flagged = F.broadcast(
-        anomalies.orderBy("p_value", F.desc("score"), "unit_id")
-        .limit(_FLAGS)
+        flags.orderBy("p_value", F.desc("score"), "unit_id")
+        .limit(_FLAGS_DRAWN)
         .select("unit_id", F.lit(True).alias("flagged"))
     )
     drawn = F.pmod(F.xxhash64("unit_id"), F.lit(1_000_000)) < 1_000_000 * _POINTS / max(units, 1)

@@ -1,5 +1,6 @@
 """A report with everything in it, and one with nothing."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -8,20 +9,28 @@ import pytest
 from habitus.domain.detectors.base import Reason
 from habitus.domain.evaluation import ALL, MEASURES, Evaluation
 from habitus.domain.metrics import Figure
-from habitus.domain.reporting.data import (
+from habitus.domain.reporting.cases import (
     SEVERITIES,
     Case,
     CaseEvent,
-    Curve,
     Flag,
-    Model,
+    Habit,
     PastUnit,
+    Ring,
+    Story,
+    Thing,
+)
+from habitus.domain.reporting.data import (
+    Curve,
+    Model,
+    Outcome,
     ReportData,
     ScoreHistogram,
     Shift,
     Step,
     UnitSample,
 )
+from habitus.domain.reporting.page import render
 
 START = datetime(2026, 1, 24, 2, 41, 7, tzinfo=UTC)
 ACTIONS = ("login", "view", "cart", "payment", "payment", "profile_change", "payment", "view")
@@ -31,6 +40,7 @@ def flag(index: int) -> Flag:
     severity = SEVERITIES[min(index // 6, 3)]
     return Flag(
         unit_id=f"{index:016x}",
+        case_id=f"case-of-{index // 3 if index < 6 else index}",
         user_id=f"u{4711 + 37 * index}",
         event_time=START + timedelta(hours=7 * index),
         score=40.0 - index,
@@ -38,13 +48,23 @@ def flag(index: int) -> Flag:
         severity=severity,
         summary=f"8 events in 3 minutes, unlike this user: payment of 1,240 or more at event "
         f"{index % 5 + 3} where 20 to 45 is usual, from a device not seen before <{index}>",
-        decision="review",
+        decision="challenge" if index < 12 else "watch",
         status="open",
         kinds=("card_testing",) if index % 3 == 0 else (),
     )
 
 
-def case(index: int) -> Case:
+HABIT = Habit(
+    days=90,
+    sessions=14,
+    hours=tuple(int(9 < hour < 23) * (hour % 4) for hour in range(24)),
+    actions={"login": 14, "view": 70, "cart": 9, "payment": 5},
+    events=(3.0, 6.0, 12.0),
+    amounts=(18.0, 42.0, 96.0),
+)
+
+
+def story(index: int) -> Story:
     rng = np.random.default_rng(index)
     length = (8, 60, 14)[index % 3]
     events = tuple(
@@ -57,6 +77,7 @@ def case(index: int) -> Case:
                 name: float(rng.exponential(1.5 if step % 7 == 3 else 0.3))
                 for name in ("action", "amount", "gap", "new_device", "category")
             },
+            amount=float(rng.gamma(2, 30)) if ACTIONS[step % len(ACTIONS)] == "payment" else None,
         )
         for step in range(length)
     )
@@ -77,7 +98,35 @@ def case(index: int) -> Case:
         PastUnit("u<1>", False, START, 0.94, "login, payment 3 times", ("card_testing",), "high"),
         PastUnit(flag(index).user_id, True, START, 0.81, "login, view", (), None),
     )
-    return Case(flag(index), reasons, events, nearest if index < 2 else ())
+    habit = HABIT if index % 4 else Habit(days=90, sessions=0)
+    return Story(flag(index), reasons, events, habit, nearest if index < 2 else ())
+
+
+def case(number: int) -> Case:
+    """The first two have three flags each: a ring, and one user's; the others one."""
+    of_case = range(3 * number, 3 * number + 3) if number < 2 else range(number + 4, number + 5)
+    flags = [flag(index) for index in of_case]
+    if number == 1:
+        flags = [replace(one, user_id="u4822") for one in flags]
+    users = tuple(dict.fromkeys(one.user_id for one in flags))
+    things = (Thing("device", "d<9>", 4, 3), Thing("network", "203.0.113.7", 9, 2))
+    uses = tuple((user, "device", "d<9>", 1 + at) for at, user in enumerate(users))
+    return Case(
+        case_id=flags[0].case_id,
+        kind="ring" if number == 0 else "user",
+        started_at=flags[0].event_time,
+        ended_at=flags[-1].event_time,
+        n_users=len(users),
+        n_flags=len(flags) + 20 * (number == 0),
+        amount_sum=1240.0,
+        p_value=flags[0].p_value,
+        summary=f"Case <{number}>: {flags[0].summary}",
+        status="open",
+        user_ids=users,
+        flags=tuple(flags),
+        stories=tuple(story(index) for index in of_case[:2]),
+        ring=Ring(users, things, uses, more_users=9) if number == 0 else None,
+    )
 
 
 def evaluations() -> tuple[Evaluation, ...]:
@@ -113,7 +162,10 @@ def full_report() -> ReportData:
         first_day=first,
         last_day=first + timedelta(days=9),
         units=5312,
-        cases=tuple(case(index) for index in range(10)),
+        days=90,
+        has_cases=True,
+        cases=tuple(case(number) for number in range(10)),
+        cases_in_all=87,
         flags=tuple(flag(index) for index in range(40)),
         flags_in_all=112,
         by_day={
@@ -124,6 +176,12 @@ def full_report() -> ReportData:
             for day in range(10)
             if day != 4
         },
+        decisions_by_day={
+            first: {"challenge": 3, "watch": 9},
+            first + timedelta(days=2): {"watch": 4},
+        },
+        outcomes={"challenge": Outcome(12, 9, 1), "watch": Outcome(100, 4, 0)},
+        hidden={"beyond the budget": 31},
         scores=ScoreHistogram(
             edges,
             np.histogram(scores, edges)[0].astype(float),
@@ -166,6 +224,12 @@ def full_report() -> ReportData:
 
 
 @pytest.fixture(scope="session")
+def page(full_report: ReportData) -> str:
+    """The page of the report with everything."""
+    return render(full_report)
+
+
+@pytest.fixture(scope="session")
 def empty_report() -> ReportData:
     nothing = np.zeros(0)
     return ReportData(
@@ -178,7 +242,10 @@ def empty_report() -> ReportData:
         first_day=None,
         last_day=None,
         units=0,
+        days=90,
+        has_cases=False,
         cases=(),
+        cases_in_all=0,
         flags=(),
         flags_in_all=0,
         by_day={},

@@ -1,52 +1,53 @@
 """The report's page: everything in it, nothing loaded, and the same every time."""
 
 import re
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from habitus.domain.reporting.data import Case, CaseEvent, ReportData
-from habitus.domain.reporting.page import comparison, is_best, odds, render, timeline
+from habitus.domain.reporting.data import ReportData
+from habitus.domain.reporting.page import choices, comparison, is_best, odds, render
 
 pytestmark = pytest.mark.plain
 
-SECTIONS = ("reading", "cases", "flags", "figures", "detectors", "models", "run")
+SECTIONS = ("cases", "flags", "trends", "figures", "detectors", "models", "run", "reading")
+CASE = '<details class="case card"'
 
 
-def test_every_section_is_there(full_report: ReportData) -> None:
-    page = render(full_report)
-
+def test_every_section_is_there(full_report: ReportData, page: str) -> None:
     for section in SECTIONS:
         assert f'<section id="{section}">' in page
-    assert page.count('<article class="case card">') == len(full_report.cases)
-    assert page.count("<svg") == 5
-    for case in full_report.cases:
-        assert case.flag.user_id in page
+    assert page.count(CASE) == len(full_report.cases)
+    stories = [story for case in full_report.cases for story in case.stories]
+    assert page.count("<svg") == 6 + len(stories) + 1  # of a ring
+    for story in stories:
+        assert story.flag.user_id in page
 
 
-def test_the_page_loads_nothing(full_report: ReportData) -> None:
-    page = render(full_report)
-
+def test_the_page_loads_nothing(page: str) -> None:
     assert re.findall(r'(?:src|href|url)\s*[=(]\s*["\']?(?!#|data:)[^"\')\s>]+', page) == []
     addresses = set(re.findall(r"https?://[^\s\"'<>]+", page))
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
 
 
-def test_texts_are_escaped(full_report: ReportData) -> None:
-    page = render(full_report)
-
+def test_texts_are_escaped(page: str) -> None:
     assert "before &lt;0&gt;" in page
     assert "before <0>" not in page
+    assert "d&lt;9&gt;" in page
+    assert "<9>" not in page
+    assert "Case &lt;1&gt;: 8 events" in page
 
 
 def test_shifts_of_segments_are_listed_where_there_are_any(
-    full_report: ReportData, empty_report: ReportData
+    page: str, empty_report: ReportData
 ) -> None:
-    assert "<li>seller &lt;v7&gt;: events 143 instead of 41" in render(full_report)
+    assert "<li>seller &lt;v7&gt;: events 143 instead of 41" in page
     assert "Segments that shifted" not in render(empty_report)
 
 
-def test_the_same_data_give_the_same_page(full_report: ReportData) -> None:
-    assert render(full_report) == render(full_report)
+def test_the_same_data_give_the_same_page(full_report: ReportData, page: str) -> None:
+    assert render(full_report) == page
 
 
 def test_an_empty_lake_has_a_report_that_says_what_to_do(empty_report: ReportData) -> None:
@@ -59,39 +60,62 @@ def test_an_empty_lake_has_a_report_that_says_what_to_do(empty_report: ReportDat
     assert "<svg" not in page
 
 
-def test_a_long_case_shows_its_most_surprising_events_and_counts_the_others(
-    full_report: ReportData,
-) -> None:
-    case = max(full_report.cases, key=lambda case: len(case.events))
+def test_the_past_units_that_a_case_is_like_are_told(page: str) -> None:
+    stories = page.split('<section class="story">')[1:]
 
-    rows = timeline(case)
-
-    shown = [row.event for row in rows if row.event is not None]
-    assert len(shown) + sum(row.left_out for row in rows) == len(case.events)
-    assert max(case.events, key=lambda event: event.bits) in shown
-    assert len(shown) < len(case.events)
-
-
-def test_the_past_units_that_a_case_is_like_are_told(full_report: ReportData) -> None:
-    cases = render(full_report).split('<article class="case card">')[1:]
-
-    told = [case for case in cases if "Most like it in the past" in case]
-    assert told == cases[:2]
+    told = [story for story in stories if "Most like it in the past" in story]
+    assert told == stories[:2]
     for words in ("0.94", "user <code>u&lt;1&gt;</code>, <em>login, payment 3 times</em>"):
         assert words in told[0]
     assert "the same user, <em>login, view</em>" in told[0]
-    assert told[0].count("known: card testing") == 1 + 1  # the flag itself, and its neighbour
+    assert told[0].count("known: card testing") == 1
     assert told[0].count("flagged: high") == 1
 
 
-def test_the_most_surprising_event_fills_the_width(full_report: ReportData) -> None:
-    events = tuple(
-        CaseEvent(full_report.made_at, "view", "", True, {"action": bits}) for bits in (1.0, 4.0)
-    )
+def test_a_case_tells_its_users_flags_and_what_links_them(page: str) -> None:
+    ring, one_user, *_ = page.split(CASE)[1:]
 
-    rows = timeline(Case(full_report.cases[0].flag, (), events))
+    assert "ring of 3 users" in ring
+    assert 'class="ring"' in ring
+    assert ring.count('<section class="story">') == 2
+    assert "and 20 more in the table" in ring
+    assert 'data-users="u4711\nu4748\nu4785"' in ring
+    assert 'class="ring"' not in one_user
+    assert "user <code>u4822</code>" in one_user
 
-    assert [row.bars for row in rows] == [(("action", 25.0),), (("action", 100.0),)]
+
+def test_a_flag_leads_to_its_case(full_report: ReportData, page: str) -> None:
+    rows = re.findall(r"<tr data-day=.*?</tr>", page, re.DOTALL)
+
+    assert len(rows) == len(full_report.flags)
+    assert [row.count('href="#case-1"') for row in rows[:4]] == [1, 1, 1, 0]
+    assert 'data-kind="ring"' in rows[2]
+    assert 'data-kind="user"' in rows[3]
+    assert "#case-" not in rows[39]
+
+
+def test_what_can_be_chosen_is_what_there_is(full_report: ReportData) -> None:
+    found = choices(full_report)
+
+    assert found["day"][0] == "2026-02-04"
+    assert len(found["day"]) == 12
+    assert found["severity"] == ["critical", "high", "medium", "low"]
+    assert found["kind"] == ["ring", "user"]
+    assert found["decision"] == ["challenge", "watch"]
+
+
+def test_a_long_time_is_said_to_be_shown_in_part(full_report: ReportData, page: str) -> None:
+    assert full_report.last_day is not None
+    longer = replace(full_report, first_day=full_report.last_day - timedelta(days=90))
+
+    assert "112 of the last 90 days" in render(longer)
+    assert "of the last 90 days" not in page
+
+
+def test_precision_counts_what_is_not_known_as_no_anomaly(page: str) -> None:
+    assert "9 known as anomalies, 1 dismissed, 2 not known" in page
+    assert "<b>75%</b>" in page
+    assert "Not shown: 31 by beyond the budget" in page
 
 
 @pytest.mark.parametrize(

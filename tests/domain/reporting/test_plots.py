@@ -10,6 +10,7 @@ from habitus.domain.reporting.data import ReportData
 from habitus.domain.reporting.plots import (
     curve_plot,
     day_plot,
+    decision_plot,
     score_plot,
     training_plot,
     unit_plot,
@@ -28,6 +29,10 @@ PLOTS: dict[str, tuple[Callable[[ReportData], str], set[str]]] = {
     "days": (
         lambda report: day_plot(report.by_day),
         {"flags", "critical", "high", "medium", "low", "24 Jan", "28 Jan"},
+    ),
+    "decisions": (
+        lambda report: decision_plot(report.decisions_by_day),
+        {"flags", "challenge", "watch", "25 Jan"},
     ),
     "units": (
         lambda report: unit_plot(report.sample, report.false_positive_rate),

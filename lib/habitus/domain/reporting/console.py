@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from habitus.domain.evaluation import AVERAGE_PRECISION, RECALL_AT_BUDGET, Evaluation
-from habitus.domain.reporting.data import Flag, Shift, Step
+from habitus.domain.reporting.cases import Flag
+from habitus.domain.reporting.data import Shift, Step
 from habitus.domain.reporting.page import comparison, figure_text, is_best, odds, words
 from habitus.domain.reviews import Precision
 

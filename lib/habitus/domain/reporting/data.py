@@ -7,86 +7,26 @@ from datetime import date, datetime
 import numpy as np
 import numpy.typing as npt
 
-from habitus.domain.detectors.base import Reason
 from habitus.domain.evaluation import Evaluation
+from habitus.domain.reporting.cases import Case, Flag
 from habitus.setting_types import UnitKind
 
 Floats = npt.NDArray[np.float64]
 
-SEVERITIES = ("critical", "high", "medium", "low")
-
 
 @dataclass(frozen=True)
-class CaseEvent:
-    """One event of a case.
+class Outcome:
+    """What became of the flags on which the same was decided.
 
     Args:
-        time: When it happened, UTC.
-        action: What the user did.
-        detail: What is known beside it: item, amount, outcome, ...
-        judged: Whether it is judged rather than history.
-        surprise: Field -> bits of surprise.
+        flags: How many there are.
+        anomalous: Of them, labelled as an anomaly or confirmed by an analyst.
+        dismissed: Of the others, dismissed by an analyst.
     """
 
-    time: datetime
-    action: str
-    detail: str
-    judged: bool
-    surprise: Mapping[str, float]
-
-    @property
-    def bits(self) -> float:
-        """Surprise of all fields together."""
-        return sum(self.surprise.values())
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One flagged unit: a row of `anomalies`, and the kinds it is known to be by now."""
-
-    unit_id: str
-    user_id: str
-    event_time: datetime
-    score: float
-    p_value: float
-    severity: str
-    summary: str
-    decision: str
-    status: str
-    kinds: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class PastUnit:
-    """A unit of the past that a flagged one is like.
-
-    Args:
-        user_id: Whose it was.
-        own: Whether the flagged one is the same user's.
-        ended_at: When it ended, UTC.
-        similarity: Cosine of the two vectors.
-        happened: What was done, the most frequent first.
-        kinds: The kinds of anomaly that it is known to be by now.
-        severity: Of its own flag; none if it has none.
-    """
-
-    user_id: str
-    own: bool
-    ended_at: datetime
-    similarity: float
-    happened: str
-    kinds: tuple[str, ...]
-    severity: str | None
-
-
-@dataclass(frozen=True)
-class Case:
-    """A flag told in full; `nearest` is empty where `embed` has not found any."""
-
-    flag: Flag
-    reasons: tuple[Reason, ...]
-    events: tuple[CaseEvent, ...]
-    nearest: tuple[PastUnit, ...] = ()
+    flags: int
+    anomalous: int
+    dismissed: int
 
 
 @dataclass(frozen=True)
@@ -179,10 +119,16 @@ class ReportData:
         false_positive_rate: Largest p-value that is flagged.
         first_day, last_day: Days of the scored units; none without any.
         units: Units scored by the detector that flags.
-        cases: The strangest units in full, the strangest first.
-        flags: More of them in short, the strangest first.
-        flags_in_all: How many flags there are.
+        days: How many days back, from the last, flags are shown and counted.
+        has_cases: Whether flags are put together into cases; else each flag is one.
+        cases: Those of the last days, the last day first, the strangest of a day first.
+        cases_in_all: How many there are.
+        flags: Flags in the same order.
+        flags_in_all: How many there are.
         by_day: Day -> severity -> flags.
+        decisions_by_day: Day -> decision -> flags.
+        outcomes: Decision -> what became of the flags.
+        hidden: What keeps flags from being shown -> how many.
         scores: How the scores are spread; none without any.
         sample: Some units as points.
         evaluations: Figures against labels; empty without labels.
@@ -202,12 +148,18 @@ class ReportData:
     first_day: date | None
     last_day: date | None
     units: int
+    days: int
+    has_cases: bool
     cases: tuple[Case, ...]
+    cases_in_all: int
     flags: tuple[Flag, ...]
     flags_in_all: int
     by_day: Mapping[date, Mapping[str, int]]
     scores: ScoreHistogram | None
     sample: UnitSample
+    decisions_by_day: Mapping[date, Mapping[str, int]] = field(default_factory=dict)
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    hidden: Mapping[str, int] = field(default_factory=dict)
     evaluations: tuple[Evaluation, ...] = ()
     curves: tuple[Curve, ...] = ()
     models: tuple[Model, ...] = ()

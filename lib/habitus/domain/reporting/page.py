@@ -1,10 +1,7 @@
 """The report as one self-contained HTML page."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
-from itertools import groupby
+from datetime import date, datetime, timedelta
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -18,28 +15,19 @@ from habitus.domain.evaluation import (
     RECALL_AT_BUDGET,
     Evaluation,
 )
-from habitus.domain.reporting.data import SEVERITIES, Case, CaseEvent, ReportData
+from habitus.domain.reporting.cases import SEVERITIES, Case
+from habitus.domain.reporting.data import ReportData
+from habitus.domain.reporting.graph import ring_graph
+from habitus.domain.reporting.habit import comparisons
 from habitus.domain.reporting.plots import (
     curve_plot,
     day_plot,
+    decision_plot,
     score_plot,
     training_plot,
     unit_plot,
 )
-
-# A longer case shows its most surprising events and their neighbours, and says what it leaves out.
-_EVENTS_SHOWN = 24
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One line of a case: an event, or a run of events left out."""
-
-    index: int
-    event: CaseEvent | None
-    bars: tuple[tuple[str, float], ...] = ()
-    left_out: int = 0
-    left_out_bits: float = 0.0
+from habitus.domain.reporting.timeline import fields_of, rows, strip
 
 
 def render(report: ReportData) -> str:
@@ -58,11 +46,14 @@ def render(report: ReportData) -> str:
         "odds": odds,
         "words": words,
         "moment": _moment,
+        "span": _span,
+        "short_day": _short_day,
         "day": _day,
         "figure": figure_text,
         "seconds": _seconds,
     }
-    colours = sorted({name for case in report.cases for name in fields_of(case)})
+    stories = [story for case in report.cases for story in case.stories]
+    colours = sorted({name for story in stories for name in fields_of(story)})
     days = report.by_day.values()
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -70,7 +61,14 @@ def render(report: ReportData) -> str:
         severities=SEVERITIES,
         by_severity={name: sum(day.get(name, 0) for day in days) for name in SEVERITIES},
         colours={name: index for index, name in enumerate(colours)},
-        timeline=timeline,
+        choices=choices(report),
+        last_day=max((case.days[0] for case in report.cases), default=None),
+        places={case.case_id: place for place, case in enumerate(report.cases, start=1)},
+        kinds={case.case_id: case.kind for case in report.cases},
+        graph=graph,
+        strip=strip,
+        rows=rows,
+        comparisons=comparisons,
         fields_of=fields_of,
         expected=expected,
         measures=MEASURES,
@@ -90,6 +88,8 @@ def _plots(report: ReportData) -> dict[str, Markup]:
     plots = {}
     if report.by_day:
         plots["days"] = day_plot(report.by_day)
+    if report.decisions_by_day:
+        plots["decisions"] = decision_plot(report.decisions_by_day)
     if report.scores is not None:
         plots["scores"] = score_plot(report.scores)
     if len(report.sample.n_events):
@@ -103,41 +103,25 @@ def _plots(report: ReportData) -> dict[str, Markup]:
     return {name: Markup(svg) for name, svg in plots.items()}  # noqa: S704
 
 
-def timeline(case: Case) -> list[_Row]:
-    """The lines of a case, bars scaled so that the most surprising event fills the width."""
-    shown = _shown([event.bits for event in case.events])
-    most = max((event.bits for event in case.events), default=0.0) or 1.0
-    rows = []
-    for seen, run in groupby(enumerate(case.events), key=lambda pair: pair[0] in shown):
-        events = list(run)
-        if not seen:
-            bits = sum(event.bits for _, event in events)
-            rows.append(_Row(events[0][0], None, left_out=len(events), left_out_bits=bits))
-            continue
-        for index, event in events:
-            parts = sorted(event.surprise.items(), key=lambda part: (-part[1], part[0]))
-            bars = tuple((name, 100 * bits / most) for name, bits in parts if bits / most > 0.004)
-            rows.append(_Row(index, event, bars))
-    return rows
+def graph(case: Case) -> Markup:
+    """The picture of a case of several users."""
+    assert case.ring is not None, "only a ring has a picture"
+    # The strangest of a user's flags comes first.
+    severities = {flag.user_id: flag.severity for flag in reversed(case.flags)}
+    return ring_graph(case.ring, severities)
 
 
-def _shown(bits: Sequence[float]) -> set[int]:
-    """Indices of the events to show."""
-    if len(bits) <= _EVENTS_SHOWN:
-        return set(range(len(bits)))
-    strongest = np.argsort(-np.asarray(bits), kind="stable")[: _EVENTS_SHOWN // 2]
-    beside = {int(index) + step for index in strongest for step in (-1, 0)}
-    shown = {index for index in beside if index >= 0} | {0, len(bits) - 1}
-    # Leaving out a single event would save no line.
-    return shown | {index - 1 for index in shown if index - 2 in shown}
-
-
-def fields_of(case: Case) -> list[str]:
-    """The fields that surprise in a case, the most surprising first."""
-    bits: Counter[str] = Counter()
-    for event in case.events:
-        bits.update(event.surprise)
-    return [name for name, _ in bits.most_common()]
+def choices(report: ReportData) -> dict[str, list[str]]:
+    """What the page can be filtered by -> the values that are there."""
+    days = {day for case in report.cases for day in case.days}
+    days |= {flag.event_time.date() for flag in report.flags}
+    severities = {flag.severity for flag in report.flags}
+    return {
+        "day": [day.isoformat() for day in sorted(days, reverse=True)],
+        "severity": [name for name in SEVERITIES if name in severities],
+        "kind": sorted({case.kind for case in report.cases}),
+        "decision": sorted({flag.decision for flag in report.flags}),
+    }
 
 
 def comparison(rows: Sequence[Evaluation]) -> dict[str, dict[tuple[str, str], Evaluation]]:
@@ -186,6 +170,19 @@ def words(name: str) -> str:
 
 def _moment(time: datetime) -> str:
     return f"{time.day} {time:%b %Y, %H:%M:%S}"
+
+
+def _span(case: Case) -> str:
+    first, last = case.started_at, case.ended_at
+    start = f"{first.day} {first:%b}, {first:%H:%M}"
+    if last - first < timedelta(minutes=1):
+        return start
+    same = first.date() == last.date()
+    return f"{start} to {last:%H:%M}" if same else f"{start} to {last.day} {last:%b}, {last:%H:%M}"
+
+
+def _short_day(day: str) -> str:
+    return f"{date.fromisoformat(day):%a %-d %b %Y}"
 
 
 def _day(day: date) -> str:

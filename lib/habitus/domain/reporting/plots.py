@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from habitus.domain.reporting.data import SEVERITIES, Curve, ScoreHistogram, UnitSample
+from habitus.domain.reporting.cases import SEVERITIES
+from habitus.domain.reporting.data import Curve, ScoreHistogram, UnitSample
 
 # Colours that matplotlib draws with, and what the page makes of them: so one figure is right in
 # a light and in a dark page.
@@ -84,20 +85,28 @@ def score_plot(scores: ScoreHistogram) -> str:
 
 def day_plot(by_day: Mapping[date, Mapping[str, int]]) -> str:
     """Flags per day, stacked by severity, the gravest at the bottom."""
-    with _figure("days") as (axes, out):
+    return _stacked("days", by_day, _SEVERITY)
+
+
+def decision_plot(by_day: Mapping[date, Mapping[str, int]]) -> str:
+    """Flags per day, stacked by what is decided on them."""
+    decisions = sorted({decision for day in by_day.values() for decision in day})
+    colours = {name: _SERIES[at % len(_SERIES)] for at, name in enumerate(decisions)}
+    return _stacked("decisions", by_day, colours)
+
+
+def _stacked(
+    name: str, by_day: Mapping[date, Mapping[str, int]], colours: Mapping[str, str]
+) -> str:
+    with _figure(name) as (axes, out):
         first, last = min(by_day), max(by_day)
         days = [first + timedelta(days=index) for index in range((last - first).days + 1)]
         bottom = np.zeros(len(days))
-        for severity in SEVERITIES:
-            flags = np.array([by_day.get(day, {}).get(severity, 0) for day in days], dtype=float)
+        for part, colour in colours.items():
+            flags = np.array([by_day.get(day, {}).get(part, 0) for day in days], dtype=float)
             if flags.any():
                 axes.bar(
-                    range(len(days)),
-                    flags,
-                    width=0.8,
-                    bottom=bottom,
-                    color=_SEVERITY[severity],
-                    label=severity,
+                    range(len(days)), flags, width=0.8, bottom=bottom, color=colour, label=part
                 )
                 bottom += flags
         step = max(1, -(-len(days) // 6))
