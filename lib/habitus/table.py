@@ -30,6 +30,8 @@ class Table:
         keeps_changes: Whether readers ask what changed since a version.
         marks_changes: Whether rows that change are only marked in their files, which need not be
             written anew then; readers must know Delta's deletion vectors.
+        contract: Version of what is promised to readers outside, who find it in the table's
+            properties; 0 where nothing is.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Table:
     cluster_by: tuple[str, ...] = ()
     keeps_changes: bool = False
     marks_changes: bool = False
+    contract: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -74,6 +77,18 @@ class Table:
                     f"not {declared.dataType.simpleString()}"
                 )
         return faults + [f"column {name!r} is not declared" for name in given]
+
+
+@dataclass(frozen=True)
+class View(Table):
+    """A view: what there is to say of its rows, as of a table's, and the query that makes them.
+
+    Args:
+        select: A query in the SQL that Spark and DuckDB share. `{name}` stands for the table or
+            view of that name and `{explode}` for the function that makes an array's elements rows.
+    """
+
+    select: str = ""
 
 
 def reference(tables: Iterable[Table]) -> str:

@@ -204,6 +204,9 @@ _SCORED: tuple[Column, ...] = (
     Column("event_date", "date", "Day of event_time, UTC.", required=True),
 )
 _P_VALUE = {"p_value_is_a_share": "p_value > 0 and p_value <= 1"}
+# Version of what BI tools are promised: `anomalies`, `flag_days`, `cases` and the views. Another
+# column, type, check or meaning there is another version.
+CONTRACT = 1
 
 SCORES = Table(
     name="scores",
@@ -244,8 +247,40 @@ ANOMALIES = Table(
     key=("unit_kind", "unit_id", "model_id"),
     checks=_P_VALUE
     | _KINDS
-    | {"severity_is_known": "severity in ('low', 'medium', 'high', 'critical')"},
+    | {
+        "severity_is_known": "severity in ('low', 'medium', 'high', 'critical')",
+        "decision_is_known": "decision in "
+        "('allow', 'watch', 'challenge', 'restrict', 'freeze', 'block')",
+    },
     cluster_by=("event_date",),
+    contract=CONTRACT,
+)
+
+FLAG_DAYS = Table(
+    name="flag_days",
+    comment="What became of a day's units when flags were last chosen, the budget's cut included.",
+    columns=(
+        _MODEL,
+        _KIND,
+        Column("event_date", "date", "Day on which the units started, UTC.", required=True),
+        Column("units", "bigint", "Units judged.", required=True),
+        Column("rare", "bigint", "Of those, rare enough to flag.", required=True),
+        Column("suppressed", "bigint", "Of the rare, kept quiet by a rule.", required=True),
+        Column("flagged", "bigint", "Of the rare, flagged within the budget.", required=True),
+        Column("cut", "bigint", "Of the rare, beyond the budget.", required=True),
+        Column("budget_per_day", "int", "Most flags of the day.", required=True),
+        Column("false_positive_rate", "double", "Largest p-value that was rare.", required=True),
+        Column("false_discovery_rate", "double", "Most false flags among the rare; none: any."),
+        Column("cost_threshold", "double", "Largest p-value worth its cost; none: any."),
+        Column("precision", "double", "Least share of true flags by reviews; none: any."),
+        Column("counted_from", "timestamp", "Units that ended since then count.", required=True),
+        Column("run_id", "string", "The scoring run.", required=True),
+        Column("scored_at", "timestamp", "Start of that run.", required=True),
+    ),
+    key=("model_id", "unit_kind", "event_date"),
+    checks=_KINDS | {"every_rare_unit_is_counted": "rare = suppressed + flagged + cut"},
+    cluster_by=("event_date",),
+    contract=CONTRACT,
 )
 
 _EMBEDDED: tuple[Column, ...] = (
@@ -314,8 +349,14 @@ CASES = Table(
         Column("event_date", "date", "Day of started_at, UTC.", required=True),
     ),
     key=("case_id", "model_id"),
-    checks={"kind_is_known": "kind in ('user', 'ring')"},
+    checks=_P_VALUE
+    | {
+        "kind_is_known": "kind in ('user', 'ring')",
+        "ends_after_start": "ended_at >= started_at",
+        "all_are_listed": "size(user_ids) = n_users and size(unit_ids) = n_flags",
+    },
     cluster_by=("event_date",),
+    contract=CONTRACT,
 )
 
 EVALUATIONS = Table(

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import deltalake
 import pytest
 from edges.things import TABLE, content, things
 from pyspark.sql import DataFrame, SparkSession
@@ -104,6 +105,40 @@ def test_a_table_of_ours_takes_new_columns_when_it_is_rebuilt(
     assert [tuple(row) for row in lake.read(wider).collect()] == [("b", 1, "x", "red")]
     with pytest.raises(Exception, match="size_is_positive"):
         lake.append(wider, spark.createDataFrame([("c", -1, "x", "red")], wider.schema()))
+
+
+def test_a_table_tells_readers_the_version_of_its_contract_and_another_is_refused(
+    spark: SparkSession, lake: Lake
+) -> None:
+    lake.append(TABLE, things(spark, ("a", 1, "x")))
+    first, second = replace(TABLE, contract=1), replace(TABLE, contract=2)
+
+    # A table from before there were versions has none, and gets one when it is written.
+    assert lake.read(first).count() == 1
+    again(spark, lake).append(first, things(spark, ("b", 1, "x")))
+
+    metadata = deltalake.DeltaTable(f"{lake.root}/things").metadata()
+    assert metadata.configuration["habitus.contract"] == "1"
+    for act in (again(spark, lake).read, again(spark, lake).create):
+        with pytest.raises(
+            InputError, match=r"keeps version 1 .* this habitus version 2\. Run the"
+        ):
+            act(second)
+    assert lake.read(first).count() == 2
+
+
+def again(spark: SparkSession, lake: Lake) -> Lake:
+    """The same lake, as another run finds it."""
+    return Lake(spark, LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200))
+
+
+def test_a_check_that_is_new_holds_for_a_table_that_is_there(
+    spark: SparkSession, lake: Lake
+) -> None:
+    lake.append(replace(TABLE, checks={}), things(spark, ("a", 1, "x")))
+
+    with pytest.raises(Exception, match="size_is_positive"):
+        again(spark, lake).append(TABLE, things(spark, ("b", -1, "x")))
 
 
 def test_a_creation_that_was_killed_in_its_first_commit_is_done_again(

@@ -16,6 +16,7 @@ TABLES = (
     "sequences",
     "scores",
     "anomalies",
+    "flag_days",
     "evaluations",
 )
 

@@ -90,6 +90,24 @@ def test_flags_keep_to_the_budget_and_say_why(chain: SmallLake) -> None:
         assert flag["status"] == "open"
 
 
+def test_what_the_budget_cut_is_a_row_of_each_day(chain: SmallLake) -> None:
+    root, alerts = chain.settings.lake.root, chain.settings.alerts
+    days = pl.read_delta(f"{root}/flag_days").sort("event_date")
+
+    mine = pl.col("model_id") == days["model_id"][0]
+    rare = (pl.col("p_value") <= alerts.false_positive_rate).sum()
+    scores = pl.read_delta(f"{root}/scores").filter(mine).group_by("event_date")
+    counts = scores.agg(units=pl.len(), rare=rare).sort("event_date")
+    flags = pl.read_delta(f"{root}/anomalies").filter(mine)["event_date"].value_counts()
+    flagged = counts.join(flags, "event_date", "left")["count"].fill_null(0)
+    assert days["units"].to_list() == counts["units"].to_list()
+    assert days["rare"].to_list() == counts["rare"].to_list()
+    assert days["flagged"].to_list() == flagged.to_list()
+    assert days["cut"].to_list() == (counts["rare"].cast(int) - flagged.cast(int)).to_list()
+    assert days["cut"].sum() == chain.contexts["score"].rows_out["cut by budget"] > 0
+    assert set(days["budget_per_day"]) == {alerts.budget_per_day}
+
+
 def test_a_second_run_changes_nothing_nor_what_an_analyst_made_of_a_flag(
     spark: SparkSession, tmp_path: Path, chain: SmallLake
 ) -> None:
@@ -110,6 +128,7 @@ def test_a_second_run_changes_nothing_nor_what_an_analyst_made_of_a_flag(
     assert second["score"].rows_in["units to score"] == 0
     assert second["score"].rows_out["scores"] == 0
     assert second["score"].rows_out["anomalies"] == 0
+    assert second["score"].rows_out["flag_days"] == 0
 
 
 def test_only_what_is_new_or_changed_is_scored_and_what_is_gone_goes(

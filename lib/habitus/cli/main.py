@@ -24,6 +24,7 @@ from habitus.jobs.catalogue import CHAIN, JOBS
 from habitus.jobs.frame import Arguments, JobContext, run_job
 from habitus.loading import describe, load_settings
 from habitus.table import reference
+from habitus.views import VIEWS
 
 _COMMON = (
     click.option("--env", "environment", help="Read conf/ENV.yaml over conf/base.yaml."),
@@ -98,13 +99,14 @@ def _settings(environment: str | None) -> None:
     Console().print(table)
 
 
-@habitus.command("tables", help="Print the table reference as Markdown.")
+@habitus.command("tables", help="Print the reference of tables and views as Markdown.")
 @click.option("--env", "environment", help="Read conf/ENV.yaml over conf/base.yaml.")
 def _tables(environment: str | None) -> None:
     from habitus.jobs.plan import declared_tables
 
     try:
-        click.echo(reference(declared_tables(load_settings(environment)).values()))
+        tables = declared_tables(load_settings(environment)).values()
+        click.echo(reference([*tables, *VIEWS]))
     except HabitusError as error:
         _refuse(error)
 

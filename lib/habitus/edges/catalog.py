@@ -108,11 +108,14 @@ class Catalog:
             reads[column] = float((begun - ended).mean()) if len(least) else 0.0
         return Layout(told.num_rows, int(np.sum(told["size_bytes"].to_numpy())), reads)
 
+    def location(self, table: Table) -> str:
+        """The table's folder, as a URI or a local path."""
+        if self._settings.schema_name is None:
+            return f"{self.root}/{table.name}".removeprefix("file:")
+        return str(self._detail(table)["location"]).removeprefix("file:")
+
     def _snapshot(self, table: Table, version: int | None = None) -> deltalake.DeltaTable:
-        location = f"{self.root}/{table.name}"
-        if self._settings.schema_name is not None:
-            location = str(self._detail(table)["location"])
-        return deltalake.DeltaTable(location.removeprefix("file:"), version=version)
+        return deltalake.DeltaTable(self.location(table), version=version)
 
     def _delta(self, table: Table) -> DeltaTable:
         if self._settings.schema_name is None:

@@ -1,9 +1,13 @@
 """What is said to Delta, and what it answers: statements, settings, operations, errors."""
 
-from habitus.table import Table
+from habitus.table import Table, View
 
 # Marks the tables that habitus made and may replace.
 OWNER = "habitus.table"
+# Begins the property that holds a check; a table that is there takes none as a property.
+CHECK = "delta.constraints."
+# Tells readers which version of its contract a table or view keeps.
+CONTRACT = "habitus.contract"
 # Where Delta takes the note of a merge from.
 NOTE = "spark.databricks.delta.commitInfo.userMetadata"
 # Commits that leave all rows as they are.
@@ -47,20 +51,48 @@ def definition(statement: str, name: str, table: Table) -> str:
         for column in table.columns
     )
     cluster = f"CLUSTER BY ({', '.join(table.cluster_by)})" if table.cluster_by else ""
-    properties = {OWNER: table.name, **features_of(table)}
-    pairs = ", ".join(f"{_quoted(key)} = {_quoted(value)}" for key, value in properties.items())
+    checks = {CHECK + check: condition for check, condition in table.checks.items()}
+    properties = {OWNER: table.name, **properties_of(table), **checks}
     return (
         f"{statement} {name} ({columns}) USING delta {cluster} "
-        f"COMMENT {_quoted(table.comment)} TBLPROPERTIES ({pairs})"
+        f"COMMENT {_quoted(table.comment)} TBLPROPERTIES ({_pairs(properties)})"
     )
 
 
-def features_of(table: Table) -> dict[str, str]:
-    """The properties that turn what Delta can do on or off."""
+def view_definition(statement: str, name: str, view: View, select: str) -> str:
+    """The statement that makes the view.
+
+    Args:
+        statement: CREATE OR REPLACE VIEW, or the same with TEMPORARY.
+        name: The view as Spark SQL names it.
+        view: Its declaration.
+        select: Its query over the tables of one lake.
+    """
+    columns = ", ".join(
+        f"`{column.name}` COMMENT {_quoted(column.comment)}" for column in view.columns
+    )
+    # A temporary view has none.
+    properties = "" if "TEMPORARY" in statement else f"TBLPROPERTIES ({_pairs(_promised(view))}) "
+    return (
+        f"{statement} {name} ({columns}) COMMENT {_quoted(view.comment)} {properties}AS\n{select}"
+    )
+
+
+def properties_of(table: Table) -> dict[str, str]:
+    """The properties that turn what Delta can do on or off, and the version of the contract."""
     return {
         "delta.enableDeletionVectors": str(table.marks_changes).lower(),
         "delta.enableChangeDataFeed": str(table.keeps_changes).lower(),
+        **_promised(table),
     }
+
+
+def _promised(table: Table) -> dict[str, str]:
+    return {CONTRACT: str(table.contract)} if table.contract else {}
+
+
+def _pairs(properties: dict[str, str]) -> str:
+    return ", ".join(f"{_quoted(key)} = {_quoted(value)}" for key, value in properties.items())
 
 
 def _quoted(text: str) -> str:

@@ -10,12 +10,21 @@ from pyspark.sql import functions as F
 from habitus.config import LakeSettings
 from habitus.edges.catalog import Catalog
 from habitus.edges.change_feed import net_changes
-from habitus.edges.delta_words import HISTORY_GONE, NOTE, OWNER, definition, features_of
+from habitus.edges.delta_words import (
+    CHECK,
+    CONTRACT,
+    HISTORY_GONE,
+    NOTE,
+    OWNER,
+    definition,
+    properties_of,
+    view_definition,
+)
 from habitus.edges.folders import Folder
 from habitus.edges.spark import FILE_SIZE
 from habitus.edges.spark_errors import SPARK_ERRORS, is_conflict
 from habitus.errors import ConflictError, InputError
-from habitus.table import Table
+from habitus.table import Table, View
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Lake(Catalog):
         """Read the table, at its latest or the given version.
 
         Raises:
-            InputError: The table is not there or has another schema.
+            InputError: The table is not there, or has another schema or version of its contract.
         """
         if not self.exists(table):
             raise InputError(
@@ -59,13 +68,15 @@ class Lake(Catalog):
                 f"the table has another schema: {'; '.join(missing)}",
                 "Run the job that writes it again, with these settings.",
             )
+        if table.contract:
+            self._refuse_contract(table, self._properties(table))
         return frame
 
     def create(self, table: Table) -> None:
-        """Create the table as declared, or finish a creation that was cut short.
+        """Create the table as declared, or bring one that is there up to the declaration.
 
         Raises:
-            InputError: A table of this name has another schema.
+            InputError: A table of this name has another schema or version of its contract.
         """
         if table.name in self._created:
             return
@@ -75,14 +86,17 @@ class Lake(Catalog):
                 self._build(table, "CREATE TABLE")
         else:
             self._refuse_faults(table, self._spark.read.table(self.name(table)))
-            self._turn_on_features(table)
-        constrained = self._properties(table) if table.checks else {}
-        for name, condition in table.checks.items():
-            if f"delta.constraints.{name}" not in constrained:
-                self._spark.sql(
-                    f"ALTER TABLE {self.name(table)} ADD CONSTRAINT {name} CHECK ({condition})"
-                )
+            self._bring_up_to_date(table)
         self._created.add(table.name)
+
+    def create_view(self, view: View, select: str) -> None:
+        """Make a view in the metastore, or make it anew.
+
+        Args:
+            view: Its declaration.
+            select: Its query over the tables of this lake.
+        """
+        self._spark.sql(view_definition("CREATE OR REPLACE VIEW", self.name(view), view, select))
 
     def changes(
         self, table: Table, since: int, until: int, *, only_added: bool = False
@@ -121,11 +135,19 @@ class Lake(Catalog):
             return None
         return net_changes(changes.withColumn("is_now", is_now), table)
 
-    def _turn_on_features(self, table: Table) -> None:
+    def _bring_up_to_date(self, table: Table) -> None:
         here = self._properties(table)
-        for name, value in features_of(table).items():
-            if value == "true" and here.get(name) != "true":
-                self._spark.sql(f"ALTER TABLE {self.name(table)} SET TBLPROPERTIES ({name} = true)")
+        self._refuse_contract(table, here)
+        for name, value in properties_of(table).items():
+            if value != "false" and here.get(name) != value:
+                self._spark.sql(
+                    f"ALTER TABLE {self.name(table)} SET TBLPROPERTIES ({name} = '{value}')"
+                )
+        for name, condition in table.checks.items():
+            if CHECK + name not in here:
+                self._spark.sql(
+                    f"ALTER TABLE {self.name(table)} ADD CONSTRAINT {name} CHECK ({condition})"
+                )
 
     def overwrite(self, table: Table, frame: DataFrame, note: str | None = None) -> Written:
         """Replace all rows in one commit.
@@ -146,8 +168,6 @@ class Lake(Catalog):
             and self._properties(table).get(OWNER) == table.name
         ):
             self._build(table, "REPLACE TABLE")
-            # Its checks went with it.
-            self._created.discard(table.name)
         return self._write(table, frame, "overwrite", note)
 
     def append(self, table: Table, frame: DataFrame) -> Written:
@@ -291,6 +311,17 @@ class Lake(Catalog):
                 self.name(table),
                 f"the schema is not the one declared: {'; '.join(faults)}",
                 "Move a table that is not habitus's away, or choose another lake.root.",
+            )
+
+    def _refuse_contract(self, table: Table, properties: dict[str, str]) -> None:
+        # A table from before there were versions has none, and only its schema to judge it by.
+        found = properties.get(CONTRACT, str(table.contract))
+        if found != str(table.contract):
+            raise InputError(
+                self.name(table),
+                f"the table keeps version {found} of its contract with readers, this habitus "
+                f"version {table.contract}",
+                "Run the habitus of that version, or move the table away to have it made anew.",
             )
 
     def _written(self, table: Table, *metrics: str) -> Written:

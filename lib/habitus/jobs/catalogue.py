@@ -68,7 +68,7 @@ JOBS: dict[str, Job] = {
             name="score",
             summary="Score units and flag the strangest, with reasons.",
             reads=("sequences",),
-            writes=("scores", "anomalies"),
+            writes=("scores", "anomalies", "flag_days"),
             run=_lazily("score"),
         ),
         Job(
@@ -143,6 +143,15 @@ JOBS: dict[str, Job] = {
             run=_lazily("feedback"),
         ),
         Job(
+            name="views",
+            summary="Make the views that BI tools read.",
+            reads=("anomalies", "flag_days", "cases"),
+            writes=(),
+            run=_lazily("viewing"),
+            folders=("views",),
+            preview=_previewed("viewing"),
+        ),
+        Job(
             name="compact",
             summary="Write small files together, clustered for readers.",
             reads=(),
@@ -153,6 +162,8 @@ JOBS: dict[str, Job] = {
                 "features",
                 "scores",
                 "anomalies",
+                "flag_days",
+                "cases",
                 "embeddings",
                 "neighbours",
             ),

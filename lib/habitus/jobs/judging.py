@@ -1,5 +1,7 @@
 """The units that models judge, and what is known of them."""
 
+from datetime import datetime
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -63,12 +65,16 @@ def units_for(context: JobContext, vocabulary: Vocabulary) -> DataFrame:
     return frame
 
 
+def period_start(context: JobContext, vocabulary: Vocabulary) -> datetime:
+    """When the scoring period begins."""
+    return context.settings.score.from_time or vocabulary.split.validation_until
+
+
 def in_period(context: JobContext, vocabulary: Vocabulary) -> Column:
     """Whether a unit ends in the scoring period."""
-    score = context.settings.score
-    ended = F.col("ended_at")
-    period = ended >= F.lit(score.from_time or vocabulary.split.validation_until)
-    return period if score.until is None else period & (ended < F.lit(score.until))
+    ended, until = F.col("ended_at"), context.settings.score.until
+    period = ended >= F.lit(period_start(context, vocabulary))
+    return period if until is None else period & (ended < F.lit(until))
 
 
 def judged_units(context: JobContext, models: dict[str, str]) -> DataFrame:

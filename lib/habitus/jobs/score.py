@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from habitus.domain.alerts import choose, cut_by_budget
+from habitus.domain.alerts import choose
 from habitus.domain.detectors.behaviour import BehaviourDetector
 from habitus.domain.policy import decided, muted
 from habitus.domain.scoring import explain_batch, score_batch
@@ -22,6 +22,7 @@ from habitus.domain.vocabulary import RARE, Vocabulary
 from habitus.edges.models import load_model
 from habitus.errors import ArtefactError
 from habitus.jobs.deciding import DECIDED, flag_candidates
+from habitus.jobs.flag_days import count_days
 from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.judging import flagging_model, in_period, models_in_use, units_for
 from habitus.jobs.segments import with_segments
@@ -227,8 +228,7 @@ def _flag(context: JobContext, units: DataFrame, model_id: str) -> None:
     with persisted(flag_candidates(context, units, model_id)) as candidates:
         with persisted(_chosen(context, candidates)) as flags:
             _write_flags(context, units, flags, model_id)
-        found = cut_by_budget(candidates, budget).agg(F.sum("cut").alias("cut")).first()
-    context.rows_out["cut by budget"] = (found["cut"] if found else None) or 0
+        context.rows_out["cut by budget"] = count_days(context, units, candidates, model_id)
     context.reporter.say(
         f"{context.rows_out['cut by budget']:,} more units were strange enough to flag, but cut by "
         f"the budget of {budget} a day"
