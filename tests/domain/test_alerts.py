@@ -25,6 +25,8 @@ SETTINGS = AlertSettings(
     mute=(),
     cool_down=None,
     reasons=5,
+    language="en",
+    precision=None,
 )
 Row = tuple[str, float, float, date]
 
