@@ -44,6 +44,14 @@ def test_what_was_judged_stands_beside_a_usual_session(story: Story) -> None:
     ]
 
 
+def test_what_was_done_in_few_sessions_is_rare_and_not_new(story: Story) -> None:
+    habit = replace(story.habit, sessions=100, actions={"refund": 3})
+
+    last = comparisons(replace(story, habit=habit))[3]
+
+    assert last == Comparison("refund", "rarely", "1", odd=False)
+
+
 def test_a_user_who_never_spent_has_no_usual_amount(story: Story) -> None:
     habit = replace(story.habit, amounts=None)
 

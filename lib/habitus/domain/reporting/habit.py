@@ -35,13 +35,19 @@ def comparisons(story: Story) -> list[Comparison]:
     actions = [
         Comparison(
             action,
-            f"{usual[action]:.1f}" if action in usual else "never",
+            _often(usual.get(action, 0.0)),
             f"{here[action]:,}",
             action not in usual,
         )
         for action in by_difference[:_ACTIONS]
     ]
     return [*numbers, *actions]
+
+
+def _often(times: float) -> str:
+    if not times:
+        return "never"
+    return f"{times:.1f}" if times >= 0.1 else "rarely"
 
 
 def _number(name: str, usual: tuple[float, float, float] | None, here: float) -> Comparison:
