@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 
 import numpy as np
-import onnx
 import onnxruntime
-from onnx import TensorProto, helper
 
 from habitus.domain.models.batches import batch_of, pooled
 from habitus.domain.models.behaviour import weights_of
 from habitus.domain.models.classifier import Classifier, Examples
-from habitus.domain.models.onnx_export import IR_VERSION, OPSET, TOLERANCE, states
-from habitus.domain.models.onnx_graph import Graph
+from habitus.domain.models.onnx_export import TOLERANCE, states
+from habitus.domain.models.onnx_graph import Graph, floats, units_of
 from habitus.domain.models.shape import Array, BehaviourShape
 from habitus.errors import TrainingError
 
@@ -30,29 +28,12 @@ def to_onnx(shape: BehaviourShape, numbers: int, weights: Mapping[str, Array]) -
     found = graph.dense(hidden, "classifier_head")
     graph.add("Squeeze", found, graph.constant([1]), output="logit")
 
-    def value(name: str, kind: int, *dimensions: str | int) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, kind, dimensions)
-
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            "classifier",
-            [
-                value("tokens", TensorProto.INT32, "units", "steps", len(shape.fields)),
-                value("context", TensorProto.FLOAT, "units", shape.features),
-                value("shares", TensorProto.FLOAT, "units", 2 if shape.ends else 1, "steps"),
-                value("numbers", TensorProto.FLOAT, "units", numbers),
-            ],
-            [value("logit", TensorProto.FLOAT, "units")],
-            graph.constants,
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="habitus",
-    )
-    onnx.checker.check_model(model)
-    content: bytes = model.SerializeToString()
-    return content
+    inputs = [
+        *units_of(shape),
+        floats("shares", "units", 2 if shape.ends else 1, "steps"),
+        floats("numbers", "units", numbers),
+    ]
+    return graph.to_bytes("classifier", inputs, [floats("logit", "units")])
 
 
 def export(classifier: Classifier, some: Examples) -> bytes:

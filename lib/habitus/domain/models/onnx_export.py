@@ -10,21 +10,19 @@ from operator import itemgetter
 
 import keras
 import numpy as np
-import onnx
 import onnxruntime
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from habitus.domain.detectors.behaviour import LOG_PROBABILITIES, STATE, BehaviourDetector
 from habitus.domain.models.batches import Batch, batch_of
 from habitus.domain.models.behaviour import CONTEXT_WIDTH, SPREAD, logits_of, weights_of
 from habitus.domain.models.bodies import BODIES
-from habitus.domain.models.onnx_graph import Graph
+from habitus.domain.models.onnx_graph import Graph, floats, units_of
 from habitus.domain.models.shape import Array, BehaviourShape
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import TrainingError
 
-OPSET, IR_VERSION = 17, 8
 _CHECKED = 256  # units that the export is checked on
 TOLERANCE = 1e-4
 
@@ -51,7 +49,11 @@ def to_onnx(shape: BehaviourShape, weights: Mapping[str, Array]) -> bytes:
     if shape.tied_embeddings:
         logits = _tied(graph, shape, logits)
     _measures(graph, shape, graph.add("Concat", *logits, axis=1), tokens)
-    return _model(graph, shape)
+    of_each = len(shape.fields)
+    widths = {"surprise": of_each, "entropy": of_each, "variance": of_each}
+    widths |= {LOG_PROBABILITIES: sum(shape.predicted), STATE: shape.hidden}
+    outputs = [floats(name, "positions", width) for name, width in widths.items()]
+    return graph.to_bytes("behaviour", units_of(shape), outputs)
 
 
 def _tied(graph: Graph, shape: BehaviourShape, found: list[str]) -> list[str]:
@@ -156,33 +158,6 @@ def _measures(graph: Graph, shape: BehaviourShape, logits: str, tokens: str) -> 
     graph.add("Mul", surprise, against, output="surprise")
     graph.add("Mul", mean, against, output="entropy")
     graph.add("Mul", graph.add("Relu", variance), there, output="variance")
-
-
-def _model(graph: Graph, shape: BehaviourShape) -> bytes:
-    def value(name: str, kind: int, *dimensions: str | int) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, kind, dimensions)
-
-    of_each = len(shape.fields)
-    widths = {"surprise": of_each, "entropy": of_each, "variance": of_each}
-    widths |= {LOG_PROBABILITIES: sum(shape.predicted), STATE: shape.hidden}
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            "behaviour",
-            [
-                value("tokens", TensorProto.INT32, "units", "steps", len(shape.fields)),
-                value("context", TensorProto.FLOAT, "units", shape.features),
-            ],
-            [value(name, TensorProto.FLOAT, "positions", width) for name, width in widths.items()],
-            graph.constants,
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="habitus",
-    )
-    onnx.checker.check_model(model)
-    content: bytes = model.SerializeToString()
-    return content
 
 
 def export(model: keras.Model, shape: BehaviourShape, batch: Batch) -> bytes:

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
-from habitus.domain.models.shape import Array
+from habitus.domain.models.shape import Array, BehaviourShape
+
+OPSET, IR_VERSION = 17, 8
 
 
 class Graph:
@@ -48,3 +50,31 @@ class Graph:
         """A dense layer without activation."""
         product = self.add("MatMul", value, self.constant(self.weights[f"{layer}/kernel"]))
         return self.add("Add", product, self.constant(self.weights[f"{layer}/bias"]))
+
+    def to_bytes(
+        self, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
+    ) -> bytes:
+        """All of it as a model of this name, checked to be well-formed."""
+        model = helper.make_model(
+            helper.make_graph(self.nodes, name, inputs, outputs, self.constants),
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="habitus",
+        )
+        onnx.checker.check_model(model)
+        content: bytes = model.SerializeToString()
+        return content
+
+
+def units_of(shape: BehaviourShape) -> list[onnx.ValueInfoProto]:
+    """The inputs `tokens` [B, T, F] int32 and `context` [B, C]."""
+    tokens = ["units", "steps", len(shape.fields)]
+    return [
+        helper.make_tensor_value_info("tokens", TensorProto.INT32, tokens),
+        floats("context", "units", shape.features),
+    ]
+
+
+def floats(name: str, *dimensions: str | int) -> onnx.ValueInfoProto:
+    """An input or output of floats."""
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, dimensions)
