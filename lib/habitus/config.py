@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from habitus.alert_settings import AlertSettings, CaseSettings
-from habitus.model_settings import BehaviourSettings, FineTuneSettings
+from habitus.model_settings import TrainSettings, TuneSettings
 from habitus.setting_types import (
     DetectorName,
     Duration,
@@ -197,82 +197,6 @@ class SplitSettings(Frozen):
     calibration_share: Share = Field(
         description="Share of the validation span, its end, kept for calibration."
     )
-
-
-class TrainSettings(Frozen):
-    """How the models are fitted."""
-
-    workers: int = Field(ge=1, description="Training processes; more than 1 go through Horovod.")
-    start_timeout: Duration = Field(description="How long workers may take to start.")
-    restarts: int = Field(
-        ge=0, description="How often workers start again from the last epoch when one is lost."
-    )
-    epochs: int = Field(ge=1, description="Most epochs.")
-    epoch_units: int = Field(
-        ge=1, description="Most units of an epoch and of a validation; each epoch takes others."
-    )
-    patience: int = Field(ge=1, description="Epochs without progress before training stops.")
-    batch_size: int = Field(ge=1, description="Units per step and worker.")
-    learning_rate: float = Field(gt=0, description="First learning rate; cosine decay to a tenth.")
-    minimum_units: int = Field(ge=1, description="Fewer training units than this are refused.")
-    sample: int = Field(
-        ge=1, description="Most units read by detectors that are fitted in one process."
-    )
-    select_features: bool = Field(
-        description="Whether detectors that learn from labels are fitted again without the "
-        "features that tell them nothing of validation units."
-    )
-    behaviour: BehaviourSettings
-    fine_tune: FineTuneSettings
-
-
-class Span(Frozen):
-    """Numbers that a setting may be."""
-
-    low: float = Field(description="The lowest.")
-    high: float = Field(description="The highest.")
-    log: bool = Field(description="Whether they are drawn evenly by their logarithm.")
-
-    def holds(self, value: object) -> bool:
-        """Whether a value is one of them."""
-        return isinstance(value, int | float) and self.low <= value <= self.high
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.low > self.high or (self.log and self.low <= 0):
-            raise ValueError("low must be at most high, and above 0 where log is true")
-        return self
-
-
-class Choices(Frozen):
-    """Values that a setting may be."""
-
-    choices: tuple[str | bool | int | float, ...] = Field(min_length=1, description="All of them.")
-
-    def holds(self, value: object) -> bool:
-        """Whether a value is one of them."""
-        return value in self.choices
-
-
-class TuneSettings(Frozen):
-    """How settings of the behaviour model are searched for."""
-
-    trials: int = Field(ge=1, description="How many settings are tried, today's first.")
-    epochs: int = Field(ge=1, description="Most epochs of a trial.")
-    ranges: dict[str, Span | Choices | None] = Field(
-        description="What each of the settings named may be; none: it stays as it is."
-    )
-
-    @property
-    def searched(self) -> dict[str, Span | Choices]:
-        """The ranges of the settings that do not stay as they are."""
-        return {name: one for name, one in self.ranges.items() if one is not None}
-
-    @model_validator(mode="after")
-    def _something_to_search(self) -> Self:
-        if not self.searched:
-            raise ValueError("ranges leaves nothing to search. Give a range.")
-        return self
 
 
 class EnsembleSettings(Frozen):

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from habitus.config import Choices, Span
 from habitus.domain.search import Trial, Value, search
+from habitus.model_settings import Choices, Span
 
 pytestmark = pytest.mark.plain
 

@@ -7,7 +7,7 @@ optimization", section 4) asks for values near those that did well.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from habitus.config import Choices, Span
+from habitus.model_settings import Choices, Span
 
 Value = str | float | int | bool
 
