@@ -11,12 +11,14 @@ import _attacks
 import _banksim
 import _handbook
 import _hdfs
+import _msnbc
 from _figures import Figure, show, write
 
 DATA_SETS = {
     "hdfs": _hdfs.figures,
     "handbook": _handbook.figures,
     "banksim": _banksim.figures,
+    "msnbc": _msnbc.figures,
     "shop": _attacks.figures,
 }
 PARTS = {"handbook_without_labels": _handbook.figures_without_labels}
