@@ -20,6 +20,8 @@ from habitus.jobs import decide
 from habitus.jobs.catalogue import CHAIN
 from habitus.jobs.frame import JobContext, Silent
 from habitus.jobs.reviewing import reviewed
+from habitus.jobs.shown import shown_flags
+from habitus.tables import ANOMALIES
 
 pytestmark = pytest.mark.jobs
 
@@ -189,6 +191,14 @@ def test_flags_that_share_a_device_are_one_case_whose_handling_stays_and_teaches
     assert again.rows_out["cases"] == 0
     assert set(pl.read_delta(f"{root}/cases")["status"]) == {"confirmed"}
 
+    # A flag that came after the verdict on its case makes one of its own, still to be looked at.
+    without = {"unit_ids": F.array_remove("unit_ids", one), "n_flags": F.col("n_flags") - 1}
+    of_cases = DeltaTable.forPath(spark, f"{root}/cases")
+    of_cases.update(F.array_contains("unit_ids", one), without)
+    run(spark, "cases", settings)
+    later = pl.read_delta(f"{root}/cases").filter(pl.col("unit_ids").list.contains(one))
+    assert later.select("unit_ids", "status").rows() == [([one], "open")]
+
     # All cases are confirmed, but for one flag that was looked at by itself.
     alone = DeltaTable.forPath(spark, f"{root}/anomalies")
     alone.update(F.col("unit_id") == one, {"status": F.lit("dismissed")})
@@ -198,6 +208,11 @@ def test_flags_that_share_a_device_are_one_case_whose_handling_stays_and_teaches
         unit_id: unit_id != one for unit_id in flags["unit_id"]
     }
     assert (first.rows_out["labels"], second.rows_out["labels"]) == (len(flags), 0)
+    # Its own verdict comes before that of its case, in labels and in the report.
+    shown = shown_flags(second, flags["model_id"][0], second.read(ANOMALIES)).collect()
+    assert {row["unit_id"]: row["verdict"] for row in shown} == {
+        unit_id: "dismissed" if unit_id == one else "anomalous" for unit_id in flags["unit_id"]
+    }
     found = reviewed(first, flags["model_id"][0])[-1]
     assert (found.flags, found.reviewed, found.confirmed) == (
         len(flags),

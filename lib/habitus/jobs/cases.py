@@ -45,6 +45,8 @@ def told(context: JobContext, model_id: str, unit_ids: Sequence[str]) -> dict[st
 
 def _events(context: JobContext, rows: Sequence[dict[str, Any]]) -> dict[str, Row]:
     """The units' events by id, read from their days only."""
+    if not rows:
+        return {}
     pairs = {
         (event_id, time.date())
         for row in rows

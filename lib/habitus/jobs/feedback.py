@@ -16,12 +16,16 @@ def run(context: JobContext) -> None:
     """Write a label for each flag with a verdict, unless the last one from here says the same."""
     ours = context.read_or_empty(LABELS).where(F.col("source") == _SOURCE)
     last = ours.groupBy(*_KEY).agg(F.max_by("label", "known_at").alias("label"))
+    # The label known last counts: a verdict must not take the kind away that was known.
+    named = context.read_or_empty(LABELS).where("label and kind is not null")
+    kinds = named.groupBy(*_KEY).agg(F.max_by("kind", "known_at").alias("kind"))
     new = (
         verdicts(context)
         .join(last, [*_KEY, "label"], "left_anti")
+        .join(kinds, _KEY, "left")
         .withColumns(
             {
-                "kind": F.lit(None).cast("string"),
+                "kind": F.when(F.col("label"), F.col("kind")),
                 "known_at": F.lit(context.started_at),
                 "source": F.lit(_SOURCE),
             }

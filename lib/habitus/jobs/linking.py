@@ -6,6 +6,7 @@ from pyspark.sql import functions as F
 from habitus.domain.linking import cases_of
 from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.judging import flagging_model
+from habitus.jobs.reviewing import is_decided
 from habitus.tables import ANOMALIES, CASES, EVENTS, sequences
 
 # What flags may share, and the column of `events` that holds it.
@@ -18,6 +19,9 @@ def run(context: JobContext) -> None:
     model_id = flagging_model(context)
     shown = "suppressed_by is null and decision != 'allow'"
     flags = context.read(ANOMALIES).where(F.col("model_id") == model_id).where(shown)
+    # A verdict holds for the flags that it was given on: what comes later makes a case of its own.
+    decided = context.read_or_empty(CASES).where(F.col("model_id") == model_id).where(is_decided())
+    flags = flags.join(decided.select(F.explode("unit_ids").alias("unit_id")), "unit_id", "anti")
     with (
         context.reporter.step("put flags together into cases"),
         persisted(flags),

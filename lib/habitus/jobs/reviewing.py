@@ -1,6 +1,6 @@
 """What analysts made of flags and cases."""
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from habitus.domain.reviews import Precision, precise_until, precisions, reviews
@@ -10,6 +10,11 @@ from habitus.tables import ANOMALIES, CASES
 # The status that says what a flag turned out to be, and whether that is an anomaly.
 _VERDICTS = {"confirmed": True, "dismissed": False}
 _KEY = ["unit_kind", "unit_id"]
+
+
+def is_decided() -> Column:
+    """Whether a flag or case has a verdict."""
+    return F.col("status").isin(*_VERDICTS)
 
 
 def verdicts(context: JobContext) -> DataFrame:
@@ -32,7 +37,7 @@ def verdicts(context: JobContext) -> DataFrame:
 def reviewed(context: JobContext, model_id: str) -> tuple[Precision, ...]:
     """How precise the flags of a model that were shown are, up to each p-value."""
     flags = context.read_or_empty(ANOMALIES).where(F.col("model_id") == model_id)
-    shown = flags.where("suppressed_by is null").select(*_KEY, "p_value")
+    shown = flags.where("suppressed_by is null and decision != 'allow'").select(*_KEY, "p_value")
     rows = reviews(shown.join(verdicts(context), _KEY, "left")).toArrow().to_pylist()
     counts = [(row["part"], row["flags"], row["confirmed"], row["dismissed"]) for row in rows]
     return precisions(counts, context.settings.evaluate.confidence)
@@ -55,5 +60,4 @@ def precise_p_value(context: JobContext, model_id: str) -> float | None:
 
 def _judged(flags: DataFrame) -> DataFrame:
     label = F.create_map(*(F.lit(part) for pair in _VERDICTS.items() for part in pair))
-    judged = flags.withColumn("label", label[F.col("status")])
-    return judged.where("label is not null").select(*_KEY, "label")
+    return flags.where(is_decided()).select(*_KEY, label[F.col("status")].alias("label"))

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from habitus.domain.labelling import unit_labels
 from habitus.domain.reporting.data import Outcome
 from habitus.jobs.frame import JobContext
+from habitus.jobs.reviewing import verdicts
 from habitus.tables import CASES, LABELS, sequences
 
 
@@ -22,25 +23,26 @@ def shown_flags(context: JobContext, model_id: str, anomalies: DataFrame) -> Dat
     flags = anomalies.where(_is_shown()).drop("reasons")
     cases = context.read_or_empty(CASES).where(F.col("model_id") == model_id)
     # A case that was looked at stays when its flags go on in another: the newest counts.
-    newest = F.max(F.struct("made_at", "case_id", F.col("status").alias("case_status")))
+    newest = F.max(F.struct("made_at", "case_id"))
     of_cases = (
         cases.withColumn("unit_id", F.explode("unit_ids"))
         .groupBy("unit_id")
         .agg(newest.alias("newest"))
-        .select("unit_id", "newest.case_id", "newest.case_status")
+        .select("unit_id", "newest.case_id")
     )
     units = context.read(sequences(context.settings.sequences.fields))
     flagged = units.join(F.broadcast(flags.select("unit_id")), "unit_id", "leftsemi")
     known = unit_labels(context.read_or_empty(LABELS), flagged).groupBy("unit_id")
     kinds = known.agg(F.sort_array(F.collect_set("kind")).alias("kinds"))
-    verdicts = F.array("status", "case_status")
-    verdict = F.when(
-        F.col("kinds").isNotNull() | F.array_contains(verdicts, "confirmed"), "anomalous"
-    ).when(F.array_contains(verdicts, "dismissed"), "dismissed")
+    verdict = F.when(F.col("kinds").isNotNull() | F.col("label"), "anomalous").when(
+        ~F.col("label"), "dismissed"
+    )
     return (
         flags.join(kinds, "unit_id", "left")
         .join(of_cases, "unit_id", "left")
+        .join(verdicts(context), ["unit_kind", "unit_id"], "left")
         .withColumns({"case_id": F.coalesce("case_id", "unit_id"), "verdict": verdict})
+        .drop("label")
     )
 
 
