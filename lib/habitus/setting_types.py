@@ -93,6 +93,7 @@ DecisionName = Literal["allow", "watch", "challenge", "restrict", "freeze", "blo
 DetectorName = Literal[
     "behaviour",
     "markov",
+    "conduct",
     "isolation_forest",
     "autoencoder",
     "count_distance",

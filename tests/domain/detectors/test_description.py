@@ -1,22 +1,17 @@
 """The description of units by their summary and their conduct."""
 
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
-from builders import VIEW, oddities, units, vocabulary
+from builders import oddities, units, vocabulary
 
-from habitus.domain.detectors.description import Description, Pace
+from habitus.domain.detectors.description import Description
 from habitus.domain.detectors.labelled import Labelled
 from habitus.domain.detectors.summary import summarise
 from habitus.domain.units import Units
-from habitus.domain.vocabulary import FIRST_VALUE
-from habitus.errors import ArtefactError
 
 pytestmark = pytest.mark.plain
-
-TOKEN = VIEW + FIRST_VALUE
 
 
 @cache
@@ -24,44 +19,15 @@ def trained_on() -> Units:
     return units(1000, 1, vocabulary())
 
 
+def known() -> Labelled:
+    """The training units by their users of four sessions each."""
+    number = np.arange(1000)
+    return Labelled(trained_on(), number % 10 == 0, np.ones(1000), number // 4)
+
+
 @cache
 def fitted() -> Description:
-    return Description.fit(trained_on(), vocabulary())
-
-
-def views(*gaps: float) -> Units:
-    """One session that looks at one thing after another."""
-    one = units(1, 2, vocabulary()).take(np.array([0]))
-    count = len(gaps) + 1
-    return Units(
-        offsets=np.array([0, count]),
-        tokens={name: np.full(count, TOKEN, dtype=np.int32) for name in one.tokens},
-        amounts=np.zeros(count, dtype=np.float32),
-        gaps=np.array([0, *gaps], dtype=np.float32),
-        context=one.context,
-        scored_from=one.scored_from,
-        closed=one.closed,
-    )
-
-
-def test_pace_is_told_in_deviations_of_the_logarithm_from_its_mean() -> None:
-    # Logarithms 0 and 2: mean 1, deviation 1.
-    pace = Pace.fit(views(1, np.exp(2)), TOKEN + 1)
-
-    assert pace.means[TOKEN] == pytest.approx(1)
-    assert pace.deviations[TOKEN] == pytest.approx(1)
-    assert pace.of(views(1, 1)) == pytest.approx(np.array([[-1, -np.sqrt(2), 0]]), abs=1e-6)
-    assert pace.of(views(1, np.exp(2))) == pytest.approx(np.array([[0, 0, 1]]), abs=1e-6)
-
-
-def test_a_session_of_one_event_has_no_pace() -> None:
-    assert np.isnan(Pace.fit(views(1, 2), TOKEN + 1).of(views())).all()
-
-
-def test_without_any_gap_every_pace_is_usual() -> None:
-    pace = Pace.fit(views(), 3)
-
-    assert pace == Pace(means=(0, 0, 0), deviations=(1, 1, 1))
+    return Description.learned(known(), vocabulary())[0]
 
 
 def test_a_session_has_columns_beside_its_summary_and_an_event_has_none() -> None:
@@ -77,7 +43,7 @@ def test_a_session_has_columns_beside_its_summary_and_an_event_has_none() -> Non
 
     words = vocabulary("event")
     some = units(20, 3, words)
-    alone = Description.fit(some, words).of(some)
+    alone = Description(words).of(some)
     np.testing.assert_array_equal(alone[0], summarise(some, words)[0])
 
 
@@ -103,9 +69,7 @@ def test_what_is_too_regular_is_as_far_from_usual_as_what_is_too_odd() -> None:
 
 
 def test_training_sessions_are_described_as_if_they_were_new() -> None:
-    number = np.arange(1000)
-    known = Labelled(trained_on(), number % 10 == 0, np.ones(1000), number // 4)
-    description, as_new, features = Description.learned(known, vocabulary())
+    description, as_new, features = Description.learned(known(), vocabulary())
     as_known, _ = description.of(trained_on())
     fresh, _ = description.of(units(1000, 6, vocabulary()))
     conduct = slice(len(summarise(trained_on(), vocabulary())[1]), None)
@@ -137,20 +101,7 @@ def test_a_description_read_from_its_files_describes_the_same() -> None:
     np.testing.assert_array_equal(again.of(some)[0], fitted().of(some)[0])
 
 
-def test_a_pace_of_other_actions_is_refused() -> None:
-    short = Pace(means=(0.0,), deviations=(1.0,)).model_dump_json().encode()
-    with pytest.raises(ArtefactError, match="not every of 9 actions"):
-        Description.from_files(fitted().to_files() | {"pace.json": short}, vocabulary())
-
-
 def test_no_units_have_no_description() -> None:
     none = trained_on().take(np.array([], dtype=np.int64))
 
     assert len(fitted().of(none)[0]) == 0
-
-
-def test_gaps_of_no_time_are_as_short_as_the_shortest() -> None:
-    quick = trained_on()
-    quick = replace(quick, gaps=np.zeros_like(quick.gaps))
-
-    assert np.isfinite(Pace.fit(quick, 9).means).all()

@@ -58,7 +58,7 @@ def test_the_deviation_of_all_fields_is_the_drift_that_the_score_standardises() 
     detector, some = fitted("session"), units(200, 4, vocabulary())
     judged = [
         (steps, excess, detector._ordinary[name][1])
-        for name, steps, _, excess in detector._judged(some)
+        for name, steps, _, excess in detector.judged(some)
     ]
 
     drift, peak = _figures(some, judged)
@@ -74,7 +74,7 @@ def test_deviations_add_up_the_excesses_of_each_field() -> None:
     found = detector.deviations(some)
 
     # Slowly, of one field: its column pair is the second.
-    (steps, excess) = next((s, e) for name, s, _, e in detector._judged(some) if name == "category")
+    (steps, excess) = next((s, e) for name, s, _, e in detector.judged(some) if name == "category")
     for unit in range(10):
         mine = [float(e) for e, owner in zip(excess, steps.unit, strict=True) if owner == unit]
         spreads = detector._ordinary["category"][1][steps.like[steps.unit == unit]]

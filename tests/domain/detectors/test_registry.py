@@ -24,6 +24,7 @@ def test_a_detector_is_read_by_its_name() -> None:
     [
         "behaviour",
         "markov",
+        "conduct",
         "isolation_forest",
         "ecod",
         "kmeans",

@@ -11,6 +11,7 @@ from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.setting_types import UnitKind
 
+TOO_REGULAR = "too regular"  # what is observed of a pattern that surprises too little
 Against = Literal["sequence", "history", "peers"]
 Scores = npt.NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from habitus.domain.detectors.base import Reason, Scores, within_sequence
+from habitus.domain.detectors.base import TOO_REGULAR, Reason, Scores, within_sequence
 from habitus.domain.detectors.files import MEND, read_about
 from habitus.domain.detectors.rarity import EVENT, FIELD, TOTAL, Rarity, Surprises
 from habitus.domain.models.batches import Batch, by_length, padding
@@ -29,7 +29,6 @@ STATE, LOG_PROBABILITIES = "state", "log_probabilities"
 THE_END = "the end"
 _LIKELIER = 3
 _MEASURES = ["surprise", "entropy", "variance"]
-TOO_REGULAR = "too regular"
 
 
 class _Stored(BaseModel):

@@ -113,7 +113,7 @@ class MarkovDetector:
         """[N] standardised drift plus standardised peak, see the module."""
         judged = [
             (steps, excess, self._ordinary[name][1])
-            for name, steps, _, excess in self._judged(units)
+            for name, steps, _, excess in self.judged(units)
         ]
         drift, peak = _figures(units, judged)
         return self._drift.applied(drift) + self._peak.applied(peak)
@@ -126,7 +126,7 @@ class MarkovDetector:
         """
         count = len(units)
         columns, whole, variance = [], np.zeros(count), np.zeros(count)
-        for name, steps, _, excess in self._judged(units):
+        for name, steps, _, excess in self.judged(units):
             spreads = self._ordinary[name][1][steps.like]
             total, of_field = (
                 np.bincount(steps.unit, values, count).astype(np.float64)
@@ -141,7 +141,7 @@ class MarkovDetector:
     def nats(self, units: Units) -> Scores:
         """[N] surprise of all that is judged in each unit, its end included if it is closed."""
         nats = np.zeros(len(units))
-        for _, steps, bits, _ in self._judged(units):
+        for _, steps, bits, _ in self.judged(units):
             nats += np.bincount(steps.unit, bits, len(units)) * np.log(2)
         return nats
 
@@ -150,7 +150,7 @@ class MarkovDetector:
 
         Surprise is that of the field, excess or not; shares are of the unit's positive excesses.
         """
-        judged = list(self._judged(units))
+        judged = list(self.judged(units))
         unit = np.concatenate([steps.unit for _, steps, _, _ in judged])
         excess = np.concatenate([excess for *_, excess in judged]).clip(min=0)
         whole = np.bincount(unit, excess, len(units))
@@ -217,8 +217,8 @@ class MarkovDetector:
             ordinary[name] = found.astype(np.float64)
         return cls(vocabulary, about.order, models, ordinary, (about.drift, about.peak))
 
-    def _judged(self, units: Units) -> Iterator[tuple[str, Steps, Reals, Reals]]:
-        """Each field's steps with their bits and excesses."""
+    def judged(self, units: Units) -> Iterator[tuple[str, Steps, Reals, Reals]]:
+        """Each field's name, and its steps with their bits and excesses."""
         for name in self._vocabulary.field_names:
             steps = steps_of(units, self._vocabulary, name, self._order)
             bits = -np.log2(self._models[name].probabilities(steps.contexts, steps.value))

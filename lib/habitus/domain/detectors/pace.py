@@ -1,0 +1,82 @@
+"""How long people take after each action."""
+
+from typing import Annotated, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from habitus.domain.detectors.summary import Feature
+from habitus.domain.units import Units
+
+Reals = npt.NDArray[np.float64]
+_SHORTEST = 0.05  # seconds; all shorter gaps are as short
+_PRIOR = 20.0  # an action seen this often weighs as much as all actions together
+_LEAST_DEVIATION = 0.1  # of the logarithm of a gap
+_USUAL = 1.2816  # deviations from the mean within which 80 % of a normal distribution lie
+PACES = tuple(
+    Feature(f"{name} of gaps beside usual ones", "plain", "deviations", "sequence")
+    for name in ("mean", "sum", "spread")
+)
+
+
+class Pace(BaseModel):
+    """How long people take after each action.
+
+    Args:
+        means: [A] mean logarithm of the gap in seconds after the action of each token.
+        deviations: [A] its standard deviation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    means: tuple[FiniteFloat, ...]
+    deviations: tuple[Annotated[FiniteFloat, Field(gt=0)], ...]
+
+    @classmethod
+    def fit(cls, units: Units, actions: int) -> Self:
+        """Learn from units, of `actions` tokens; those seen rarely are drawn to all together."""
+        before, logs, _ = _gaps(units)
+        if not len(logs):
+            return cls(means=(0.0,) * actions, deviations=(1.0,) * actions)
+        times = np.bincount(before, minlength=actions) + _PRIOR
+        means = (np.bincount(before, logs, actions) + _PRIOR * logs.mean()) / times
+        squares = np.bincount(before, (logs - means[before]) ** 2, actions)
+        deviations = np.sqrt((squares + _PRIOR * logs.var()) / times).clip(min=_LEAST_DEVIATION)
+        return cls(means=tuple(means.tolist()), deviations=tuple(deviations.tolist()))
+
+    def of(self, units: Units) -> Reals:
+        """[N, 3] columns as in `PACES`; NaN for a unit none of whose gaps is judged."""
+        before, logs, unit = _gaps(units)
+        beside = (logs - np.asarray(self.means)[before]) / np.asarray(self.deviations)[before]
+        times = np.bincount(unit, minlength=len(units)).astype(np.float64)
+        count = np.where(times > 0, times, np.nan)
+        total, squares = (np.bincount(unit, one, len(units)) for one in (beside, beside**2))
+        mean = total / count
+        spread = np.sqrt((squares / count - mean**2).clip(min=0))
+        return np.stack([mean, total / np.sqrt(count), spread], axis=1)
+
+    def seconds(self, units: Units) -> Reals:
+        """[N, 3] the geometric mean of each unit's gaps, and between which ends 80 % usually lie.
+
+        What is usual is of gaps after the unit's own actions; NaN as in `of`.
+        """
+        before, logs, unit = _gaps(units)
+        means, deviations = (np.asarray(one)[before] for one in (self.means, self.deviations))
+        count = np.bincount(unit, minlength=len(units)).astype(np.float64)
+        count[count == 0] = np.nan
+        sums = (logs, means - _USUAL * deviations, means + _USUAL * deviations)
+        return np.stack(
+            [np.exp(np.bincount(unit, one, len(units)) / count) for one in sums], axis=1
+        )
+
+
+def _gaps(units: Units) -> tuple[npt.NDArray[np.int64], Reals, npt.NDArray[np.int64]]:
+    """Of each judged event but the first ones: the action before it, its gap's logarithm, its unit.
+
+    What is history is no event of the unit's own.
+    """
+    later = np.flatnonzero((units.position > 0) & units.scored)
+    before = units.tokens["action"][later - 1].astype(np.int64)
+    logs = np.log(units.gaps[later].astype(np.float64).clip(min=_SHORTEST))
+    return before, logs, units.unit_of_event[later]

@@ -1,0 +1,150 @@
+"""The detector of units whose conduct departs from the usual, in order or pace."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from builders import VIEW, oddities, units, vocabulary
+
+from habitus.domain.detectors.base import TOO_REGULAR
+from habitus.domain.detectors.conduct import ConductDetector
+from habitus.domain.detectors.pace import Pace
+from habitus.domain.units import Units
+from habitus.domain.vocabulary import FIRST_VALUE
+from habitus.errors import ArtefactError, TrainingError
+from habitus.setting_types import UnitKind
+
+pytestmark = pytest.mark.plain
+
+KINDS: list[UnitKind] = ["session", "event"]
+
+
+@cache
+def fitted(kind: UnitKind = "session") -> ConductDetector:
+    words = vocabulary(kind)
+    return ConductDetector.fit(units(1500, 1, words), words, seed=7)
+
+
+def paced(some: Units, seconds: float) -> Units:
+    """The same units, with as many seconds between all events."""
+    return replace(some, gaps=np.full_like(some.gaps, seconds))
+
+
+def browsing(length: int) -> Units:
+    """A session that views one thing after another, each a success in the same category."""
+    one = units(1, 2, vocabulary()).take(np.array([0]))
+    tokens = {name: np.full(length, FIRST_VALUE, dtype=np.int32) for name in one.tokens}
+    tokens["action"][:] = VIEW + FIRST_VALUE
+    tokens["gap"][:] = FIRST_VALUE + 2
+    return replace(
+        one,
+        offsets=np.array([0, length]),
+        tokens=tokens,
+        amounts=np.zeros(length, dtype=np.float32),
+        gaps=np.full(length, 10, dtype=np.float32),
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_card_tests_are_stranger_than_99_percent_of_the_chain(kind: UnitKind) -> None:
+    words = vocabulary(kind)
+    normal = fitted(kind).score(units(1500, 2, words))
+    odd = fitted(kind).score(oddities(50, 3, words))
+    assert np.median(odd) > np.quantile(normal, 0.99)
+
+
+def test_units_are_no_stranger_when_they_are_new_than_in_training() -> None:
+    words = vocabulary()
+    trained, new = (fitted().score(units(1500, seed, words)) for seed in (1, 9))
+    assert abs(trained.mean() - new.mean()) < 0.2 * new.std()
+
+
+def test_a_session_that_hurries_is_stranger_than_the_same_at_leisure() -> None:
+    some = units(200, 4, vocabulary())
+    some = some.take(np.flatnonzero(some.lengths > 4))
+    assert (fitted().score(paced(some, 0.1)) > fitted().score(paced(some, 12))).mean() > 0.95
+
+
+def test_what_hurries_is_told_by_the_seconds_between_its_events() -> None:
+    some = units(50, 4, vocabulary())
+    hurried = paced(some.take(np.flatnonzero(some.lengths > 6)[:1]), 0.1)
+    (reasons,) = fitted().explain(hurried, 50)
+    pace = next(reason for reason in reasons if reason.field == "mean gap")
+    assert pace.observed == "0.1 s"
+    assert pace.event_index is None
+    ((usual, probability),) = pace.expected
+    low, high = (float(end.removesuffix(" s")) for end in usual.split(" to "))
+    assert 0.1 < low < high
+    assert probability == 0.8
+
+
+def test_card_tests_are_told_by_their_failing_payments() -> None:
+    (reasons,) = fitted().explain(oddities(1, 3, vocabulary()), 50)
+    told = {(reason.field, reason.observed) for reason in reasons}
+    assert {("outcome", "failure"), ("new_device", "yes")} <= told
+    assert sum(reason.share for reason in reasons) <= 1 + 1e-6
+    assert [reason.share for reason in reasons] == sorted(
+        (reason.share for reason in reasons), reverse=True
+    )
+
+
+def test_what_goes_too_regularly_is_told_so_at_an_event() -> None:
+    long = browsing(40)
+    (reasons,) = fitted().explain(long, 50)
+    regular = [reason for reason in reasons if reason.observed == TOO_REGULAR]
+    assert "category_pattern" in {reason.field for reason in regular}
+    assert all(
+        reason.event_index is not None and 0 <= reason.event_index < 40 and reason.surprise > 0
+        for reason in regular
+    )
+
+
+def test_the_score_of_a_unit_does_not_depend_on_the_others() -> None:
+    many = units(30, 5, vocabulary())
+    alone = [fitted().score(many.take(np.array([index])))[0] for index in range(30)]
+    np.testing.assert_allclose(alone, fitted().score(many), rtol=1e-6)
+
+
+def test_no_units_have_no_scores() -> None:
+    none = units(3, 1, vocabulary()).take(np.array([], dtype=np.int64))
+    assert fitted().score(none).shape == (0,)
+    assert fitted().explain(none, 3) == []
+
+
+def test_the_same_seed_gives_the_same_detector() -> None:
+    words = vocabulary()
+    one, two, other = (
+        ConductDetector.fit(units(200, 1, words), words, seed).to_files() for seed in (1, 1, 2)
+    )
+    assert one == two
+    assert one != other
+
+
+def test_one_unit_is_too_few() -> None:
+    words = vocabulary()
+    with pytest.raises(TrainingError, match="1 training units, fewer than 5"):
+        ConductDetector.fit(units(1, 1, words), words, seed=7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_detector_read_from_its_files_scores_and_explains_the_same(kind: UnitKind) -> None:
+    words = vocabulary(kind)
+    again = ConductDetector.from_files(fitted(kind).to_files(), words)
+    some = oddities(5, 6, words)
+    np.testing.assert_array_equal(again.score(some), fitted(kind).score(some))
+    assert again.explain(some, 4) == fitted(kind).explain(some, 4)
+
+
+@pytest.mark.parametrize("name", ["forest.onnx", "isolation_forest.json", "pace.json"])
+def test_a_missing_file_is_named(name: str) -> None:
+    files = fitted().to_files()
+    del files[name]
+    with pytest.raises(ArtefactError, match=name):
+        ConductDetector.from_files(files, vocabulary())
+
+
+def test_a_pace_of_other_actions_is_refused() -> None:
+    short = Pace(means=(0.0,), deviations=(1.0,)).model_dump_json().encode()
+    with pytest.raises(ArtefactError, match="not every of 9 actions"):
+        ConductDetector.from_files(fitted().to_files() | {"pace.json": short}, vocabulary())

@@ -1,0 +1,72 @@
+"""The pace of units."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from builders import VIEW, units, vocabulary
+
+from habitus.domain.detectors.pace import Pace
+from habitus.domain.units import Units
+from habitus.domain.vocabulary import FIRST_VALUE
+
+pytestmark = pytest.mark.plain
+
+TOKEN = VIEW + FIRST_VALUE
+
+
+def views(*gaps: float) -> Units:
+    """One session that looks at one thing after another."""
+    one = units(1, 2, vocabulary()).take(np.array([0]))
+    count = len(gaps) + 1
+    return Units(
+        offsets=np.array([0, count]),
+        tokens={name: np.full(count, TOKEN, dtype=np.int32) for name in one.tokens},
+        amounts=np.zeros(count, dtype=np.float32),
+        gaps=np.array([0, *gaps], dtype=np.float32),
+        context=one.context,
+        scored_from=one.scored_from,
+        closed=one.closed,
+    )
+
+
+def test_pace_is_told_in_deviations_of_the_logarithm_from_its_mean() -> None:
+    # Logarithms 0 and 2: mean 1, deviation 1.
+    pace = Pace.fit(views(1, np.exp(2)), TOKEN + 1)
+
+    assert pace.means[TOKEN] == pytest.approx(1)
+    assert pace.deviations[TOKEN] == pytest.approx(1)
+    assert pace.of(views(1, 1)) == pytest.approx(np.array([[-1, -np.sqrt(2), 0]]), abs=1e-6)
+    assert pace.of(views(1, np.exp(2))) == pytest.approx(np.array([[0, 0, 1]]), abs=1e-6)
+
+
+def test_a_session_of_one_event_has_no_pace() -> None:
+    assert np.isnan(Pace.fit(views(1, 2), TOKEN + 1).of(views())).all()
+
+
+def test_without_any_gap_every_pace_is_usual() -> None:
+    pace = Pace.fit(views(), 3)
+
+    assert pace == Pace(means=(0, 0, 0), deviations=(1, 1, 1))
+
+
+def test_seconds_are_those_between_events_beside_what_is_usual_of_four_in_five() -> None:
+    pace = Pace(means=(0.0,) * TOKEN + (2.0,), deviations=(1.0,) * (TOKEN + 1))
+
+    (told,) = pace.seconds(views(4, 16))
+    # The quantiles of a normal distribution at 10 % and 90 %.
+    assert told == pytest.approx([8, np.exp(2 - 1.2816), np.exp(2 + 1.2816)])
+
+
+def test_the_gaps_of_history_are_not_the_units_own() -> None:
+    pace = Pace(means=(0.0,) * (TOKEN + 1), deviations=(1.0,) * (TOKEN + 1))
+    judged_last = replace(views(1, np.exp(3)), scored_from=np.array([2]))
+
+    assert pace.of(judged_last) == pytest.approx(np.array([[3, 3, 0]]), abs=1e-6)
+
+
+def test_gaps_of_no_time_are_as_short_as_the_shortest() -> None:
+    quick = units(100, 1, vocabulary())
+    quick = replace(quick, gaps=np.zeros_like(quick.gaps))
+
+    assert np.isfinite(Pace.fit(quick, 9).means).all()
