@@ -34,7 +34,9 @@ class SuppressSettings(Frozen):
 class AlertSettings(Frozen):
     """Which scored units become flags, and what is decided on them."""
 
-    detector: DetectorName = Field(description="The detector whose scores are flagged.")
+    detector: DetectorName | None = Field(
+        description="The detector whose scores are flagged; none: the first of `detectors`."
+    )
     budget_per_day: int = Field(ge=1, description="Most flags a day, the strangest first.")
     false_positive_rate: float = Field(gt=0, le=1, description="Largest p-value that is flagged.")
     false_discovery_rate: Share | None = Field(

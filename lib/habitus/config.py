@@ -261,7 +261,9 @@ class Settings(Frozen):
         "the segment within that one, and so on; the smallest with enough calibration units is "
         "taken. None: all units."
     )
-    detectors: tuple[DetectorName, ...] = Field(min_length=1, description="Detectors to fit.")
+    detectors: tuple[DetectorName, ...] = Field(
+        min_length=1, description="Detectors to fit; the first flags, if alerts.detector is none."
+    )
     lake: LakeSettings
     spark: SparkSettings
     simulate: SimulateSettings
@@ -282,9 +284,14 @@ class Settings(Frozen):
     volumes: VolumeSettings
     tracking: TrackingSettings
 
+    @property
+    def flagging_detector(self) -> DetectorName:
+        """The detector whose scores are flagged."""
+        return self.alerts.detector or self.detectors[0]
+
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if self.alerts.detector not in self.detectors:
+        if self.flagging_detector not in self.detectors:
             raise ValueError(
                 f"alerts.detector {self.alerts.detector!r} is not among detectors. "
                 f"Name one of {', '.join(self.detectors)}."

@@ -15,7 +15,7 @@ def reason(
     index: int | None, field: str, observed: str, *expected: str, surprise: float = 5.0
 ) -> Reason:
     likely = tuple((value, 0.6 - 0.2 * rank) for rank, value in enumerate(expected))
-    return Reason(index, field, observed, likely, surprise, 0.1, "sequence")
+    return Reason(index, field, observed, likely, surprise, surprise / 50, "sequence")
 
 
 def test_a_card_test_in_one_sentence() -> None:

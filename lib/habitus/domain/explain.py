@@ -24,8 +24,8 @@ class _Group:
         return self.reasons[0]
 
     @property
-    def surprise(self) -> float:
-        return sum(reason.surprise for reason in self.reasons)
+    def share(self) -> float:
+        return sum(reason.share for reason in self.reasons)
 
     @property
     def events(self) -> list[int]:
@@ -61,9 +61,9 @@ def summary(
     groups: dict[tuple[str, str], list[Reason]] = {}
     for reason in reasons:
         groups.setdefault((reason.field, reason.observed), []).append(reason)
-    strongest = sorted(
-        (_Group(tuple(group)) for group in groups.values()), key=lambda g: -g.surprise
-    )[:_NAMED]
+    strongest = sorted((_Group(tuple(group)) for group in groups.values()), key=lambda g: -g.share)[
+        :_NAMED
+    ]
     told = sorted(strongest, key=lambda group: group.when)
     wording = _WORDINGS[language]
     phrases = [

@@ -33,7 +33,7 @@ def run(context: JobContext) -> None:
     vocabulary = load_model(context.artefacts.root, model_id).vocabulary
     with context.reporter.step(f"embed units with {model_id}"):
         _embed(context, model_id, vocabulary)
-    flagging = models_that_score(context).get(context.settings.alerts.detector)
+    flagging = models_that_score(context).get(context.settings.flagging_detector)
     if flagging is not None and context.lake.exists(ANOMALIES):
         with context.reporter.step("find the past units that flagged ones are most like"):
             flags = context.read(ANOMALIES).where(F.col("model_id") == flagging)

@@ -35,7 +35,7 @@ def flagging_model(context: JobContext) -> str:
     Raises:
         ArtefactError: It has not been trained.
     """
-    detector = context.settings.alerts.detector
+    detector = context.settings.flagging_detector
     model_id = models_that_score(context).get(detector)
     if model_id is None:
         raise ArtefactError(

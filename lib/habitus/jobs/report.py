@@ -114,7 +114,7 @@ def _gather(context: JobContext) -> ReportData:
         made_at=context.started_at,
         place=context.lake.root,
         unit_kind=settings.unit,
-        detector=alerts.detector,
+        detector=settings.flagging_detector,
         budget_per_day=alerts.budget_per_day,
         false_positive_rate=alerts.false_positive_rate,
         first_day=span["first"],

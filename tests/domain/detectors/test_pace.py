@@ -58,6 +58,14 @@ def test_seconds_are_those_between_events_beside_what_is_usual_of_four_in_five()
     assert told == pytest.approx([8, np.exp(2 - 1.2816), np.exp(2 + 1.2816)])
 
 
+def test_a_hurried_unit_hurries_most_at_its_shortest_gap_and_a_slow_one_at_its_longest() -> None:
+    pace = Pace(means=(0.0,) * TOKEN + (2.0,), deviations=(1.0,) * (TOKEN + 1))
+
+    assert pace.furthest(views(1, 0.5, 4)).tolist() == [2]
+    assert pace.furthest(views(50, 5, 90)).tolist() == [3]
+    assert pace.furthest(views()).tolist() == [0]
+
+
 def test_the_gaps_of_history_are_not_the_units_own() -> None:
     pace = Pace(means=(0.0,) * (TOKEN + 1), deviations=(1.0,) * (TOKEN + 1))
     judged_last = replace(views(1, np.exp(3)), scored_from=np.array([2]))

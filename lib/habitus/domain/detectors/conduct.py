@@ -21,19 +21,17 @@ from dataclasses import replace
 from typing import ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from habitus.domain.detectors.base import TOO_REGULAR, Reason, Scores
 from habitus.domain.detectors.files import MEND, read_about
 from habitus.domain.detectors.forest import Forest
 from habitus.domain.detectors.markov import MarkovDetector
-from habitus.domain.detectors.pace import PACES, Pace, Reals
+from habitus.domain.detectors.pace import PACES, Indices, Pace, Reals
 from habitus.domain.detectors.summary import Feature
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError, TrainingError
 
-Places = npt.NDArray[np.int64]
 _PACE = "pace.json"
 _FOLDS = 5
 _MOST = 200  # reasons of a unit's single events that are weighed
@@ -60,7 +58,7 @@ class Conduct:
 
     @classmethod
     def learned(
-        cls, units: Units, vocabulary: Vocabulary, folds: Iterable[tuple[Places, Places]]
+        cls, units: Units, vocabulary: Vocabulary, folds: Iterable[tuple[Indices, Indices]]
     ) -> tuple[Self, Reals]:
         """Learn what is usual from training units, and describe these as new ones will be.
 
@@ -149,8 +147,8 @@ class ConductDetector:
         """The first `count` of what raises each unit's score most.
 
         A number counts by how much the score falls once its median is put in its place. What is
-        too surprising is told by the events that are, what is too regular at the event where that
-        shows most, and a pace by the seconds between events.
+        too surprising is told by the events that are, what is too regular and a pace, in seconds,
+        at the event where they show most.
         """
         numbers = self._conduct.of(units)
         matrix = self._undirected(numbers)
@@ -219,15 +217,20 @@ class ConductDetector:
     def _add_pace(
         self, found: list[list[Reason]], units: Units, matrix: Floats, falls: Scores
     ) -> None:
-        """Add the pace, in seconds, of the units that it makes stranger."""
+        """Add the pace, in seconds, of the units that it makes stranger, where it shows most."""
         own = np.where(np.arange(falls.shape[1]) >= falls.shape[1] - len(PACES), falls, 0)
         share = own.sum(axis=1) / falls.sum(axis=1).clip(min=1e-12)
         reasons = self._forest.usual.reasons(matrix, own, self._features, 1)
-        seconds = self._conduct.pace.seconds(units)
-        for unit, (of_unit, gaps) in enumerate(zip(reasons, seconds, strict=True)):
-            for reason in of_unit:
-                told = _in_seconds(reason, gaps)
-                found[unit].append(replace(told, share=float(share[unit])))
+        seconds, places = self._conduct.pace.seconds(units), self._conduct.pace.furthest(units)
+        for unit, of_unit in enumerate(reasons):
+            found[unit] += [
+                replace(
+                    _in_seconds(reason, seconds[unit]),
+                    event_index=int(places[unit]),
+                    share=float(share[unit]),
+                )
+                for reason in of_unit
+            ]
 
     def _undirected(self, numbers: Reals) -> Floats:
         return numbers[:, self._kept].astype(np.float32)
@@ -262,7 +265,7 @@ def _undirected(fields: int) -> list[int]:
     return [*range(1, 2 * fields, 2), *range(2 * fields + 1, 3 * fields + 2 + len(PACES))]
 
 
-def _folds(count: int) -> Iterator[tuple[Places, Places]]:
+def _folds(count: int) -> Iterator[tuple[Indices, Indices]]:
     """Units to learn from and to describe, in turn; they come in the order of a hash."""
     fold = np.arange(count) % _FOLDS
     for one in range(_FOLDS):

@@ -10,6 +10,7 @@ from habitus.domain.detectors.summary import Feature
 from habitus.domain.units import Units
 
 Reals = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 _SHORTEST = 0.05  # seconds; all shorter gaps are as short
 _PRIOR = 20.0  # an action seen this often weighs as much as all actions together
 _LEAST_DEVIATION = 0.1  # of the logarithm of a gap
@@ -36,7 +37,7 @@ class Pace(BaseModel):
     @classmethod
     def fit(cls, units: Units, actions: int) -> Self:
         """Learn from units, of `actions` tokens; those seen rarely are drawn to all together."""
-        before, logs, _ = _gaps(units)
+        before, logs, *_ = _gaps(units)
         if not len(logs):
             return cls(means=(0.0,) * actions, deviations=(1.0,) * actions)
         times = np.bincount(before, minlength=actions) + _PRIOR
@@ -47,7 +48,7 @@ class Pace(BaseModel):
 
     def of(self, units: Units) -> Reals:
         """[N, 3] columns as in `PACES`; NaN for a unit none of whose gaps is judged."""
-        before, logs, unit = _gaps(units)
+        before, logs, unit, _ = _gaps(units)
         beside = (logs - np.asarray(self.means)[before]) / np.asarray(self.deviations)[before]
         times = np.bincount(unit, minlength=len(units)).astype(np.float64)
         count = np.where(times > 0, times, np.nan)
@@ -61,7 +62,7 @@ class Pace(BaseModel):
 
         What is usual is of gaps after the unit's own actions; NaN as in `of`.
         """
-        before, logs, unit = _gaps(units)
+        before, logs, unit, _ = _gaps(units)
         means, deviations = (np.asarray(one)[before] for one in (self.means, self.deviations))
         count = np.bincount(unit, minlength=len(units)).astype(np.float64)
         count[count == 0] = np.nan
@@ -70,13 +71,27 @@ class Pace(BaseModel):
             [np.exp(np.bincount(unit, one, len(units)) / count) for one in sums], axis=1
         )
 
+    def furthest(self, units: Units) -> Indices:
+        """[N] index within the unit of the event whose gap is the most too short, or too long.
 
-def _gaps(units: Units) -> tuple[npt.NDArray[np.int64], Reals, npt.NDArray[np.int64]]:
-    """Of each judged event but the first ones: the action before it, its gap's logarithm, its unit.
+        Which of the two is what the gaps of the unit are on average; 0 if none of them is judged.
+        """
+        before, logs, unit, event = _gaps(units)
+        beside = (logs - np.asarray(self.means)[before]) / np.asarray(self.deviations)[before]
+        side = np.sign(np.bincount(unit, beside, len(units)))
+        order = np.lexsort((-beside * side[unit], unit))
+        units_with_gaps, first = np.unique(unit[order], return_index=True)
+        index = np.zeros(len(units), dtype=np.int64)
+        index[units_with_gaps] = units.position[event[order[first]]]
+        return index
+
+
+def _gaps(units: Units) -> tuple[Indices, Reals, Indices, Indices]:
+    """Of each judged event but the first ones: action before it, log of its gap, unit, own index.
 
     What is history is no event of the unit's own.
     """
     later = np.flatnonzero((units.position > 0) & units.scored)
     before = units.tokens["action"][later - 1].astype(np.int64)
     logs = np.log(units.gaps[later].astype(np.float64).clip(min=_SHORTEST))
-    return before, logs, units.unit_of_event[later]
+    return before, logs, units.unit_of_event[later], later
