@@ -39,6 +39,7 @@ from _figures import Figure, at_least
 from numpy.typing import NDArray
 
 from habitus.domain.detectors.base import Detector
+from habitus.domain.detectors.conduct import ConductDetector
 from habitus.domain.detectors.ensemble import EnsembleDetector
 from habitus.domain.detectors.isolation_forest import IsolationForestDetector
 from habitus.domain.detectors.labelled import Labelled
@@ -52,7 +53,7 @@ SEEDS = (301, 302)
 SMALL = 600  # shoppers in a small run
 OURS, TOGETHER = "ensemble", ("gradient_boosting", "logistic_regression")
 RIVALS = ("isolation_forest", "markov")
-DETECTORS = ("behaviour", *RIVALS, *TOGETHER, OURS)
+DETECTORS = ("conduct", "behaviour", *RIVALS, *TOGETHER, OURS)
 BUDGET = 0.01
 GOAL, GOAL_NEW = 0.75, 0.6
 BOOTSTRAP = 200
@@ -197,6 +198,7 @@ def of_new(shop: Shop, seed: int) -> Found:
         detectors = [
             *members,
             EnsembleDetector.fit({one.name: one for one in members}, validation, words),
+            ConductDetector.fit(trained.units, words, seed),
             IsolationForestDetector.fit(trained.units, words, seed),
             MarkovDetector.fit(trained.units, words, seed),
         ]

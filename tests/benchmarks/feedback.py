@@ -1,13 +1,13 @@
 """What reviews of flags are worth, week by week: `make bench-feedback`.
 
 Twelve weeks of a simulated shop (conf/demo.yaml, stealth 0.5). In the first four nobody looks at
-anything: the behaviour model learns from them without labels. In each of the eight that follow the
+anything: `conduct` learns from them without labels. In each of the eight that follow the
 sessions that score highest are flagged, BUDGET a day, and reviewed; what a review finds is what the
 simulator knows. Nothing is known of sessions that were not flagged: to training they are normal.
 
 With feedback, before each week gradient boosting and logistic regression are fitted on all sessions
-but those of the last week, on which an ensemble of them and the behaviour model is weighed, as
-`habitus train` would by then; with too few reviews of either kind the behaviour model flags alone.
+but those of the last week, on which an ensemble of them and `conduct` is weighed, as
+`habitus train` would by then; with too few reviews of either kind `conduct` flags alone.
 Without feedback (the rival) it always does. Precision is the share of a week's flags that are of
 attacks.
 """
@@ -37,7 +37,7 @@ SMALL_BUDGET = 3
 WEEK = timedelta(days=7)
 WEEKS = 8
 DAYS = 84
-# The first four weeks train and calibrate the behaviour model; all later ones are tested.
+# The first four weeks train and calibrate `conduct`; all later ones are tested.
 SETTINGS = (f"simulate.days={DAYS}", "split.train_until=0.25", "split.validation_until=0.33333")
 
 Bools = NDArray[np.bool_]
@@ -101,9 +101,9 @@ def main(arguments: list[str]) -> None:
     """Print and write the figures."""
     small = "--small" in arguments
     with tempfile.TemporaryDirectory() as folder:
-        lake = simulated(SEED, folder, small, ("behaviour",), SETTINGS)
+        lake = simulated(SEED, folder, small, ("conduct",), SETTINGS)
         shop = Shop.read(lake)
-        base = load_model(lake, models(lake)["behaviour"]).detector
+        base = load_model(lake, models(lake)["conduct"]).detector
     budget = SMALL_BUDGET if small else BUDGET
     attacks = float((shop.sessions["kinds"].list.len() > 0).mean())  # type: ignore[arg-type]
     figures = [Figure("share of all sessions that are of attacks", attacks)]

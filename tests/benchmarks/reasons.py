@@ -26,7 +26,7 @@ from habitus.domain.units import Units
 from habitus.edges.models import load_model
 
 SEED = 303
-DETECTORS = ("behaviour", "markov")
+DETECTORS = ("conduct", "behaviour", "markov")
 FIRST, FIRST_THREE = 0.8, 0.95
 FALLS = 2.0  # how many times as much as with random events the score is to fall
 MOST = 5  # events taken out
