@@ -8,6 +8,8 @@ import polars as pl
 import pytest
 from jobs.conftest import Lines, SmallLake
 
+from habitus.jobs.judging import flagging_model
+
 pytestmark = pytest.mark.jobs
 
 
@@ -15,7 +17,7 @@ def test_the_page_tells_of_the_strangest_users(chain: SmallLake, small_lake: Pat
     page = (small_lake / "reports" / "report.html").read_text()
 
     flags = pl.read_delta(str(small_lake / "anomalies")).filter(
-        pl.col("model_id") == chain.contexts["score"].artefacts.current()["behaviour"]
+        pl.col("model_id") == flagging_model(chain.contexts["score"])
     )
     cases = pl.read_delta(str(small_lake / "cases"))
     first = cases.sort(pl.col("ended_at").dt.date(), "p_value", descending=[True, False])
