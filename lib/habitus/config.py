@@ -14,6 +14,7 @@ from pydantic import (
 from habitus.alert_settings import AlertSettings, CaseSettings
 from habitus.model_settings import TrainSettings, TuneSettings
 from habitus.setting_types import (
+    BlocksOf,
     DetectorName,
     Duration,
     EntityName,
@@ -236,8 +237,9 @@ class ScoreSettings(Frozen):
 class EvaluateSettings(Frozen):
     """How detectors are compared."""
 
-    blocks: int = Field(
-        ge=2, description="Blocks of time of the test period that detectors are compared over."
+    blocks: int = Field(ge=2, description="Blocks that detectors are compared over.")
+    blocks_of: BlocksOf = Field(
+        description="What is cut into blocks: the test period's time, or its users."
     )
     bootstrap: int = Field(ge=10, description="Resamples behind each interval.")
     confidence: float = Field(gt=0, lt=1, description="Coverage of each interval.")

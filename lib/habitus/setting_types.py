@@ -87,6 +87,7 @@ MeasureName = Literal[
     "since_anomaly",
     "since_first_anomaly",
 ]
+BlocksOf = Literal["time", "users"]
 Language = Literal["en", "zh"]
 BodyName = Literal["lstm", "cnn_lstm", "transformer"]
 DecisionName = Literal["allow", "watch", "challenge", "restrict", "freeze", "block"]

@@ -1,16 +1,16 @@
-"""The best detector is the one that leads over blocks of time, with an honest interval."""
+"""The best detector is the one that leads over blocks, with an honest interval."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from habitus.config import EvaluateSettings
-from habitus.domain.choosing import BEHIND_BEST, compare_over_time, page, verdict
+from habitus.domain.choosing import BEHIND_BEST, compare_over_blocks, page, verdict
 from habitus.domain.evaluation import ALL, NORMAL
 
 pytestmark = pytest.mark.plain
 
-SETTINGS = EvaluateSettings(blocks=4, bootstrap=200, confidence=0.95)
+SETTINGS = EvaluateSettings(blocks=4, blocks_of="time", bootstrap=200, confidence=0.95)
 DETECTORS = {"behaviour": "behaviour-1", "markov": "markov-1", "kmeans": "kmeans-1"}
 
 
@@ -33,7 +33,7 @@ PLACES = {"behaviour": [1, 1, 2, 1], "markov": [2, 2, 4, 2], "kmeans": [1, 2, 1,
 
 
 def test_each_is_behind_the_best_by_the_mean_difference_over_blocks() -> None:
-    found = compare_over_time(histogram(PLACES), DETECTORS, SETTINGS, seed=7)
+    found = compare_over_blocks(histogram(PLACES), DETECTORS, SETTINGS, seed=7)
     # With one anomaly, average precision is one over its place.
     behind = {one.detector: one.figure.value for one in found}
     assert behind == pytest.approx(
@@ -45,24 +45,26 @@ def test_each_is_behind_the_best_by_the_mean_difference_over_blocks() -> None:
 
 
 def test_one_that_is_behind_in_every_block_is_told_from_one_that_is_not() -> None:
-    found = compare_over_time(histogram(PLACES), DETECTORS, SETTINGS, seed=7)
+    found = compare_over_blocks(histogram(PLACES), DETECTORS, SETTINGS, seed=7)
     by_name = {one.detector: one.figure for one in found}
     assert 0.25 <= by_name["markov"].low < by_name["markov"].value
     assert by_name["kmeans"].low <= 0 <= by_name["kmeans"].high
-    said = verdict(found)
+    said = verdict(found, "time")
     assert said.startswith("best over blocks of time: behaviour, ahead of kmeans by 0.000")
     assert said.endswith("for all that is known as good: kmeans")
 
 
 def test_one_detector_is_the_best_and_none_without_anomalies() -> None:
     rows = histogram({"markov": [1, 1, 2, 1]})
-    assert verdict(compare_over_time(rows, {"markov": "markov-1"}, SETTINGS, 1)).endswith("markov")
+    assert verdict(compare_over_blocks(rows, {"markov": "markov-1"}, SETTINGS, 1), "users") == (
+        "best over blocks of users: markov"
+    )
     normal = rows[rows["kind"] == NORMAL]
-    assert compare_over_time(normal, {"markov": "markov-1"}, SETTINGS, 1) == []
+    assert compare_over_blocks(normal, {"markov": "markov-1"}, SETTINGS, 1) == []
 
 
 def test_the_page_has_a_row_for_each_kind_and_measure() -> None:
-    compared = compare_over_time(histogram(PLACES), DETECTORS, SETTINGS, seed=7)
-    text = page(compared, compared)
+    compared = compare_over_blocks(histogram(PLACES), DETECTORS, SETTINGS, seed=7)
+    text = page(compared, compared, [verdict(compared, "time")])
     assert "| kind | measure | behaviour | kmeans | markov |" in text
     assert f"| {ALL} | {BEHIND_BEST} | 0.000 (0.000 to 0.000) |" in text

@@ -22,7 +22,7 @@ from habitus.domain.evaluation import (
 pytestmark = pytest.mark.spark
 
 TEST_FROM = datetime(2026, 1, 10, tzinfo=UTC)
-SETTINGS = EvaluateSettings(blocks=5, bootstrap=30, confidence=0.9)
+SETTINGS = EvaluateSettings(blocks=5, blocks_of="time", bootstrap=30, confidence=0.9)
 BUDGET = 5
 DETECTORS = {"behaviour": "behaviour-1", "markov": "markov-1"}
 
@@ -34,6 +34,7 @@ def units() -> pd.DataFrame:
     kind = rng.choice([None, "scraping", "card_testing"], size=600, p=[0.9, 0.06, 0.04])
     day = rng.integers(8, 20, size=600)
     rows = pd.DataFrame({"unit_id": [f"u{i:03d}" for i in range(600)], "kind": kind, "day": day})
+    rows["user"] = rng.choice(["ann", "bob", "cem"], size=600)
     for name, strength in (("behaviour-1", 4), ("markov-1", 2)):
         rows[name] = rng.uniform(size=600) ** np.where(rows["kind"].notna(), strength, 1)
     return rows
@@ -42,10 +43,14 @@ def units() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def judged_units(spark: SparkSession, units: pd.DataFrame) -> DataFrame:
     scores = [
-        ("session", unit, model, date(2026, 1, day), float(p), -float(np.log(p)))
+        ("session", unit, user, model, date(2026, 1, day), float(p), -float(np.log(p)))
         for model in (*DETECTORS.values(), "behaviour-0")
-        for unit, day, p in zip(
-            units["unit_id"], units["day"], units[model.replace("-0", "-1")], strict=True
+        for unit, user, day, p in zip(
+            units["unit_id"],
+            units["user"],
+            units["day"],
+            units[model.replace("-0", "-1")],
+            strict=True,
         )
         if unit != "u599" or model != "markov-1"
     ]
@@ -54,7 +59,7 @@ def judged_units(spark: SparkSession, units: pd.DataFrame) -> DataFrame:
     return judged(
         spark.createDataFrame(
             scores,
-            "unit_kind string, unit_id string, model_id string, event_date date, "
+            "unit_kind string, unit_id string, user_id string, model_id string, event_date date, "
             "p_value double, score double",
         ),
         spark.createDataFrame(ended, "unit_kind string, unit_id string, ended_at timestamp"),
@@ -131,14 +136,33 @@ def test_blocks_share_the_days_of_the_test_period(
     assert rows.groupby("block")["units"].sum().to_dict() == block.value_counts().to_dict()
 
 
+def test_blocks_of_users_hold_all_units_of_a_user(
+    judged_units: DataFrame, units: pd.DataFrame
+) -> None:
+    rows = histograms(judged_units, blocks=3, of="users").toPandas()
+    rows = rows[(rows["model_id"] == "markov-1") & rows["kind"].isin([ALL, NORMAL])]
+    units = units[(units["day"] >= 10) & (units["unit_id"] != "u599")]
+    of_user = units.groupby("user").size()
+    # With so few users every block is a sum of some of theirs.
+    sums = {0} | {a + b for a in (0, *of_user) for b in (0, *of_user)} | {of_user.sum()}
+    of_block = rows.groupby("block")["units"].sum()
+    assert of_block.sum() == len(units)
+    assert set(of_block) <= sums
+    assert set(rows["block"]) <= {0, 1, 2}
+
+
 def test_the_same_seed_gives_the_same_figures(judged_units: DataFrame) -> None:
     assert figures(judged_units) == figures(judged_units)
 
 
 def test_a_unit_of_two_kinds_counts_for_each_and_once_for_all(spark: SparkSession) -> None:
     units = spark.createDataFrame(
-        [("m", date(2026, 1, 1), ["a", "b"], 1e-30, 1.0), ("m", date(2026, 1, 1), [], 1.0, 0.0)],
-        "model_id string, event_date date, kinds array<string>, p_value double, score double",
+        [
+            ("m", "ann", date(2026, 1, 1), ["a", "b"], 1e-30, 1.0),
+            ("m", "ann", date(2026, 1, 1), [], 1.0, 0.0),
+        ],
+        "model_id string, user_id string, event_date date, kinds array<string>, p_value double, "
+        "score double",
     ).selectExpr("*", "string(score) unit_id")
     rows = histograms(units, blocks=5).toPandas()
     assert kinds_of(rows) == [ALL, "a", "b"]

@@ -1,7 +1,7 @@
 """What each member adds to an ensemble: the same test units, judged without it.
 
 The others are weighed as they would have been without it, and what is lost is compared block by
-block of time, as detectors are (see `choosing`).
+block, as detectors are (see `choosing`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from habitus.domain.detectors.combination import Combination
 from habitus.domain.evaluation import ALL, NORMAL, Evaluation
 
 ADDED = "average_precision_added"
-_UNIT = ["unit_id", "event_date", "kinds"]
+_UNIT = ["unit_id", "user_id", "event_date", "kinds"]
 
 
 def name_without(name: str, member: str) -> str:
@@ -71,7 +71,7 @@ def added(
     settings: EvaluateSettings,
     seed: int,
 ) -> list[Evaluation]:
-    """What average precision each member adds to the ensemble, in the mean over blocks of time.
+    """What average precision each member adds to the ensemble, in the mean over blocks.
 
     Args:
         histogram: The rows of `evaluation.histograms`, of the ensemble and of it without each

@@ -1,9 +1,10 @@
-"""Which detector is the best: compared block by block of time, since one lucky week is no proof.
+"""Which detector is the best: compared block by block, since one lucky week or user is no proof.
 
 The best is the one with the highest average precision, on all kinds of anomaly together, in the
-mean over blocks of the test period as long as each other. Every other one is behind it by the mean
-over blocks of the difference; the interval of that is a bootstrap over blocks (Efron 1979), which
-keeps together what happens at one time to all detectors. One whose interval holds 0 may be as good.
+mean over blocks: of the test period's time, as long as each other, or of its users. Every other one
+is behind it by the mean over blocks of the difference; the interval of that is a bootstrap over
+blocks (Efron 1979), which keeps together what happens to all detectors at one time, or by one user.
+One whose interval holds 0 may be as good.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,12 @@ import pandas as pd
 from habitus.config import EvaluateSettings
 from habitus.domain.evaluation import ALL, NORMAL, Evaluation, counts
 from habitus.domain.metrics import Figure, Values, average_precision
+from habitus.setting_types import BlocksOf
 
 BEHIND_BEST = "average_precision_behind_best"
 
 
-def compare_over_time(
+def compare_over_blocks(
     histogram: pd.DataFrame, detectors: Mapping[str, str], settings: EvaluateSettings, seed: int
 ) -> list[Evaluation]:
     """How far each detector is behind the best one, the best first; empty without anomalies.
@@ -51,14 +53,15 @@ def compare_over_time(
     return sorted(found, key=lambda one: (one.figure.value, one.detector))
 
 
-def verdict(compared: Sequence[Evaluation]) -> str:
+def verdict(compared: Sequence[Evaluation], of: BlocksOf) -> str:
     """Which detector is the best, and how sure that is, in a sentence.
 
     Args:
-        compared: From `compare_over_time`, at least one.
+        compared: From `compare_over_blocks`, at least one.
+        of: What the blocks are of.
     """
     best, *others = compared
-    sentence = f"best over blocks of time: {best.detector}"
+    sentence = f"best over blocks of {of}: {best.detector}"
     if not others:
         return sentence
     figure = others[0].figure
@@ -71,14 +74,14 @@ def verdict(compared: Sequence[Evaluation]) -> str:
 
 
 def page(
-    found: Sequence[Evaluation], compared: Sequence[Evaluation], remarks: Sequence[str] = ()
+    found: Sequence[Evaluation], compared: Sequence[Evaluation], remarks: Sequence[str]
 ) -> str:
     """The comparison as a page for people, to lie beside the cards of the models.
 
     Args:
         found: From `evaluation.evaluate`, of the detectors compared and perhaps of others.
-        compared: From `compare_over_time`, at least one.
-        remarks: Further sentences.
+        compared: From `compare_over_blocks`, at least one.
+        remarks: The verdict, and further sentences.
     """
     names = list(dict.fromkeys(one.detector for one in (*compared, *found)))
     rows: dict[tuple[str, str], dict[str, str]] = {}
@@ -93,7 +96,7 @@ def page(
     head = [f"| kind | measure | {' | '.join(names)} |", "| --- " * (len(names) + 2) + "|"]
     parts = [
         "# The detectors compared on the test period",
-        *(f"{remark[0].upper()}{remark[1:]}." for remark in (verdict(compared), *remarks)),
+        *(f"{remark[0].upper()}{remark[1:]}." for remark in remarks),
         "\n".join([*head, *lines]),
     ]
     return "\n\n".join(parts) + "\n"

@@ -24,6 +24,7 @@ from habitus.domain.metrics import (
     recall_at_false_positive_rate,
     recall_of_chosen,
 )
+from habitus.setting_types import BlocksOf
 
 ALL = "all"
 NORMAL = "normal"
@@ -79,7 +80,8 @@ def judged(
         test_from: Units that end earlier are no test units.
 
     Returns:
-        `unit_id, event_date, kinds` (array, empty for a normal unit), `model_id, p_value, score`.
+        `unit_id, user_id, event_date, kinds` (array, empty for a normal unit), `model_id, p_value,
+        score`.
     """
     test = sequences.where(F.col("ended_at") >= F.lit(test_from)).select("unit_kind", "unit_id")
     verdict = F.struct("model_id", "p_value", "score")
@@ -87,21 +89,22 @@ def judged(
     return (
         scores.where(F.col("model_id").isin(list(models)))
         .join(test, ["unit_kind", "unit_id"], "leftsemi")
-        .groupBy("unit_id", "event_date")
+        .groupBy("unit_id", "user_id", "event_date")
         .agg(F.collect_list(verdict).alias("verdicts"))
         .where(F.size("verdicts") == len(models))
         .join(kinds, "unit_id", "left")
         .withColumn("kinds", F.coalesce("kinds", F.array().cast("array<string>")))
-        .select("unit_id", "event_date", "kinds", F.inline("verdicts"))
+        .select("unit_id", "user_id", "event_date", "kinds", F.inline("verdicts"))
     )
 
 
-def histograms(units: DataFrame, blocks: int) -> DataFrame:
-    """How many units of each kind lie in each bin of surprise, in each block of time.
+def histograms(units: DataFrame, blocks: int = 1, of: BlocksOf = "time") -> DataFrame:
+    """How many units of each kind lie in each bin of surprise, in each block.
 
     Args:
-        units: From `judged`; they are read twice if there are several blocks.
-        blocks: Into how many blocks of as many days each, about, to cut their time.
+        units: From `judged`; they are read twice if there are several blocks of time.
+        blocks: How many blocks.
+        of: Of as many days each, or of as many users, drawn by a hash; about.
 
     Returns:
         `model_id, kind, block, bin, units`; the kind is also `all` for every anomalous unit and
@@ -109,7 +112,9 @@ def histograms(units: DataFrame, blocks: int) -> DataFrame:
     """
     decades = F.least(F.lit(float(_DECADES)), -F.log10("p_value"))
     block = F.lit(0)
-    if blocks > 1:
+    if of == "users":
+        block = F.pmod(F.xxhash64("user_id"), F.lit(blocks)).cast("int")
+    elif blocks > 1:
         span = units.agg(
             F.min("event_date").alias("first"),
             (F.date_diff(F.max("event_date"), F.min("event_date")) + 1).alias("days"),

@@ -8,7 +8,7 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 
 from habitus.domain.ablation import added, in_words, name_without, without_members
-from habitus.domain.choosing import compare_over_time, page, verdict
+from habitus.domain.choosing import compare_over_blocks, page, verdict
 from habitus.domain.detectors.ensemble import EnsembleDetector
 from habitus.domain.evaluation import Evaluation, chosen, evaluate, histograms, kinds_of
 from habitus.domain.labelling import doubtful_labels
@@ -33,7 +33,9 @@ def run(context: JobContext) -> None:
         units = _with_members_left_out(context, judged_units(context, models), models, members)
         units = units.persist(StorageLevel.DISK_ONLY)
         try:
-            histogram = histograms(units, settings.evaluate.blocks).toPandas()
+            histogram = histograms(
+                units, settings.evaluate.blocks, settings.evaluate.blocks_of
+            ).toPandas()
             choice = chosen(units, settings.alerts.budget_per_day).toPandas()
         finally:
             units.unpersist()
@@ -46,7 +48,7 @@ def run(context: JobContext) -> None:
             for name in members
         }
         found = evaluate(histogram, choice, models | less, settings.evaluate, settings.seed)
-        compared = compare_over_time(histogram, models, settings.evaluate, settings.seed)
+        compared = compare_over_blocks(histogram, models, settings.evaluate, settings.seed)
         of_members = (
             added(histogram, models["ensemble"], list(members), settings.evaluate, settings.seed)
             if members
@@ -60,8 +62,9 @@ def run(context: JobContext) -> None:
     context.merge(EVALUATIONS, frame, update=("value", "low", "high", "units", "anomalous"))
     if compared:
         context.reporter.show(detectors_table(found))
-        remarks = [in_words(of_members)] if of_members else []
-        for sentence in (verdict(compared), *remarks):
+        remarks = [verdict(compared, settings.evaluate.blocks_of)]
+        remarks += [in_words(of_members)] if of_members else []
+        for sentence in remarks:
             context.reporter.say(sentence)
         for model_id in models.values():
             content = page(found, compared, remarks).encode()
