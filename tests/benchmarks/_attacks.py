@@ -39,7 +39,7 @@ from _figures import Figure, at_least
 from numpy.typing import NDArray
 
 from habitus.domain.detectors.base import Detector
-from habitus.domain.detectors.conduct import ConductDetector
+from habitus.domain.detectors.conduct_forest import ConductDetector
 from habitus.domain.detectors.ensemble import EnsembleDetector
 from habitus.domain.detectors.isolation_forest import IsolationForestDetector
 from habitus.domain.detectors.labelled import Labelled

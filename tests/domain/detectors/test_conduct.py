@@ -8,7 +8,7 @@ import pytest
 from builders import VIEW, oddities, units, vocabulary
 
 from habitus.domain.detectors.base import TOO_REGULAR
-from habitus.domain.detectors.conduct import ConductDetector
+from habitus.domain.detectors.conduct_forest import ConductDetector
 from habitus.domain.detectors.pace import Pace
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import FIRST_VALUE

@@ -12,7 +12,7 @@ from habitus.errors import ArtefactError, nearest
 _CLASSES = {
     "behaviour": ("behaviour", "BehaviourDetector"),
     "markov": ("markov", "MarkovDetector"),
-    "conduct": ("conduct", "ConductDetector"),
+    "conduct": ("conduct_forest", "ConductDetector"),
     "isolation_forest": ("isolation_forest", "IsolationForestDetector"),
     "autoencoder": ("autoencoder", "AutoencoderDetector"),
     "count_distance": ("count_distance", "CountDistanceDetector"),

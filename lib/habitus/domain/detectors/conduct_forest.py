@@ -1,0 +1,203 @@
+"""An isolation forest on the conduct of units: see `conduct`.
+
+It sees how far surprises are from usual, but not on which side: no label tells which is worse. Of
+an event unit it also sees the summary, which compares the event with the history.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar, Self
+
+import numpy as np
+
+from habitus.domain.detectors.base import TOO_REGULAR, Reason, Scores
+from habitus.domain.detectors.conduct import Conduct, all_judged
+from habitus.domain.detectors.forest import Forest
+from habitus.domain.detectors.pace import PACES, Indices, Reals
+from habitus.domain.detectors.summary import Feature, summarise
+from habitus.domain.units import Floats, Units
+from habitus.domain.vocabulary import Vocabulary
+from habitus.errors import TrainingError
+
+_FOLDS = 5
+_MOST = 200  # reasons of a unit's single events that are weighed
+_MEAN_GAP = Feature("mean gap", "plain", "s")
+
+
+class ConductDetector:
+    """How soon random cuts separate a unit's conduct from that of training units."""
+
+    name: ClassVar[str] = "conduct"
+
+    def __init__(self, vocabulary: Vocabulary, conduct: Conduct, forest: Forest) -> None:
+        self._vocabulary = vocabulary
+        self._fields = vocabulary.field_names
+        self._conduct = conduct
+        self._forest = forest
+
+    @classmethod
+    def fit(cls, units: Units, vocabulary: Vocabulary, seed: int) -> Self:
+        """Learn what is usual, and grow the trees, on training units.
+
+        Args:
+            units: Training units.
+            vocabulary: What the tokens mean.
+            seed: Of the samples and the cuts.
+
+        Raises:
+            TrainingError: There are no events, too many values, or fewer units than folds.
+        """
+        if len(units) < _FOLDS:
+            problem = f"{len(units)} training units, fewer than {_FOLDS}"
+            raise TrainingError("sequences", problem, "Move the split.")
+        conduct, numbers = Conduct.learned(units, vocabulary, _folds(len(units)))
+        matrix, features = _seen(numbers, units, conduct, vocabulary)
+        return cls(vocabulary, conduct, Forest.fit(matrix, features, vocabulary, seed))
+
+    def score(self, units: Units) -> Scores:
+        """[N] between 0 and 1; an ordinary unit is near 0.5 or below."""
+        numbers = self._conduct.of(units)
+        return self._forest.scores(_seen(numbers, units, self._conduct, self._vocabulary)[0])
+
+    def explain(self, units: Units, count: int) -> list[list[Reason]]:
+        """The first `count` of what raises each unit's score most.
+
+        A number counts by how much the score falls once its median is put in its place. What is
+        too surprising is told by the events that are, what is too regular and a pace, in seconds,
+        at the event where they show most.
+        """
+        numbers = self._conduct.of(units)
+        matrix, features = _seen(numbers, units, self._conduct, self._vocabulary)
+        falls = self._forest.falls(matrix)
+        whole = falls.sum(axis=1).clip(min=1e-12)
+        fields = len(self._fields)
+        drifts = numbers[:, : 2 * fields + 1 : 2]
+        either_way = falls[:, fields : 2 * fields + 1]
+        surprising = np.where(drifts > 0, either_way, 0)
+        surprising[:, :fields] += falls[:, :fields]
+        found = [
+            self._at_events(reasons, worth / total)
+            for reasons, worth, total in zip(
+                self._conduct.markov.explain(all_judged(units), max(count, _MOST)),
+                surprising,
+                whole,
+                strict=True,
+            )
+        ]
+        regular = np.where(drifts < 0, either_way, 0) / whole[:, None]
+        self._add_regular(found, units, regular, drifts)
+        # What comes last is the pace, then the summary.
+        paces = 2 * fields + 1
+        others = paces + len(PACES)
+        kind = np.digitize(np.arange(falls.shape[1]), [paces, others])
+        usual = self._forest.usual
+        paced = usual.reasons(matrix, np.where(kind == 1, falls, 0), features, 1)
+        summed = usual.reasons(matrix, np.where(kind == 2, falls, 0), features, count)
+        of_pace, of_summary = (falls[:, kind == one].sum(axis=1) / whole for one in (1, 2))
+        self._add_pace(found, units, paced, of_pace)
+        for own, reasons, share in zip(found, summed, of_summary, strict=True):
+            own += [replace(one, share=float(one.share * share)) for one in reasons]
+        return [sorted(own, key=lambda one: -one.share)[:count] for own in found]
+
+    def _at_events(self, reasons: Sequence[Reason], worth: Reals) -> list[Reason]:
+        """Reasons at single events, by [F + 1] what each field and all together are worth."""
+        of_field = dict.fromkeys(self._fields, 1e-12)
+        for reason in reasons:
+            of_field[reason.field] += reason.share
+        every = sum(of_field.values())
+        by_field = {
+            name: own / of_field[name] + worth[-1] / every
+            for name, own in zip(self._fields, worth, strict=False)
+        }
+        weighed = [replace(one, share=float(one.share * by_field[one.field])) for one in reasons]
+        return [one for one in weighed if one.share > 0]
+
+    def _add_regular(
+        self, found: list[list[Reason]], units: Units, regular: Reals, drifts: Reals
+    ) -> None:
+        """Add the fields that surprise too little, by [N, F + 1] what that is worth.
+
+        What all together are worth goes to the field that surprises least of all.
+        """
+        rows = np.arange(len(units))
+        worth = regular[:, :-1].copy()
+        worth[rows, drifts[:, :-1].argmin(axis=1)] += regular[:, -1]
+        units = all_judged(units)
+        for index, (name, steps, _, excess) in enumerate(self._conduct.markov.judged(units)):
+            below = -np.bincount(steps.unit, excess, len(units))
+            lowest = np.lexsort((excess, steps.unit))
+            firsts = np.searchsorted(steps.unit[lowest], rows)
+            for unit in np.flatnonzero((worth[:, index] > 0) & (below > 0)):
+                step = lowest[firsts[unit]]
+                found[unit].append(
+                    Reason(
+                        event_index=int(steps.event[step] - units.offsets[unit]),
+                        field=f"{name}_pattern",
+                        observed=TOO_REGULAR,
+                        expected=(),
+                        surprise=float(below[unit]),
+                        share=float(worth[unit, index]),
+                        against="sequence",
+                    )
+                )
+
+    def _add_pace(
+        self, found: list[list[Reason]], units: Units, reasons: list[list[Reason]], share: Scores
+    ) -> None:
+        """Add the pace, in seconds, of the units that it makes stranger, where it shows most."""
+        units = all_judged(units)
+        seconds, places = self._conduct.pace.seconds(units), self._conduct.pace.furthest(units)
+        for unit, of_unit in enumerate(reasons):
+            found[unit] += [
+                replace(
+                    _in_seconds(reason, seconds[unit]),
+                    event_index=int(places[unit]),
+                    share=float(share[unit]),
+                )
+                for reason in of_unit
+            ]
+
+    def to_files(self) -> dict[str, bytes]:
+        """What is usual, and the forest's files."""
+        return self._conduct.to_files() | self._forest.to_files()
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes], vocabulary: Vocabulary) -> Self:
+        """Read what `to_files` wrote.
+
+        Raises:
+            ArtefactError: A file is missing, damaged, or made for another vocabulary.
+        """
+        conduct = Conduct.from_files(files, vocabulary)
+        return cls(vocabulary, conduct, Forest.from_files(files, vocabulary))
+
+
+def _seen(
+    numbers: Reals, units: Units, conduct: Conduct, vocabulary: Vocabulary
+) -> tuple[Floats, tuple[Feature, ...]]:
+    """[N, D] what the forest sees: peaks, drifts either way, paces, and of events the summary."""
+    fields = len(vocabulary.field_names)
+    kept = [*range(1, 2 * fields, 2), *range(2 * fields + 1, numbers.shape[1])]
+    matrix = numbers[:, kept].astype(np.float32)
+    features = tuple(conduct.features[index] for index in kept)
+    if vocabulary.unit_kind == "session":
+        return matrix, features
+    summary, more = summarise(units, vocabulary)
+    return np.hstack([matrix, summary]), (*features, *more)
+
+
+def _folds(count: int) -> Iterator[tuple[Indices, Indices]]:
+    """Units to learn from and to describe, in turn; they come in the order of a hash."""
+    fold = np.arange(count) % _FOLDS
+    for one in range(_FOLDS):
+        yield np.flatnonzero(fold != one), np.flatnonzero(fold == one)
+
+
+def _in_seconds(reason: Reason, gaps: Reals) -> Reason:
+    """A pace's reason by the mean gap and between which ends 80 % usually lie."""
+    if reason.field == PACES[-1].name:
+        return reason
+    mean, low, high = map(_MEAN_GAP.in_words, gaps.tolist())
+    return replace(
+        reason, field=_MEAN_GAP.name, observed=mean, expected=((f"{low} to {high}", 0.8),)
+    )
