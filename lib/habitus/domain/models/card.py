@@ -20,8 +20,8 @@ _WHAT = {
     "user's own history.",
     "conduct": "An isolation forest on how far a unit departs from the usual order of its events, "
     "field by field under a back-off Markov model, and from the usual pace; a unit scores by how "
-    "soon random cuts separate it from training units. An event is judged by the user's last events "
-    "and by how it compares with them.",
+    "soon random cuts separate it from training units. An event counts with those before it, and "
+    "by how it compares with them.",
     "autoencoder": "A denoising autoencoder on counts and statistics of the unit and on the user's "
     "own history; a unit scores by how little its numbers follow from each other, in nats.",
     "count_distance": "The distance of a unit's counts of actions to the nearest training unit, in "
