@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from habitus.setting_types import BodyName, Duration, Frozen
+from habitus.setting_types import BodyName, Duration, Frozen, PrecisionName
 
 
 class ConvolutionSettings(Frozen):
@@ -96,6 +96,10 @@ class TrainSettings(Frozen):
     patience: int = Field(ge=1, description="Epochs without progress before training stops.")
     batch_size: int = Field(ge=1, description="Units per step and worker.")
     learning_rate: float = Field(gt=0, description="First learning rate; cosine decay to a tenth.")
+    precision: PrecisionName = Field(
+        description="What the behaviour model computes in while it learns; its weights are always "
+        "float32. mixed_bfloat16 is for processors that multiply such numbers faster."
+    )
     minimum_units: int = Field(ge=1, description="Fewer training units than this are refused.")
     sample: int = Field(
         ge=1, description="Most units read by detectors that are fitted in one process."

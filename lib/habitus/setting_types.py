@@ -89,6 +89,7 @@ MeasureName = Literal[
 ]
 BlocksOf = Literal["time", "users"]
 Language = Literal["en", "zh"]
+PrecisionName = Literal["float32", "mixed_bfloat16"]
 BodyName = Literal["lstm", "cnn_lstm", "transformer"]
 DecisionName = Literal["allow", "watch", "challenge", "restrict", "freeze", "block"]
 DetectorName = Literal[

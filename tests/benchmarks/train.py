@@ -114,9 +114,8 @@ def trainer_of(task: Any, ring: Any, how: str = "") -> Any:
     if how == "one thread":
         tf.config.threading.set_intra_op_parallelism_threads(1)
     keras.utils.set_random_seed(task.plan.seed)
-    if how == "mixed_bfloat16":
-        keras.config.set_dtype_policy(how)
-    trainer = Trainer(behaviour.build(task.shape, task.plan.seed), task.plan, ring)
+    precision = "mixed_bfloat16" if how == "mixed_bfloat16" else task.precision
+    trainer = Trainer(behaviour.build(task.shape, task.plan.seed, precision), task.plan, ring)
     if how == "xla":
         trainer._step = tf.function(trainer._one_step, jit_compile=True)
     return trainer

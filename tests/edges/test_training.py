@@ -1,9 +1,11 @@
 """A training process that was killed goes on as if nothing had happened."""
 
+import io
 import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import builders
@@ -36,6 +38,7 @@ def task_in(folder: Path) -> Task:
             np.zeros((1, 2), dtype=np.float32),
         ),
         plan=Plan(seed=7, epochs=4, steps=13, patience=4, learning_rate=0.01),
+        precision="float32",
         batch_size=32,
         validated=80,
         training=Source(whole.files, FIELDS, None, until),
@@ -78,3 +81,20 @@ def test_a_run_killed_after_an_epoch_comes_to_the_same_model(tmp_path: Path) -> 
     units = builders.units(20, 1, WORDS)
     scores = [BehaviourDetector.from_files(f, WORDS).score(units) for f in (resumed, whole)]
     np.testing.assert_array_equal(*scores)
+
+
+def test_in_mixed_precision_a_model_learns_as_much_and_is_kept_in_float32(tmp_path: Path) -> None:
+    losses: list[float] = []
+    task = replace(task_in(tmp_path), precision="mixed_bfloat16")
+    for one in (task, replace(task, precision="float32", model_id="behaviour-exact")):
+        files = train_behaviour(
+            LocalRing(), lambda line: losses.append(json.loads(line)["validation_loss"]), one
+        )
+        with np.load(io.BytesIO(files["weights.npz"])) as weights:
+            assert {weights[name].dtype for name in weights.files} == {np.dtype(np.float32)}
+        detector = BehaviourDetector.from_files(files, WORDS)
+        assert np.isfinite(detector.score(builders.units(20, 1, WORDS))).all()
+    mixed, exact = losses[:4], losses[4:]
+    assert mixed != exact
+    assert exact[3] < exact[0]
+    np.testing.assert_allclose(mixed, exact, rtol=0.02)

@@ -24,6 +24,7 @@ from habitus.edges.artefacts import ArtefactStore
 from habitus.edges.feed import Source, read, read_endlessly
 from habitus.edges.ring import Report
 from habitus.errors import ArtefactError
+from habitus.setting_types import PrecisionName
 
 _BUFFERED = 64  # batches that are shuffled together
 _HELD_OUT = 20_000  # units that tell what is normal
@@ -39,6 +40,7 @@ class Task:
         vocabulary: What the tokens mean.
         shape: The model's.
         plan: How long and how fast.
+        precision: What the model computes in.
         batch_size: Units per step.
         validated: Most units of a validation.
         training: Units to train on.
@@ -50,6 +52,7 @@ class Task:
     vocabulary: Vocabulary
     shape: BehaviourShape
     plan: Plan
+    precision: PrecisionName
     batch_size: int
     validated: int
     training: Source
@@ -88,15 +91,17 @@ def train_behaviour(ring: Ring, report: Report, task: Task) -> dict[str, bytes]:
             store.write_file(f"{task.checkpoint}/state.npz", state.to_bytes())
             report(json.dumps(vars(state.history[-1])))
 
-    model = behaviour.build(task.shape, task.plan.seed)
+    model = behaviour.build(task.shape, task.plan.seed, task.precision)
     resume = _checkpoint(store, task)
     for epoch in resume.history if resume else []:
         report(json.dumps(vars(epoch)))
     fit(model, task.plan, batches, validation, ring, resume, on_epoch)
     if ring.rank > 0:
         return {}
+    exact = behaviour.build(task.shape, task.plan.seed)
+    behaviour.set_weights(exact, behaviour.weights_of(model))
     held_out = _some(read(task.validation), _HELD_OUT)
-    return detector_of(model, task.shape, task.vocabulary, held_out).to_files()
+    return detector_of(exact, task.shape, task.vocabulary, held_out).to_files()
 
 
 def training_batches(task: Task, ring: Ring, epoch: int) -> Generator[Batch]:

@@ -189,6 +189,7 @@ def behaviour_task(context: JobContext, data: TrainingData, model_id: str) -> "T
         vocabulary=data.vocabulary,
         shape=BehaviourShape.of(data.vocabulary, train.behaviour, data.training.context),
         plan=Plan(context.settings.seed, train.epochs, steps, train.patience, train.learning_rate),
+        precision=train.precision,
         batch_size=train.batch_size,
         validated=train.epoch_units,
         training=Source(data.files[TRAINING], fields, split.train_from, split.train_until),

@@ -16,19 +16,28 @@ from keras import ops
 from habitus.domain.models.bodies import BODIES
 from habitus.domain.models.shape import Array, BehaviourShape
 from habitus.errors import ArtefactError
+from habitus.setting_types import PrecisionName
 
 CONTEXT_WIDTH = 16
 SPREAD = 10.0  # standardised features beyond this are as good as at it; keeps infinities out
 
 
-def build(shape: BehaviourShape, seed: int) -> keras.Model:
-    """A model with fresh weights.
+def build(shape: BehaviourShape, seed: int, precision: PrecisionName = "float32") -> keras.Model:
+    """A model with fresh weights, which are float32 whatever it computes in.
 
     It maps tokens [B, T, F] int32 and context [B, C] float32 to a list of logits, one per field:
     [B, T, V + 1] for the action (the last one is the unit's end), [B, T, V] for the others.
     Token 0, which only pads, stands for the beginning where a previous event is meant.
     """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        return _built(shape, seed)
+    finally:
+        keras.config.set_dtype_policy(before)
 
+
+def _built(shape: BehaviourShape, seed: int) -> keras.Model:
     def weights(offset: int) -> keras.initializers.Initializer:
         return keras.initializers.GlorotUniform(seed=seed * 1000 + offset)
 

@@ -170,7 +170,9 @@ class Trainer:
             [
                 tf.reduce_sum(
                     weights[:, :, index]
-                    * tf.nn.sparse_softmax_cross_entropy_with_logits(tokens[:, :, index], logits)
+                    * tf.nn.sparse_softmax_cross_entropy_with_logits(
+                        tokens[:, :, index], tf.cast(logits, tf.float32)
+                    )
                 )
                 for index, logits in enumerate(outputs)
             ]
