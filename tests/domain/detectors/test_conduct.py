@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from builders import VIEW, oddities, units, vocabulary
 
-from habitus.domain.detectors.base import TOO_REGULAR
-from habitus.domain.detectors.conduct_forest import ConductDetector
+from habitus.domain.detectors.base import TOO_REGULAR, Reason
+from habitus.domain.detectors.conduct_forest import ConductDetector, _strongest_first
 from habitus.domain.detectors.pace import Pace
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import FIRST_VALUE
@@ -84,9 +84,14 @@ def test_card_tests_are_told_by_their_failing_payments() -> None:
     told = {(reason.field, reason.observed) for reason in reasons}
     assert {("outcome", "failure"), ("new_device", "yes")} <= told
     assert sum(reason.share for reason in reasons) <= 1 + 1e-6
-    assert [reason.share for reason in reasons] == sorted(
-        (reason.share for reason in reasons), reverse=True
-    )
+
+
+def test_what_is_strange_in_several_ways_comes_before_what_is_more_so_in_one() -> None:
+    def reason(event: int, share: float) -> Reason:
+        return Reason(event, "action", "pay", (), 1.0, share, "sequence")
+
+    one, two, other = reason(1, 0.4), reason(2, 0.35), reason(2, 0.25)
+    assert _strongest_first([one, two, other]) == [two, one, other]
 
 
 def test_what_goes_too_regularly_is_told_so_at_an_event() -> None:

@@ -4,6 +4,7 @@ It sees how far surprises are from usual, but not on which side: no label tells 
 an event unit it also sees the summary, which compares the event with the history.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Self
@@ -97,7 +98,7 @@ class ConductDetector:
         self._add_pace(found, units, paced, of_pace)
         for own, reasons, share in zip(found, summed, of_summary, strict=True):
             own += [replace(one, share=float(one.share * share)) for one in reasons]
-        return [sorted(own, key=lambda one: -one.share)[:count] for own in found]
+        return [_strongest_first(own)[:count] for own in found]
 
     def _at_events(self, reasons: Sequence[Reason], worth: Reals) -> list[Reason]:
         """Reasons at single events, by [F + 1] what each field and all together are worth."""
@@ -191,6 +192,17 @@ def _folds(count: int) -> Iterator[tuple[Indices, Indices]]:
     fold = np.arange(count) % _FOLDS
     for one in range(_FOLDS):
         yield np.flatnonzero(fold != one), np.flatnonzero(fold == one)
+
+
+def _strongest_first(reasons: list[Reason]) -> list[Reason]:
+    """By share, to which half of all that is told of the same event adds.
+
+    An event that is strange in several ways says more than one that is in a single way.
+    """
+    of_event: defaultdict[int | None, float] = defaultdict(float)
+    for reason in reasons:
+        of_event[reason.event_index] += reason.share
+    return sorted(reasons, key=lambda one: -one.share - of_event[one.event_index] / 2)
 
 
 def _in_seconds(reason: Reason, gaps: Reals) -> Reason:
