@@ -1,8 +1,8 @@
 """What a benchmark found: printed as a table, and written to `.bench/NAME.json`."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -36,6 +36,31 @@ def publish(name: str, figures: Sequence[Figure]) -> None:
     write(name, figures)
 
 
+def publish_parts(
+    name: str,
+    parts: Mapping[str, Callable[[bool], Sequence[Figure]]],
+    words: Sequence[str],
+    only_named: Sequence[str] = (),
+) -> None:
+    """Publish a benchmark part by part, so that a run that is interrupted keeps what it found.
+
+    A part's figures replace those that an earlier run found of it, in whatever size.
+
+    Args:
+        name: Of the benchmark.
+        parts: What finds the figures of each, in a small size or not.
+        words: The command line: names of parts, none for all, and perhaps `--small`.
+        only_named: Parts that run only where they are named.
+    """
+    every = [part for part in parts if part not in only_named]
+    for part in [part for part in parts if part in words] or every:
+        found = parts[part]("--small" in words)
+        show(found, title=part)
+        title = f"{part}: "
+        others = [one for one in _read(name) if not one.figure.startswith(title)]
+        write(name, [*others, *(replace(one, figure=title + one.figure) for one in found)])
+
+
 def show(figures: Sequence[Figure], title: str | None = None) -> None:
     """Print the figures as a table."""
     table = Table(box=None, title=title, title_justify="left")
@@ -50,10 +75,22 @@ def show(figures: Sequence[Figure], title: str | None = None) -> None:
 
 def write(name: str, figures: Sequence[Figure]) -> None:
     """Write the figures to `.bench/NAME.json`."""
-    target = Path(f".bench/{name}.json")
+    target = _file(name)
     target.parent.mkdir(exist_ok=True)
     rows = [asdict(figure) for figure in figures]
     target.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+
+
+def _read(name: str) -> list[Figure]:
+    """The figures that are written."""
+    target = _file(name)
+    if not target.exists():
+        return []
+    return [Figure(**row) for row in json.loads(target.read_text(encoding="utf-8"))]
+
+
+def _file(name: str) -> Path:
+    return Path(f".bench/{name}.json")
 
 
 def _text(number: float | None) -> str:

@@ -31,7 +31,7 @@ import _handbook
 import _hdfs
 import numpy as np
 import polars as pl
-from _figures import Figure, show, write
+from _figures import Figure, publish_parts
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import average_precision_score
@@ -189,20 +189,5 @@ def of_promotions(small: bool) -> list[Figure]:
 
 PARTS = {"hdfs": of_hdfs, "handbook": of_handbook, "shop": of_shop, "promotions": of_promotions}
 
-
-def main() -> None:
-    """Run the parts named, or all."""
-    small = "--small" in sys.argv
-    found = []
-    for name in [name for name in PARTS if name in sys.argv] or list(PARTS):
-        of_part = PARTS[name](small)
-        show(of_part, title=name)
-        found += [
-            Figure(f"{name}: {one.figure}", one.value, one.rival, one.goal, one.met)
-            for one in of_part
-        ]
-    write("calibration", found)
-
-
 if __name__ == "__main__":
-    main()
+    publish_parts("calibration", PARTS, sys.argv)

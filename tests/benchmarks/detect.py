@@ -12,7 +12,7 @@ import _banksim
 import _handbook
 import _hdfs
 import _msnbc
-from _figures import Figure, show, write
+from _figures import publish_parts
 
 DATA_SETS = {
     "hdfs": _hdfs.figures,
@@ -20,25 +20,8 @@ DATA_SETS = {
     "banksim": _banksim.figures,
     "msnbc": _msnbc.figures,
     "shop": _attacks.figures,
+    "handbook_without_labels": _handbook.figures_without_labels,
 }
-PARTS = {"handbook_without_labels": _handbook.figures_without_labels}
-
-
-def main() -> None:
-    """Run the data sets named, or all."""
-    small = "--small" in sys.argv
-    named = DATA_SETS | PARTS
-    chosen = [name for name in named if name in sys.argv] or list(DATA_SETS)
-    found = []
-    for name in chosen:
-        of_set = named[name](small)
-        show(of_set, title=name)
-        found += [
-            Figure(f"{name}: {one.figure}", one.value, one.rival, one.goal, one.met)
-            for one in of_set
-        ]
-    write("detect", found)
-
 
 if __name__ == "__main__":
-    main()
+    publish_parts("detect", DATA_SETS, sys.argv, only_named=["handbook_without_labels"])

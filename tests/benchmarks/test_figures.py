@@ -1,0 +1,53 @@
+"""What a benchmark of several parts keeps of each run."""
+
+import json
+from pathlib import Path
+
+import pytest
+from benchmarks._figures import Figure, at_least, publish_parts
+
+pytestmark = pytest.mark.plain
+
+
+def test_a_part_that_is_run_again_keeps_the_figures_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = {"bank": 1.0, "shop": 2.0, "one_shop": 3.0}
+
+    def part(name: str) -> list[Figure]:
+        return [at_least("auc", values[name], 1.5), Figure("units", 7)]
+
+    parts = {name: lambda small, name=name: part(name)[: 1 if small else 2] for name in values}
+
+    def written(*words: str) -> dict[str, float]:
+        publish_parts("some", parts, ["some.py", *words], only_named=["one_shop"])
+        rows = json.loads(Path(".bench/some.json").read_text())
+        return {row["figure"]: row["value"] for row in rows}
+
+    both = {"bank: auc": 1.0, "bank: units": 7, "shop: auc": 2.0, "shop: units": 7}
+    assert written() == both
+    assert written("one_shop", "--small") == both | {"one_shop: auc": 3.0}
+    values["shop"] = 2.5
+    assert written("shop", "--small") == {
+        "bank: auc": 1.0,
+        "bank: units": 7,
+        "shop: auc": 2.5,
+        "one_shop: auc": 3.0,
+    }
+
+
+def test_a_run_that_is_interrupted_keeps_what_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def interrupted(_: bool) -> list[Figure]:
+        raise KeyboardInterrupt
+
+    parts = {"bank": lambda _: [Figure("auc", 1.0)], "shop": interrupted}
+    with pytest.raises(KeyboardInterrupt):
+        publish_parts("some", parts, [])
+
+    rows = json.loads(Path(".bench/some.json").read_text())
+    assert [row["figure"] for row in rows] == ["bank: auc"]
