@@ -11,9 +11,8 @@ from habitus.domain.neighbours import FOUND, Asking, nearest
 from habitus.domain.representations import EMBEDDED, Embedder, embed_batch
 from habitus.domain.vocabulary import Vocabulary
 from habitus.edges.models import load_model
-from habitus.errors import ArtefactError
 from habitus.jobs.frame import JobContext
-from habitus.jobs.judging import in_period, models_that_score, units_for
+from habitus.jobs.judging import in_period, model_of, models_that_score, units_for
 from habitus.tables import ANOMALIES, EMBEDDINGS, NEIGHBOURS
 
 EMBEDDER = "behaviour"
@@ -23,13 +22,7 @@ _NEAREST = 3
 
 def run(context: JobContext) -> None:
     """Embed what has no vector of the current model yet, and find the past of flagged units."""
-    model_id = models_that_score(context).get(EMBEDDER)
-    if model_id is None:
-        raise ArtefactError(
-            f"{context.artefacts.root}/models",
-            f"no model of {EMBEDDER}, which makes the vectors",
-            "Run `habitus train` with it among detectors.",
-        )
+    model_id = model_of(context, EMBEDDER)
     vocabulary = load_model(context.artefacts.root, model_id).vocabulary
     with context.reporter.step(f"embed units with {model_id}"):
         _embed(context, model_id, vocabulary)

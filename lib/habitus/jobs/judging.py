@@ -35,7 +35,15 @@ def flagging_model(context: JobContext) -> str:
     Raises:
         ArtefactError: It has not been trained.
     """
-    detector = context.settings.flagging_detector
+    return model_of(context, context.settings.flagging_detector)
+
+
+def model_of(context: JobContext, detector: str) -> str:
+    """Id of the detector's model that scores.
+
+    Raises:
+        ArtefactError: It has not been trained.
+    """
     model_id = models_that_score(context).get(detector)
     if model_id is None:
         raise ArtefactError(
