@@ -56,6 +56,15 @@ def test_what_is_promised_has_not_changed_within_its_version() -> None:
     } == PROMISED
 
 
+def test_what_a_view_has_from_a_table_means_the_same_there() -> None:
+    tables = {"shown_flags": ANOMALIES, "daily_counts": FLAG_DAYS}
+
+    for view in VIEWS:
+        if view.name in tables:
+            shared = [name for name in view.names if name in tables[view.name].names]
+            assert view.some(*shared) == tables[view.name].some(*shared)
+
+
 def test_every_column_of_a_view_says_what_it_means() -> None:
     text = reference(VIEWS)
 

@@ -49,6 +49,15 @@ class Table:
         """Column names in order."""
         return [column.name for column in self.columns]
 
+    def some(self, *names: str) -> tuple[Column, ...]:
+        """The columns of these names, in their order.
+
+        Raises:
+            KeyError: There is no such column.
+        """
+        every = {column.name: column for column in self.columns}
+        return tuple(every[name] for name in names)
+
     def schema(self) -> StructType:
         """The Spark schema. Needs a running Spark session, which parses the types."""
         return StructType(
@@ -82,6 +91,8 @@ class Table:
 @dataclass(frozen=True)
 class View(Table):
     """A view: what there is to say of its rows, as of a table's, and the query that makes them.
+
+    A column that it has from a table may be without a value, whatever is said there.
 
     Args:
         select: A query in the SQL that Spark and DuckDB share. `{name}` stands for the table or

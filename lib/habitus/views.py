@@ -4,9 +4,9 @@ Each query is written once, in the SQL that Spark and DuckDB share.
 """
 
 from habitus.table import Column, View
-from habitus.tables import CONTRACT
+from habitus.tables import ANOMALIES, CONTRACT, FLAG_DAYS
 
-_MODEL = Column("model_id", "string", "The model: detector and fingerprint.", required=True)
+(_MODEL,) = ANOMALIES.some("model_id")
 _FLAGS = Column("flags", "bigint", "Flags shown.", required=True)
 _CONFIRMED = Column("confirmed", "bigint", "Of those, found to be anomalies.", required=True)
 
@@ -17,19 +17,10 @@ SHOWN_FLAGS = View(
     name="shown_flags",
     comment="A flag that is not suppressed, with what it turned out to be.",
     columns=(
-        _MODEL,
-        Column("unit_kind", "string", "What was judged: event or session."),
-        Column("unit_id", "string", "Id of the session or event judged."),
-        Column("user_id", "string", "Whose behaviour it is."),
-        Column("event_time", "timestamp", "Start of the unit."),
-        Column("event_date", "date", "Day of event_time, UTC."),
-        Column("score", "double", "Higher is stranger, within a model."),
-        Column("p_value", "double", "Share of normal units at least as strange."),
-        Column("severity", "string", "low, medium, high or critical."),
-        Column("segment", "string", "What the p-value compares with."),
-        Column("decision", "string", "What to do."),
-        Column("decided_by", "string", "Reason of the rule, or the severity."),
-        Column("summary", "string", "The reasons in one sentence."),
+        *ANOMALIES.some(
+            *("model_id", "unit_kind", "unit_id", "user_id", "event_time", "event_date", "score"),
+            *("p_value", "severity", "segment", "decision", "decided_by", "summary"),
+        ),
         Column("verdict", "string", "confirmed or dismissed, by itself or in a case."),
     ),
     key=("unit_kind", "unit_id", "model_id"),
@@ -78,14 +69,10 @@ DAILY_COUNTS = View(
     name="daily_counts",
     comment="Units and flags of a day, counted.",
     columns=(
-        Column("event_date", "date", "Day on which the units started, UTC."),
-        _MODEL,
-        Column("unit_kind", "string", "What was judged: event or session."),
-        Column("units", "bigint", "Units judged."),
-        Column("rare", "bigint", "Of those, rare enough to flag."),
-        Column("suppressed", "bigint", "Of the rare, kept quiet by a rule."),
-        Column("cut", "bigint", "Of the rare, beyond the budget."),
-        Column("budget_per_day", "int", "Most flags of the day."),
+        *FLAG_DAYS.some(
+            *("event_date", "model_id", "unit_kind", "units", "rare", "suppressed", "cut"),
+            "budget_per_day",
+        ),
         _FLAGS,
         Column("users", "bigint", "Users with such a flag."),
         Column("critical", "bigint", "Flags of severity critical."),
