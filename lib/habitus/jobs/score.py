@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -44,7 +45,37 @@ _EXPLAINED = f"unit_id string, reasons array<struct<{REASON}>>, summary string"
 _AT_ONCE = 64
 # Ids of so many units, and no more, are sent to every task whole.
 _BROADCAST = 1_000_000
-_COUNTED = ("n_events", "unknown")
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What workers count as they score: each unit once, however many models score it.
+
+    What a task counted may count twice where Spark has it done again.
+    """
+
+    units: Accumulator[int]
+    events: Accumulator[int]
+    unknown: Accumulator[int]
+    positions: Accumulator[int]
+    padding: Accumulator[int]
+
+    @classmethod
+    def by(cls, context: JobContext) -> "Counted":
+        """Nothing yet."""
+        start = context.spark.sparkContext.accumulator
+        return cls(start(0), start(0), start(0), start(0), start(0))
+
+    def add(self, units: Units) -> None:
+        """Count units, their events, and those of them that do what training hardly knew."""
+        self.units.add(len(units))
+        self.events.add(int(units.offsets[-1]))
+        self.unknown.add(int(np.count_nonzero(units.tokens["action"] == RARE)))
+
+    def add_padding(self, positions: int, padding: int) -> None:
+        """Count positions that units were laid out to, and those of them that are padding."""
+        self.positions.add(positions)
+        self.padding.add(padding)
 
 
 def run(context: JobContext) -> None:
@@ -97,16 +128,15 @@ def _bring_up_to_date(
     context: JobContext, units: DataFrame, fields: tuple[str, ...], model_ids: list[str]
 ) -> None:
     """Write the scores of new and changed units, and remove those of units that are gone."""
-    unknown = F.size(F.filter("action", lambda token: token == RARE))
-    units = units.withColumns({"fingerprint": F.xxhash64(*units.columns), "unknown": unknown})
+    units = units.withColumn("fingerprint", F.xxhash64(*units.columns))
     here = context.read_or_empty(SCORES).where(F.col("model_id").isin(model_ids))
     key = list(SCORES.key)
     every = context.read(sequences(fields)).select(*key[:2])
     gone = here.select(*key).join(every, key[:2], "left_anti").withColumn("gone", F.lit(True))
     stamp = {"scored_at", "gone", *key}
-    laid_out, padded = (context.spark.sparkContext.accumulator(0) for _ in range(2))
-    with _to_score(context, units, here, model_ids) as asked:
-        scores = _score(context, asked, fields, model_ids, (laid_out, padded))
+    counted = Counted.by(context)
+    with _to_score(units, here, model_ids) as asked:
+        scores = _score(context, asked, fields, model_ids, counted)
         rows = scores.withColumn("gone", F.lit(False)).unionByName(gone, allowMissingColumns=True)
         context.merge(
             SCORES,
@@ -114,68 +144,57 @@ def _bring_up_to_date(
             update=tuple(name for name in SCORES.names if name not in stamp),
             stamp=("scored_at",),
         )
-    if laid_out.value:
-        context.rows_in["positions of units scored by length"] = laid_out.value
-        context.rows_in["positions of them that are padding"] = padded.value
-        context.reporter.say(f"{padded.value / laid_out.value:.1%} of the positions are padding")
+    _tell(context, counted)
 
 
 @contextmanager
-def _to_score(
-    context: JobContext, units: DataFrame, scores: DataFrame, model_ids: list[str]
-) -> Iterator[DataFrame]:
+def _to_score(units: DataFrame, scores: DataFrame, model_ids: list[str]) -> Iterator[DataFrame]:
     """The units that some models have not scored as they are, each with these `models`."""
     if scores.isEmpty():
         # New models are asked about every unit, which a join would but move.
-        everything = units.withColumn("models", F.array(*map(F.lit, model_ids)))
-        _tell(context, everything)
-        yield everything
+        yield units.withColumn("models", F.array(*map(F.lit, model_ids)))
         return
     with persisted(_not_scored(units, scores, model_ids)) as left:
-        narrow = left.drop(*_COUNTED)
-        if _tell(context, left) <= _BROADCAST:
-            narrow = F.broadcast(narrow)
+        narrow = F.broadcast(left) if left.count() <= _BROADCAST else left
         yield units.drop("fingerprint").join(narrow, "unit_id")
 
 
-def _tell(context: JobContext, units: DataFrame) -> int:
-    """Say how many events do what training did not know, or hardly; returns how many units are."""
-    found = units.agg(
-        F.count(F.lit(1)).alias("units"),
-        *(F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in _COUNTED),
-    ).first()
-    assert found is not None, "an aggregate without groups has one row"
-    context.rows_in["units to score"] = number = int(found["units"])
-    context.rows_in["events of unknown actions"] = found["unknown"]
-    share, most = found["unknown"] / max(1, found["n_events"]), context.settings.score.unknown_share
+def _tell(context: JobContext, counted: Counted) -> None:
+    """Say how many events do what training did not know, or hardly, and how much was padding."""
+    context.rows_in["units to score"] = counted.units.value
+    context.rows_in["events of unknown actions"] = unknown = counted.unknown.value
+    share, most = unknown / max(1, counted.events.value), context.settings.score.unknown_share
     if share > most:
         context.reporter.say(
             f"{share:.1%} of the events to score have an action that training did not know, or "
             f"hardly, more than score.unknown_share={most:g}: train on a later time"
         )
-    return number
+    if laid_out := counted.positions.value:
+        context.rows_in["positions of units scored by length"] = laid_out
+        context.rows_in["positions of them that are padding"] = padding = counted.padding.value
+        context.reporter.say(f"{padding / laid_out:.1%} of the positions are padding")
 
 
 def _not_scored(units: DataFrame, scores: DataFrame, model_ids: list[str]) -> DataFrame:
     """The units that some models have not scored as they are.
 
     Args:
-        units: With the fingerprint of each, and what is counted of it.
+        units: With the fingerprint of each.
         scores: Rows of `scores`.
         model_ids: All the models.
 
     Returns:
-        unit_id, fingerprint, the ids of these `models`, and what is counted.
+        unit_id, fingerprint, and the ids of these `models`.
     """
     as_it_is = ["unit_kind", "unit_id", "fingerprint"]
     scored = scores.groupBy(*as_it_is).agg(F.collect_set("model_id").alias("scored"))
     nothing = F.array().cast("array<string>")
     models = F.array_except(F.array(*map(F.lit, model_ids)), F.coalesce("scored", nothing))
-    # Only ids, hashes and counts are shuffled, not the units.
+    # Only ids and hashes are shuffled, not the units.
     return (
-        units.select(*as_it_is, *_COUNTED)
+        units.select(*as_it_is)
         .join(scored, as_it_is, "left")
-        .select("unit_id", "fingerprint", *_COUNTED, models.alias("models"))
+        .select("unit_id", "fingerprint", models.alias("models"))
         .where(F.size("models") > 0)
     )
 
@@ -185,13 +204,9 @@ def _score(
     units: DataFrame,
     fields: tuple[str, ...],
     model_ids: list[str],
-    counted: tuple[Accumulator[int], Accumulator[int]],
+    counted: Counted,
 ) -> DataFrame:
-    """Rows of `scores` of units by those of the models that are among each unit's `models`.
-
-    As the rows are made, the positions that the behaviour model lays units out to are counted, and
-    those of them that are padding.
-    """
+    """Rows of `scores` of units by the models among each one's `models`, counted as made."""
     root = context.artefacts.root
 
     def scored(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -199,6 +214,7 @@ def _score(
             offsets, models = batch["models"].offsets.to_numpy(), batch["models"].flatten()
             unit = np.repeat(np.arange(len(batch)), np.diff(offsets))
             every = Units.from_arrow(batch, fields)
+            counted.add(every)
             for model_id in model_ids:
                 asked = unit[pc.equal(models, model_id).to_numpy(zero_copy_only=False)]
                 if len(asked):
@@ -207,10 +223,7 @@ def _score(
                     if len(asked) < len(batch):
                         part, judged = batch.take(pa.array(asked)), every.take(asked)
                     if isinstance(model.detector, BehaviourDetector):
-                        for counter, number in zip(
-                            counted, model.detector.padding(judged), strict=True
-                        ):
-                            counter.add(number)
+                        counted.add_padding(*model.detector.padding(judged))
                     yield score_batch(part, judged, model_id, model.detector, model.calibration)
 
     return (
