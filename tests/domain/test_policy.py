@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from habitus.alert_settings import AlertSettings, RuleSettings, SuppressSettings
 from habitus.domain.alerts import choose, cut_by_budget, of_severity
-from habitus.domain.policy import decided, muted, with_suppression
+from habitus.domain.policy import decided, muted, with_flags_before, with_suppression
 from habitus.errors import SettingsError
 from habitus.loading import load_settings
 
@@ -57,6 +57,23 @@ def test_the_first_rule_that_holds_decides_else_the_severity(spark: SparkSession
         "u5": ("watch", "severity low"),
         "u6": ("challenge", "severity critical"),
     }
+
+
+def test_a_rule_sees_how_many_flags_of_the_user_began_earlier_shown_or_not(
+    spark: SparkSession,
+) -> None:
+    every = flags(spark).withColumn("suppressed_by", F.when(F.col("unit_id") == "u1", "quiet"))
+    new = every.where("unit_id not in ('u2', 'u5')")
+    rows = with_flags_before(new, every.where("unit_id in ('u2', 'u5')")).collect()
+    assert {row["unit_id"]: row["flags_before"] for row in rows} == {
+        "u1": 0,
+        "u3": 2,
+        "u4": 3,
+        "u6": 0,
+    }
+    at_once = every.withColumn("event_time", F.lit(START))
+    rows = with_flags_before(at_once, every.where("false")).collect()
+    assert {row["flags_before"] for row in rows} == {0}
 
 
 def test_a_user_is_quiet_for_a_while_unless_it_gets_stranger(spark: SparkSession) -> None:

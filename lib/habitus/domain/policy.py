@@ -1,8 +1,9 @@
 """What is decided on flags, and which are not shown: rules in the words of SQL.
 
-Rules see what is known of a flag: the columns of `scores`, its `severity`, `n_events`,
-`amount_sum` and `amount_max` of the unit, every feature by its name, and `flags_before`, how many
-earlier units of the user were flagged.
+They see what is known of a flag: the columns of `scores`, its `severity`, `n_events`, `amount_sum`
+and `amount_max` of the unit, and every feature by its name. Rules that decide see `flags_before`
+too, how many earlier units of the user are flags; what suppresses does not, as it has a say in
+which units are flags.
 """
 
 from collections.abc import Sequence
@@ -41,6 +42,26 @@ def with_suppression(candidates: DataFrame, settings: AlertSettings) -> DataFram
         quiet = F.lit(f"cool-down of {settings.cool_down}")
         reasons = F.coalesce(reasons, F.when(strangest <= F.col("p_value"), quiet))
     return candidates.withColumn("suppressed_by", reasons)
+
+
+def with_flags_before(flags: DataFrame, others: DataFrame) -> DataFrame:
+    """Count for each flag the flags of its user, shown or not, whose units began before its own.
+
+    Args:
+        flags: Rows with user_id and event_time.
+        others: The model's other flags, likewise.
+
+    Returns:
+        `flags` with a column `flags_before` (bigint).
+    """
+    microseconds = F.unix_micros("event_time")
+    before = Window.partitionBy("user_id").orderBy(microseconds)
+    before = before.rangeBetween(Window.unboundedPreceding, -1)
+    every = flags.withColumn("_asked", F.lit(True)).unionByName(
+        others.select("user_id", "event_time"), allowMissingColumns=True
+    )
+    counted = every.withColumn("flags_before", F.count(F.lit(1)).over(before))
+    return counted.where("_asked").drop("_asked")
 
 
 def decided(flags: DataFrame, settings: AlertSettings) -> DataFrame:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from habitus.domain.policy import decided, muted
-from habitus.jobs.deciding import DECIDED, flag_candidates
+from habitus.domain.policy import muted
+from habitus.jobs.deciding import DECIDED, decided_beside, flag_candidates
 from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import flagging_model
 from habitus.tables import ANOMALIES, sequences
@@ -50,7 +50,7 @@ def _replayed(context: JobContext) -> DataFrame:
     others = [name for name in flags.columns if name in _KEY or name not in candidates.columns]
     before = flags.select(*others, F.col("suppressed_by"))
     before = before.withColumnsRenamed({name: f"{name}_before" for name in DECIDED})
-    again = decided(candidates.join(before, _KEY), alerts).withColumn(
+    again = decided_beside(context, candidates.join(before, _KEY), model_id).withColumn(
         "suppressed_by", F.coalesce("suppressed_by", muted(F.col("reasons"), alerts))
     )
     differs = [~F.col(name).eqNullSafe(F.col(f"{name}_before")) for name in DECIDED]

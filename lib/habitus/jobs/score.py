@@ -16,13 +16,13 @@ from pyspark.sql.types import StructType
 
 from habitus.domain.alerts import choose
 from habitus.domain.detectors.behaviour import BehaviourDetector
-from habitus.domain.policy import decided, muted
+from habitus.domain.policy import muted
 from habitus.domain.scoring import explain_batch, score_batch
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import RARE, Vocabulary
 from habitus.edges.models import load_model
 from habitus.errors import ArtefactError
-from habitus.jobs.deciding import DECIDED, flag_candidates
+from habitus.jobs.deciding import DECIDED, decided_beside, flag_candidates
 from habitus.jobs.flag_days import count_days
 from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.judging import flagging_model, in_period, models_in_use, units_for
@@ -262,7 +262,8 @@ def _write_flags(context: JobContext, units: DataFrame, flags: DataFrame, model_
     new = F.broadcast(flags.where("reasons is null").select("unit_id", "p_value"))
     explained = _explain(context, units.join(new, "unit_id"), model_id)
     explained = explained.select("unit_id", *(F.col(n).alias(f"new_{n}") for n in _TOLD))
-    rows = decided(flags.join(F.broadcast(explained), "unit_id", "left"), alerts).withColumns(
+    decided = decided_beside(context, flags, model_id)
+    rows = decided.join(F.broadcast(explained), "unit_id", "left").withColumns(
         {name: F.coalesce(f"new_{name}", name) for name in _TOLD}
     )
     rows = rows.withColumns(
