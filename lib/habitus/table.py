@@ -31,7 +31,7 @@ class Table:
         marks_changes: Whether rows that change are only marked in their files, which need not be
             written anew then; readers must know Delta's deletion vectors.
         contract: Version of what is promised to readers outside, who find it in the table's
-            properties; 0 where nothing is.
+            properties; 0 where nothing is. Another column, type, check or meaning is another one.
     """
 
     name: str

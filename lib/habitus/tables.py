@@ -204,10 +204,6 @@ _SCORED: tuple[Column, ...] = (
     Column("event_date", "date", "Day of event_time, UTC.", required=True),
 )
 _P_VALUE = {"p_value_is_a_share": "p_value > 0 and p_value <= 1"}
-# Version of what BI tools are promised: `anomalies`, `flag_days`, `cases` and the views. Another
-# column, type, check or meaning there is another version.
-CONTRACT = 1
-
 SCORES = Table(
     name="scores",
     comment="How strange a model finds a unit.",
@@ -253,7 +249,7 @@ ANOMALIES = Table(
         "('allow', 'watch', 'challenge', 'restrict', 'freeze', 'block')",
     },
     cluster_by=("event_date",),
-    contract=CONTRACT,
+    contract=1,
 )
 
 FLAG_DAYS = Table(
@@ -265,22 +261,25 @@ FLAG_DAYS = Table(
         Column("event_date", "date", "Day on which the units started, UTC.", required=True),
         Column("units", "bigint", "Units judged.", required=True),
         Column("rare", "bigint", "Of those, rare enough to flag.", required=True),
-        Column("suppressed", "bigint", "Of the rare, kept quiet by a rule.", required=True),
+        Column(
+            "suppressed", "bigint", "Of the rare, kept quiet by a rule or muted.", required=True
+        ),
         Column("flagged", "bigint", "Of the rare, flagged within the budget.", required=True),
         Column("cut", "bigint", "Of the rare, beyond the budget.", required=True),
         Column("budget_per_day", "int", "Most flags of the day.", required=True),
         Column("false_positive_rate", "double", "Largest p-value that was rare.", required=True),
         Column("false_discovery_rate", "double", "Most false flags among the rare; none: any."),
         Column("cost_threshold", "double", "Largest p-value worth its cost; none: any."),
-        Column("precision", "double", "Least share of true flags by reviews; none: any."),
+        Column("precision_threshold", "double", "Largest p-value precise by reviews; none: any."),
         Column("counted_from", "timestamp", "Units that ended since then count.", required=True),
+        Column("counted_until", "timestamp", "Only those that ended before; none: all count."),
         Column("run_id", "string", "The scoring run.", required=True),
         Column("scored_at", "timestamp", "Start of that run.", required=True),
     ),
     key=("model_id", "unit_kind", "event_date"),
     checks=_KINDS | {"every_rare_unit_is_counted": "rare = suppressed + flagged + cut"},
     cluster_by=("event_date",),
-    contract=CONTRACT,
+    contract=2,
 )
 
 _EMBEDDED: tuple[Column, ...] = (
@@ -356,7 +355,7 @@ CASES = Table(
         "all_are_listed": "size(user_ids) = n_users and size(unit_ids) = n_flags",
     },
     cluster_by=("event_date",),
-    contract=CONTRACT,
+    contract=1,
 )
 
 EVALUATIONS = Table(

@@ -4,7 +4,7 @@ Each query is written once, in the SQL that Spark and DuckDB share.
 """
 
 from habitus.table import Column, View
-from habitus.tables import ANOMALIES, CONTRACT, FLAG_DAYS
+from habitus.tables import ANOMALIES, FLAG_DAYS
 
 (_MODEL,) = ANOMALIES.some("model_id")
 _FLAGS = Column("flags", "bigint", "Flags shown.", required=True)
@@ -24,7 +24,7 @@ SHOWN_FLAGS = View(
         Column("verdict", "string", "confirmed or dismissed, by itself or in a case."),
     ),
     key=("unit_kind", "unit_id", "model_id"),
-    contract=CONTRACT,
+    contract=1,
     select="""\
 with own as (
     select event_date, unit_kind, unit_id, min(status) as own_verdict
@@ -83,7 +83,7 @@ DAILY_COUNTS = View(
         Column("dismissed", "bigint", "Flags found to be none."),
     ),
     key=("model_id", "unit_kind", "event_date"),
-    contract=CONTRACT,
+    contract=2,
     select="""\
 with counted as (
     select
@@ -134,7 +134,7 @@ USERS_AT_RISK = View(
         Column("last_at", "timestamp", "Time of the last flag."),
     ),
     key=("model_id", "user_id"),
-    contract=CONTRACT,
+    contract=1,
     select="""\
 with placed as (
     select
@@ -173,7 +173,7 @@ PRECISION_BY_DECISION = View(
         Column("precision", "double", "Share of the reviewed that is confirmed."),
     ),
     key=("model_id", "decision"),
-    contract=CONTRACT,
+    contract=1,
     select="""\
 select
     model_id,

@@ -94,7 +94,6 @@ def test_what_is_suppressed_leaves_its_place_to_another_and_is_kept_where_it_wou
     assert counts.asDict() | {"event_date": None} == {
         "event_date": None,
         "rare": 6,
-        "suppressed": 1,
         "cut": 3,
     }
 

@@ -111,7 +111,9 @@ def test_a_table_tells_readers_the_version_of_its_contract_and_another_is_refuse
     spark: SparkSession, lake: Lake
 ) -> None:
     lake.append(TABLE, things(spark, ("a", 1, "x")))
-    first, second = replace(TABLE, contract=1), replace(TABLE, contract=2)
+    first = replace(TABLE, contract=1)
+    colour = Column("colour", "string", "Hue.")
+    second = replace(TABLE, contract=2, columns=(*TABLE.columns, colour))
 
     # A table from before there were versions has none, and gets one when it is written.
     assert lake.read(first).count() == 1

@@ -1,13 +1,12 @@
 """What became of each day's units, run by run."""
 
-import shutil
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
-from jobs.conftest import Lines, SmallLake, small_settings
+from jobs.conftest import Lines, small_settings
 from pyspark.sql import SparkSession
 
 from habitus.jobs.flag_days import count_days
@@ -15,66 +14,127 @@ from habitus.jobs.frame import JobContext
 
 pytestmark = pytest.mark.jobs
 
-# Units of each day of January, and how many of them are rare and suppressed.
-Days = dict[int, tuple[int, int, int]]
+
+class Day(NamedTuple):
+    """A day's units: how many there are, of those rare, of those suppressed; of flags muted."""
+
+    units: int
+    rare: int = 0
+    suppressed: int = 0
+    muted: int = 0
 
 
-@pytest.fixture
-def folder(chain: SmallLake, tmp_path: Path) -> Path:
-    """Of a lake that has models and no tables."""
-    shutil.copytree(f"{chain.settings.lake.root}/models", tmp_path / "lake/models")
-    return tmp_path
+Days = dict[int, Day]
+BUDGET = 2
 
 
-def count(spark: SparkSession, folder: Path, days: Days, start: int, **alerts: Any) -> int:
-    """Count days in a run of the period that starts at noon of a day."""
-    settings = small_settings(
-        folder, "alerts.budget_per_day=2", f"score.from=2026-01-{start}T12:00"
-    )
-    changed = {"alerts": settings.alerts.model_copy(update=alerts)}
-    context = JobContext("score", settings.model_copy(update=changed), spark, Lines())
-    units = [date(2026, 1, day) for day, counts in days.items() for _ in range(counts[0])]
+def at(day: int, hour: int = 0) -> datetime:
+    return datetime(2026, 1, day, hour, tzinfo=UTC)
+
+
+def count(
+    spark: SparkSession,
+    folder: Path,
+    days: Days,
+    start: datetime,
+    *settings: str,
+    precise_until: float | None = None,
+) -> int:
+    """Count days of January in a run of the period from a time on."""
+    given = small_settings(folder, f"alerts.budget_per_day={BUDGET}", *settings)
+    context = JobContext("score", given, spark, Lines())
+    units = [(date(2026, 1, day),) for day, of in days.items() for _ in range(of.units)]
     rare = [
-        (date(2026, 1, day), "muted" if number < counts[2] else None)
-        for day, counts in days.items()
-        for number in range(counts[1])
+        (date(2026, 1, day), "ours" if number < of.suppressed else None)
+        for day, of in days.items()
+        for number in range(of.rare)
     ]
-    model_id = context.artefacts.current()["markov"]
+    flags = [
+        (date(2026, 1, day), "muted: hour" if number < of.muted else None)
+        for day, of in days.items()
+        for number in range(min(of.rare - of.suppressed, BUDGET))
+    ]
+    row = "event_date date, suppressed_by string"
     return count_days(
         context,
-        spark.createDataFrame([(day,) for day in units], "event_date date"),
-        spark.createDataFrame(rare, "event_date date, suppressed_by string"),
-        model_id,
+        spark.createDataFrame(units, "event_date date"),
+        spark.createDataFrame(rare, row),
+        spark.createDataFrame(flags, row),
+        model_id="m-1",
+        start=start,
+        precise_until=precise_until,
     )
+
+
+def rows_in(folder: Path) -> pl.DataFrame:
+    return pl.read_delta(f"{folder}/lake/flag_days").sort("event_date")
 
 
 def found(folder: Path, *more: str) -> list[tuple[Any, ...]]:
-    rows = pl.read_delta(f"{folder}/lake/flag_days").sort("event_date")
+    rows = rows_in(folder)
     names = ("units", "rare", "suppressed", "flagged", "cut", *more)
     return list(zip(rows["event_date"].dt.day(), *(rows[name] for name in names), strict=True))
 
 
 def test_a_later_run_counts_its_days_again_and_leaves_those_that_it_sees_less_of(
-    spark: SparkSession, folder: Path
+    spark: SparkSession, tmp_path: Path
 ) -> None:
-    first: Days = {10: (8, 5, 1), 11: (9, 1, 0), 12: (7, 0, 0), 13: (6, 6, 0)}
+    first = {10: Day(8, 5, 1), 11: Day(9, 1), 12: Day(7), 13: Day(6, 6)}
 
-    assert count(spark, folder, first, 10) == 2 + 4
-    assert found(folder, "false_positive_rate", "counted_from") == [
-        (10, 8, 5, 1, 2, 2, 0.1, datetime(2026, 1, 10, 12, tzinfo=UTC)),
-        (11, 9, 1, 0, 1, 0, 0.1, datetime(2026, 1, 11, tzinfo=UTC)),
-        (12, 7, 0, 0, 0, 0, 0.1, datetime(2026, 1, 12, tzinfo=UTC)),
-        (13, 6, 6, 0, 2, 4, 0.1, datetime(2026, 1, 13, tzinfo=UTC)),
+    assert count(spark, tmp_path, first, at(10, 12)) == 2 + 4
+    assert found(tmp_path, "false_positive_rate", "counted_from", "counted_until") == [
+        (10, 8, 5, 1, 2, 2, 0.1, at(10, 12), None),
+        (11, 9, 1, 0, 1, 0, 0.1, at(11), None),
+        (12, 7, 0, 0, 0, 0, 0.1, at(12), None),
+        (13, 6, 6, 0, 2, 4, 0.1, at(13), None),
     ]
-    before = pl.read_delta(f"{folder}/lake/flag_days").sort("event_date")
+    before = rows_in(tmp_path)
 
-    assert count(spark, folder, first, 10) == 6
-    assert pl.read_delta(f"{folder}/lake/flag_days").sort("event_date").equals(before)
+    assert count(spark, tmp_path, first, at(10, 12)) == 6
+    assert rows_in(tmp_path).equals(before)
 
     # Of the 11th this run sees the afternoon only; of the 12th no unit is left.
-    assert count(spark, folder, {11: (4, 4, 0), 13: (6, 1, 0)}, 11, false_positive_rate=0.01) == 2
-    assert found(folder, "false_positive_rate") == [
+    again = {11: Day(4, 4), 13: Day(6, 1)}
+    assert count(spark, tmp_path, again, at(11, 12), "alerts.false_positive_rate=0.01") == 2
+    assert found(tmp_path, "false_positive_rate") == [
         (10, 8, 5, 1, 2, 2, 0.1),
         (11, 9, 1, 0, 1, 0, 0.1),
         (13, 6, 1, 0, 1, 0, 0.01),
     ]
+
+
+def test_a_day_that_is_not_over_says_until_when_it_was_counted(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    until = "score.until=2026-01-12T12:00"
+    count(spark, tmp_path, {10: Day(8, 1), 11: Day(5), 12: Day(3, 1)}, at(10), until)
+    noon = at(12, 12)
+    # A session that began on the 11th may end a day later.
+    assert found(tmp_path, "counted_until") == [
+        (10, 8, 1, 0, 1, 0, None),
+        (11, 5, 0, 0, 0, 0, noon),
+        (12, 3, 1, 0, 1, 0, noon),
+    ]
+
+    # An earlier end sees less of the last days, and nothing of the 12th.
+    count(spark, tmp_path, {10: Day(8, 3), 11: Day(4)}, at(10), "score.until=2026-01-12")
+    assert found(tmp_path, "counted_until") == [
+        (10, 8, 3, 0, 2, 1, None),
+        (11, 5, 0, 0, 0, 0, noon),
+        (12, 3, 1, 0, 1, 0, noon),
+    ]
+
+    count(spark, tmp_path, {10: Day(8, 3), 11: Day(6), 12: Day(7, 1)}, at(10))
+    assert found(tmp_path, "counted_until") == [
+        (10, 8, 3, 0, 2, 1, None),
+        (11, 6, 0, 0, 0, 0, None),
+        (12, 7, 1, 0, 1, 0, None),
+    ]
+
+
+def test_muted_flags_are_not_flagged_and_what_reviews_did_is_told(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    cut = count(spark, tmp_path, {10: Day(9, 6, 1, 1)}, at(10), precise_until=0.02)
+    assert cut == 3
+    assert found(tmp_path, "precision_threshold") == [(10, 9, 6, 2, 1, 3, 0.02)]

@@ -113,8 +113,9 @@ def _day(day: int, *counts: int) -> dict[str, Any]:
         "false_positive_rate": 0.01,
         "false_discovery_rate": None,
         "cost_threshold": None,
-        "precision": None,
+        "precision_threshold": None,
         "counted_from": NOON,
+        "counted_until": None,
         "run_id": "r",
         "scored_at": NOON,
     }

@@ -103,24 +103,20 @@ def _strangest(candidates: DataFrame, most: int) -> DataFrame:
 
 
 def cut_by_budget(candidates: DataFrame, budget_per_day: int) -> DataFrame:
-    """How many units a day were rare enough to be flagged, and what became of them.
+    """How many units a day were rare enough to be flagged, and how many of them were cut.
 
     Args:
         candidates: As for `choose`.
         budget_per_day: As for `choose`.
 
     Returns:
-        Columns event_date, rare (bigint; rare enough), suppressed (bigint; of those) and cut
-        (bigint; beyond the budget), one row for each day with a unit that is rare enough.
+        Columns event_date, rare (bigint; rare enough) and cut (bigint; of those not suppressed,
+        beyond the budget), one row for each day with a unit that is rare enough.
     """
-    shown = F.col("rare") - F.col("suppressed")
-    return (
-        candidates.groupBy("event_date")
-        .agg(
-            F.count(F.lit(1)).alias("rare"),
-            F.count("suppressed_by").alias("suppressed"),
-        )
-        .withColumn("cut", F.greatest(shown - budget_per_day, F.lit(0)).cast("bigint"))
+    beyond = F.count_if(F.col("suppressed_by").isNull()) - budget_per_day
+    return candidates.groupBy("event_date").agg(
+        F.count(F.lit(1)).alias("rare"),
+        F.greatest(beyond, F.lit(0)).cast("bigint").alias("cut"),
     )
 
 

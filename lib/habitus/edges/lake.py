@@ -61,6 +61,8 @@ class Lake(Catalog):
         if version is not None:
             reader = reader.option("versionAsOf", version)
         frame = reader.table(self.name(table))
+        if table.contract:
+            self._refuse_contract(table, self._properties(table))
         missing = [fault for fault in table.faults(frame.schema) if "not declared" not in fault]
         if missing:
             raise InputError(
@@ -68,8 +70,6 @@ class Lake(Catalog):
                 f"the table has another schema: {'; '.join(missing)}",
                 "Run the job that writes it again, with these settings.",
             )
-        if table.contract:
-            self._refuse_contract(table, self._properties(table))
         return frame
 
     def create(self, table: Table) -> None:
@@ -85,8 +85,10 @@ class Lake(Catalog):
             with self._or_conflict(table):
                 self._build(table, "CREATE TABLE")
         else:
+            here = self._properties(table)
+            self._refuse_contract(table, here)
             self._refuse_faults(table, self._spark.read.table(self.name(table)))
-            self._bring_up_to_date(table)
+            self._bring_up_to_date(table, here)
         self._created.add(table.name)
 
     def create_view(self, view: View, select: str) -> None:
@@ -135,9 +137,7 @@ class Lake(Catalog):
             return None
         return net_changes(changes.withColumn("is_now", is_now), table)
 
-    def _bring_up_to_date(self, table: Table) -> None:
-        here = self._properties(table)
-        self._refuse_contract(table, here)
+    def _bring_up_to_date(self, table: Table, here: dict[str, str]) -> None:
         for name, value in properties_of(table).items():
             if value != "false" and here.get(name) != value:
                 self._spark.sql(

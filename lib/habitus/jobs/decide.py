@@ -9,6 +9,7 @@ from habitus.domain.policy import muted
 from habitus.jobs.deciding import DECIDED, decided_beside, flag_candidates
 from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import flagging_model
+from habitus.jobs.reviewing import precise_p_value
 from habitus.tables import ANOMALIES, sequences
 
 _KEY = ["unit_kind", "unit_id"]
@@ -45,7 +46,8 @@ def _replayed(context: JobContext) -> DataFrame:
     model_id = flagging_model(context)
     flags = context.read(ANOMALIES).where(F.col("model_id") == model_id)
     units = context.read(sequences(context.settings.sequences.fields))
-    candidates = flag_candidates(context, units, model_id).drop(*_STAYS)
+    precise_until = precise_p_value(context, model_id)
+    candidates = flag_candidates(context, units, model_id, precise_until).drop(*_STAYS)
     # What is in both tables comes from the scores, but for what tells of the run that flagged.
     others = [name for name in flags.columns if name in _KEY or name not in candidates.columns]
     before = flags.select(*others, F.col("suppressed_by"))

@@ -7,7 +7,6 @@ from habitus.domain.alerts import rare
 from habitus.domain.features import feature_names
 from habitus.domain.policy import decided, with_flags_before, with_suppression
 from habitus.jobs.frame import JobContext
-from habitus.jobs.reviewing import precise_p_value
 from habitus.tables import ANOMALIES, SCORES, features
 
 # The columns of `anomalies` that rules fill.
@@ -15,18 +14,21 @@ DECIDED = ("decision", "decided_by", "suppressed_by")
 _KEY = ["unit_kind", "unit_id"]
 
 
-def flag_candidates(context: JobContext, units: DataFrame, model_id: str) -> DataFrame:
+def flag_candidates(
+    context: JobContext, units: DataFrame, model_id: str, precise_until: float | None
+) -> DataFrame:
     """The units that are rare enough to be flagged, with what is known and what suppresses them.
 
     Args:
         context: The job.
         units: Rows of `sequences`, those that may be flagged.
         model_id: The model whose scores decide.
+        precise_until: The largest p-value by reviews; none: any.
     """
     alerts = context.settings.alerts
     scores = context.read_now(SCORES).where(F.col("model_id") == model_id)
     scores = scores.join(units.select(*_KEY), _KEY, "semi")
-    candidates = rare(scores, alerts, precise_p_value(context, model_id))
+    candidates = rare(scores, alerts, precise_until)
     if alerts.rules or alerts.suppress:
         candidates = _with_facts(context, candidates, units)
     return with_suppression(candidates, alerts)

@@ -1,52 +1,63 @@
 """What became of each day's units, as rows of `flag_days`."""
 
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from habitus.config import Settings
 from habitus.domain.alerts import cost_threshold, cut_by_budget
-from habitus.edges.models import load_model
 from habitus.jobs.frame import JobContext
-from habitus.jobs.judging import period_start
 from habitus.tables import FLAG_DAYS
 
 
-def count_days(context: JobContext, units: DataFrame, candidates: DataFrame, model_id: str) -> int:
+def count_days(
+    context: JobContext,
+    units: DataFrame,
+    candidates: DataFrame,
+    flags: DataFrame,
+    *,
+    model_id: str,
+    start: datetime,
+    precise_until: float | None,
+) -> int:
     """Write how many units of each day were judged, rare, suppressed, flagged and cut.
 
-    Days of the period without a unit have no row. A day that began before the period keeps the row
+    Days of the period without a unit have no row. A day that the period has a part of keeps the row
     of a run that saw more of it.
 
     Args:
         context: The job.
         units: Rows of `sequences`, those of the scoring period.
         candidates: As for `alerts.choose`.
+        flags: Rows of `anomalies`, those that were chosen of the candidates.
         model_id: The model that flags.
+        start: When the scoring period begins.
+        precise_until: The largest p-value that was rare by reviews; none: any.
 
     Returns:
         How many units the budget cut, of all days together.
     """
-    start = period_start(context, load_model(context.artefacts.root, model_id).vocabulary)
     budget = context.settings.alerts.budget_per_day
+    shown = flags.where("suppressed_by is null").groupBy("event_date")
     counts = (
         units.groupBy("event_date")
         .agg(F.count(F.lit(1)).alias("units"))
         .join(F.broadcast(cut_by_budget(candidates, budget)), "event_date", "left")
+        .join(F.broadcast(shown.agg(F.count(F.lit(1)).alias("flagged"))), "event_date", "left")
         .fillna(0)
         .collect()
     )
-    rows = [_row(context, row.asDict(), model_id, start) for row in counts]
+    of_all = {"model_id": model_id, "precision_threshold": precise_until}
+    rows = [_row(context, row.asDict() | of_all, start) for row in counts]
     days = context.spark.createDataFrame(rows, FLAG_DAYS.schema())
     key = list(FLAG_DAYS.key)
     here = context.read_or_empty(FLAG_DAYS).where(
         (F.col("model_id") == model_id) & (F.col("unit_kind") == context.settings.unit)
     )
-    sees_less = F.col("counted_from") < F.greatest(
-        F.lit(start), F.col("event_date").cast("timestamp")
-    )
-    gone = here.where(~sees_less & _begins_before_end(context)).join(days, key, "left_anti")
+    sees_less = _sees_less(context.settings, start)
+    gone = here.where(~sees_less).join(days, key, "left_anti")
     marked = days.join(here.where(sees_less), key, "left_anti").withColumn("gone", F.lit(False))
     stamp = ("run_id", "scored_at")
     context.merge(
@@ -58,27 +69,36 @@ def count_days(context: JobContext, units: DataFrame, candidates: DataFrame, mod
     return sum(row["cut"] for row in counts)
 
 
-def _begins_before_end(context: JobContext) -> Column:
-    until = context.settings.score.until
-    return F.lit(True) if until is None else F.col("event_date") < F.lit(until)
+def _sees_less(settings: Settings, start: datetime) -> Column:
+    """Whether this run's period has less time of a row's day than the row is of, or none."""
+    day = F.col("event_date").cast("timestamp")
+    over = day + F.lit(_until_all_ended(settings))
+    end = F.least(F.lit(settings.score.until).cast("timestamp"), over)
+    mine = F.unix_micros(end) - F.unix_micros(F.greatest(F.lit(start), day))
+    counted_until = F.unix_micros(F.coalesce("counted_until", over))
+    return mine < counted_until - F.unix_micros("counted_from")
 
 
-def _row(
-    context: JobContext, counts: dict[str, Any], model_id: str, start: datetime
-) -> dict[str, Any]:
-    alerts = context.settings.alerts
+def _until_all_ended(settings: Settings) -> timedelta:
+    """How long after a day's begin each unit that started on it has ended."""
+    longest = timedelta(0) if settings.unit == "event" else settings.sessions.max_duration
+    return timedelta(days=1) + longest
+
+
+def _row(context: JobContext, counts: dict[str, Any], start: datetime) -> dict[str, Any]:
+    alerts, until = context.settings.alerts, context.settings.score.until
     day = datetime.combine(counts["event_date"], time(), UTC)
+    is_whole = until is None or until >= day + _until_all_ended(context.settings)
     return {
         **counts,
-        "flagged": counts["rare"] - counts["suppressed"] - counts["cut"],
-        "model_id": model_id,
+        "suppressed": counts["rare"] - counts["flagged"] - counts["cut"],
         "unit_kind": context.settings.unit,
         "budget_per_day": alerts.budget_per_day,
         "false_positive_rate": alerts.false_positive_rate,
         "false_discovery_rate": alerts.false_discovery_rate,
         "cost_threshold": None if alerts.costs is None else cost_threshold(alerts.costs),
-        "precision": alerts.precision,
         "counted_from": max(start, day),
+        "counted_until": None if is_whole else until,
         "run_id": context.run_id,
         "scored_at": context.started_at,
     }

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -11,23 +10,24 @@ import pyarrow.compute as pc
 from pyspark.accumulators import Accumulator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType
 
-from habitus.domain.alerts import choose
 from habitus.domain.detectors.behaviour import BehaviourDetector
-from habitus.domain.policy import muted
-from habitus.domain.scoring import explain_batch, score_batch
+from habitus.domain.scoring import score_batch
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import RARE, Vocabulary
 from habitus.edges.models import load_model
 from habitus.errors import ArtefactError
-from habitus.jobs.deciding import DECIDED, decided_beside, flag_candidates
-from habitus.jobs.flag_days import count_days
+from habitus.jobs.flagging import flag
 from habitus.jobs.frame import JobContext, persisted
-from habitus.jobs.judging import flagging_model, in_period, models_in_use, units_for
+from habitus.jobs.judging import (
+    flagging_model,
+    in_period,
+    models_in_use,
+    period_start,
+    units_for,
+)
 from habitus.jobs.segments import with_segments
-from habitus.tables import ANOMALIES, REASON, SCORES, sequences
+from habitus.tables import SCORES, sequences
 
 # What is sent to the workers of a unit beside its tokens, of the columns that it has; not the ids
 # and times of events, which are most of its bytes.
@@ -39,10 +39,6 @@ _SCORED = (
     "unit_kind string, unit_id string, user_id string, started_at timestamp, event_date date, "
     "fingerprint bigint, model_id string, score double, p_value double, segment string"
 )
-_TOLD = ("reasons", "summary")
-_EXPLAINED = f"unit_id string, reasons array<struct<{REASON}>>, summary string"
-# Explaining keeps the probabilities of every value at every event; few units at once keep it small.
-_AT_ONCE = 64
 # Ids of so many units, and no more, are sent to every task whole.
 _BROADCAST = 1_000_000
 
@@ -86,7 +82,7 @@ def run(context: JobContext) -> None:
     with context.reporter.step(f"score units with {', '.join(models)}"):
         _bring_up_to_date(context, units, vocabulary.field_names, list(models.values()))
     with context.reporter.step("choose and explain flags"):
-        _flag(context, units, flagging_model(context))
+        flag(context, units, period_start(context, vocabulary), flagging_model(context))
 
 
 def _models(context: JobContext) -> dict[str, str]:
@@ -233,67 +229,3 @@ def _score(
         .withColumn("scored_at", F.lit(context.started_at))
         .select(*SCORES.names)
     )
-
-
-def _flag(context: JobContext, units: DataFrame, model_id: str) -> None:
-    """Write the flags of the scored period that the budget admits, each with its reasons."""
-    budget = context.settings.alerts.budget_per_day
-    with persisted(flag_candidates(context, units, model_id)) as candidates:
-        with persisted(_chosen(context, candidates)) as flags:
-            _write_flags(context, units, flags, model_id)
-        context.rows_out["cut by budget"] = count_days(context, units, candidates, model_id)
-    context.reporter.say(
-        f"{context.rows_out['cut by budget']:,} more units were strange enough to flag, but cut by "
-        f"the budget of {budget} a day"
-    )
-
-
-def _chosen(context: JobContext, candidates: DataFrame) -> DataFrame:
-    """The flags, with what is told already of those that are as they were."""
-    as_it_is = [*ANOMALIES.key, "score", "p_value"]
-    known = context.read_or_empty(ANOMALIES).select(*as_it_is, "reasons", "summary")
-    return choose(candidates, context.settings.alerts.budget_per_day).join(known, as_it_is, "left")
-
-
-def _write_flags(context: JobContext, units: DataFrame, flags: DataFrame, model_id: str) -> None:
-    """Explain the new ones and write all."""
-    alerts = context.settings.alerts
-    # A budget of flags a day is small beside the units; what is new of it is explained, no others.
-    new = F.broadcast(flags.where("reasons is null").select("unit_id", "p_value"))
-    explained = _explain(context, units.join(new, "unit_id"), model_id)
-    explained = explained.select("unit_id", *(F.col(n).alias(f"new_{n}") for n in _TOLD))
-    decided = decided_beside(context, flags, model_id)
-    rows = decided.join(F.broadcast(explained), "unit_id", "left").withColumns(
-        {name: F.coalesce(f"new_{name}", name) for name in _TOLD}
-    )
-    rows = rows.withColumns(
-        {
-            "suppressed_by": F.coalesce("suppressed_by", muted(F.col("reasons"), alerts)),
-            "status": F.lit("open"),
-            "run_id": F.lit(context.run_id),
-            "scored_at": F.lit(context.started_at),
-        }
-    )
-    # What an analyst made of a flag, its status, is never overwritten.
-    context.merge(
-        ANOMALIES,
-        rows.select(*ANOMALIES.names),
-        update=("score", "p_value", "severity", "segment", "summary", *DECIDED),
-        stamp=("reasons", "run_id", "scored_at"),
-    )
-
-
-def _explain(context: JobContext, flagged: DataFrame, model_id: str) -> DataFrame:
-    root, alerts = context.artefacts.root, context.settings.alerts
-    count, language = alerts.reasons, alerts.language
-    schema = to_arrow_schema(cast(StructType, StructType.fromDDL(_EXPLAINED)))
-
-    def explained(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        model = load_model(root, model_id)
-        for batch in batches:
-            for start in range(0, len(batch), _AT_ONCE):
-                part = batch.slice(start, _AT_ONCE)
-                rows = explain_batch(part, model.detector, model.vocabulary, count, language)
-                yield pa.RecordBatch.from_pylist(rows, schema=schema)
-
-    return flagged.mapInArrow(explained, _EXPLAINED)
