@@ -1,7 +1,9 @@
 """Real Delta tables, by path and in a metastore."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import deltalake
@@ -169,27 +171,57 @@ def test_a_merge_that_another_run_overtook_leaves_what_that_one_wrote(
     assert content(lake) == here
 
 
-class LateLake(Lake):
+class OvertakenLake(Lake):
     """A lake into which another run writes when a merge has seen that none did."""
+
+    def create(self, table: Table) -> None:
+        super().create(table)
+        Lake(self._spark, self._settings).append(TABLE, things(self._spark, ("b", 2, "x")))
+
+
+class LateLake(Lake):
+    """Another run writes a moment later."""
 
     def _refuse_faults(self, table: Table, frame: DataFrame) -> None:
         super()._refuse_faults(table, frame)
         Lake(self._spark, self._settings).append(TABLE, things(self._spark, ("b", 2, "x")))
 
 
+@pytest.mark.parametrize("kind", [OvertakenLake, LateLake])
 def test_a_merge_that_another_run_overtakes_at_the_last_moment_is_undone(
-    spark: SparkSession, lake: Lake
+    spark: SparkSession, lake: Lake, kind: type[Lake]
 ) -> None:
-    late = LateLake(
-        spark, LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
-    )
-    late.create(TABLE)
+    late = kind(spark, LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200))
+    Lake.create(late, TABLE)
     read = lake.version(TABLE)
 
     with pytest.raises(ConflictError, match="another run has changed the table"):
         late.merge(TABLE, things(spark, ("a", 1, "x")), made_from=read)
 
     assert content(lake) == [("b", 2, "x")]
+
+
+class TwinLake(Lake):
+    """A lake that creates a table at the moment when its twin does."""
+
+    together = Barrier(2)
+
+    def _build(self, table: Table, statement: str) -> None:
+        self.together.wait(60)
+        super()._build(table, statement)
+
+
+def test_of_two_runs_that_create_a_table_at_once_one_is_told(
+    spark: SparkSession, lake: Lake
+) -> None:
+    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
+    with ThreadPoolExecutor(2) as threads:
+        runs = [threads.submit(TwinLake(spark, settings).create, TABLE) for _ in range(2)]
+
+    (error,) = (error for one in runs if (error := one.exception()))
+    assert isinstance(error, ConflictError)
+    lake.append(TABLE, things(spark, ("a", 1, "x")))
+    assert content(lake) == [("a", 1, "x")]
 
 
 def test_a_scattered_table_is_compacted_into_files_that_readers_can_skip(

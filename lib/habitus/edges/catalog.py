@@ -6,7 +6,7 @@ import deltalake
 import numpy as np
 import pyarrow as pa
 from delta.tables import DeltaTable
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
@@ -67,8 +67,7 @@ class Catalog:
 
         Either is None where the commit has none.
         """
-        history = self._delta(table).history().where(~F.col("operation").isin(*SAME_ROWS))
-        last: Row | None = history.orderBy(F.desc("version")).first()
+        last: Row | None = self._history(table).first()
         return (None, None) if last is None else (last["userMetadata"], last["readVersion"])
 
     def identity(self, table: Table) -> str:
@@ -131,6 +130,12 @@ class Catalog:
         # Unlike the details, these are found without a look at the table's files.
         rows = self._spark.sql(f"SHOW TBLPROPERTIES {self.name(table)}").collect()
         return {row["key"]: row["value"] for row in rows}
+
+    def _history(self, table: Table) -> DataFrame:
+        """The commits that could change rows, the last first."""
+        history: DataFrame = self._delta(table).history()
+        history = history.where(~F.col("operation").isin(*SAME_ROWS))
+        return history.orderBy(F.desc("version"))
 
     def _commit(self, table: Table) -> Row:
         commit: Row | None = self._delta(table).history(1).first()

@@ -42,7 +42,11 @@ class Folder:
             return
         inside = [Folder(self._spark, str(one.getPath())) for one in self._listed()]
         if all(one.is_leftover() for one in inside):
-            self.delete()
+            # One by one: what another writer has finished by now stays, and the folder with it.
+            for one in inside:
+                one.delete()
+            if self.empty():
+                self.delete()
 
     def is_leftover(self) -> bool:
         """Whether it is a hidden file, or a folder that nothing is in."""

@@ -82,6 +82,7 @@ class Lake(Catalog):
             return
         if not self.exists(table):
             self._clear_unfinished(table)
+            # Of two runs that come here at once Delta lets one commit, and tells the other.
             with self._or_conflict(table):
                 self._build(table, "CREATE TABLE")
         else:
@@ -242,7 +243,7 @@ class Lake(Catalog):
         finally:
             self._spark.conf.unset(NOTE)
         if made_from is not None:
-            self._undo_if_late(table, before, note)
+            self._undo_if_late(table, made_from, note)
         written = self._written(
             table, "numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDeleted"
         )
@@ -282,14 +283,13 @@ class Lake(Catalog):
 
     def _undo_if_late(self, table: Table, made_from: int, note: str | None) -> None:
         # Delta lets a merge begin at a version later than the one that its rows were made from.
-        since = self._delta(table).history().where(F.col("version") > made_from)
-        commits = since.orderBy(F.desc("version")).collect()
-        ours = [row for row in commits if row["userMetadata"] == note]
-        if not ours or ours[0]["readVersion"] == made_from:
+        since = self._history(table).where(F.col("version") > made_from).collect()
+        ours = next((row for row in since if row["userMetadata"] == note), None)
+        if ours is None or all(row["version"] > ours["readVersion"] for row in since):
             return
         # Where others wrote after it, it stays; the version in its note tells that it is late.
-        if ours[0]["version"] == commits[0]["version"]:
-            self._delta(table).restoreToVersion(ours[0]["version"] - 1)
+        if ours["version"] == since[0]["version"]:
+            self._delta(table).restoreToVersion(ours["version"] - 1)
         raise self._conflict(table)
 
     def _build(self, table: Table, statement: str) -> None:
