@@ -186,6 +186,29 @@ def test_row_labels_count_from_the_time_they_are_known(spark: SparkSession) -> N
     assert rows == {"1": (True, "theft", known), "2": (False, None, known + timedelta(days=1))}
 
 
+@pytest.mark.parametrize(
+    ("unit_kind", "labels"),
+    [
+        ("session", {("event", "1", True), ("event", "2", True), ("event", "3", False)}),
+        ("user", {("user", "u", True), ("user", "v", False)}),
+    ],
+)
+def test_what_rows_say_of_the_sources_sessions_is_said_of_their_events(
+    spark: SparkSession, unit_kind: str, labels: set[tuple[str, str, bool]]
+) -> None:
+    label = {"unit_kind": unit_kind, "value": "fraud = '1'", "known_after": "7 days"}
+    source = mapping(label=label)
+    lines = [
+        ("1", "2026-01-01", "u", "pay", "1", "1"),
+        ("2", "2026-01-02", "u", "pay", "1", "1"),
+        ("3", "2026-01-02", "v", "pay", "1", "0"),
+    ]
+
+    rows = row_labels(judged(spark, lines, source), source).collect()
+
+    assert {(row["unit_kind"], row["unit_id"], row["label"]) for row in rows} == labels
+
+
 def test_label_files_are_mapped_and_rows_without_a_key_left_out(spark: SparkSession) -> None:
     columns = {
         "unit_kind": "'event'",

@@ -89,20 +89,23 @@ def rejected_rows(judged: DataFrame) -> DataFrame:
 
 
 def row_labels(judged: DataFrame, mapping: SourceMapping) -> DataFrame:
-    """The labels that valid rows carry, as `labels`, each unit once."""
+    """The labels that valid rows carry, as `labels`, each unit once.
+
+    The source's sessions are not ours: what a row says of one is said of its event, which marks the
+    session that holds it.
+    """
     assert mapping.label is not None, "the mapping has labels"
     delay = F.lit(mapping.label.known_after)
-    names = {"event": "event_id", "session": "session_hint", "user": "user_id"}
-    unit = F.col(names[mapping.label.unit_kind])
-    labelled = _valid(judged).where(F.col(_LABEL).isNotNull() & unit.isNotNull())
+    kind = "user" if mapping.label.unit_kind == "user" else "event"
+    labelled = _valid(judged).where(F.col(_LABEL).isNotNull())
     return (
-        labelled.groupBy(unit.alias("unit_id"))
+        labelled.groupBy(F.col(f"{kind}_id").alias("unit_id"))
         .agg(
             F.max(_LABEL).alias("label"),
             F.max(F.when(F.col(_LABEL), F.col(_LABEL_KIND))).alias("kind"),
             F.max(F.col("event_time") + delay).alias("known_at"),
         )
-        .withColumns({"unit_kind": F.lit(mapping.label.unit_kind), "source": F.lit(mapping.name)})
+        .withColumns({"unit_kind": F.lit(kind), "source": F.lit(mapping.name)})
         .select(*LABELS.names)
     )
 

@@ -18,7 +18,9 @@ _LABEL_GIVEN = tuple(name for name in LABELS.names if name != "source")
 class LabelMapping(Frozen):
     """Labels that stand in the events' own rows."""
 
-    unit_kind: Literal["event", "session", "user"] = Field(description="What the label is about.")
+    unit_kind: Literal["event", "session", "user"] = Field(
+        description="What the label is about; a session is the source's, and marked by its events."
+    )
     value: str = Field(description="Whether the row is anomalous.")
     kind: str = Field(default="null", description="Kind of anomaly.")
     known_after: Duration = Field(description="How long after the event the label is known.")
