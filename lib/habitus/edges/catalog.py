@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from habitus.config import LakeSettings
 from habitus.edges.artefacts import absolute
 from habitus.edges.delta_words import SAME_ROWS
+from habitus.edges.spark import FILE_SIZE
 from habitus.errors import InputError
 from habitus.table import Table
 
@@ -106,6 +107,12 @@ class Catalog:
             ended = np.searchsorted(np.sort(most), least, side="left")
             reads[column] = float((begun - ended).mean()) if len(least) else 0.0
         return Layout(told.num_rows, int(np.sum(told["size_bytes"].to_numpy())), reads)
+
+    def is_scattered(self, table: Table) -> bool:
+        """Whether the table has many files, most of them small."""
+        detail = self._detail(table)
+        files, size = int(detail["numFiles"]), int(detail["sizeInBytes"])
+        return files > self._settings.compact_above and size < files * FILE_SIZE / 4
 
     def location(self, table: Table) -> str:
         """The table's folder, as a URI or a local path."""

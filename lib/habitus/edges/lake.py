@@ -9,11 +9,10 @@ from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
 from habitus.edges.catalog import Catalog
-from habitus.edges.change_feed import net_changes
+from habitus.edges.change_feed import changed_rows
 from habitus.edges.delta_words import (
     CHECK,
     CONTRACT,
-    HISTORY_GONE,
     NOTE,
     OWNER,
     definition,
@@ -21,7 +20,6 @@ from habitus.edges.delta_words import (
     view_definition,
 )
 from habitus.edges.folders import Folder
-from habitus.edges.spark import FILE_SIZE
 from habitus.edges.spark_errors import SPARK_ERRORS, is_conflict
 from habitus.errors import ConflictError, InputError
 from habitus.table import Table, View
@@ -123,20 +121,7 @@ class Lake(Catalog):
             return empty.withColumn("is_now", F.lit(True))
         reader = self._spark.read.option("readChangeFeed", "true")
         reader = reader.option("startingVersion", since + 1).option("endingVersion", until)
-        try:
-            changes = reader.table(self.name(table))
-            # This opens every file, so that one which is gone is found here.
-            kinds = changes.groupBy("_change_type").count().collect()
-        except SPARK_ERRORS as error:
-            if any(code in str(error) for code in HISTORY_GONE):
-                return None
-            raise
-        is_now = F.col("_change_type").isin("insert", "update_postimage")
-        if all(row["_change_type"] == "insert" for row in kinds):
-            return changes.select(*table.names, is_now.alias("is_now"))
-        if only_added:
-            return None
-        return net_changes(changes.withColumn("is_now", is_now), table)
+        return changed_rows(reader, self.name(table), table, only_added)
 
     def _bring_up_to_date(self, table: Table, here: dict[str, str]) -> None:
         for name, value in properties_of(table).items():
@@ -258,12 +243,6 @@ class Lake(Catalog):
         """
         with self._or_conflict(table):
             self._delta(table).optimize().executeCompaction()
-
-    def is_scattered(self, table: Table) -> bool:
-        """Whether the table has many files, most of them small."""
-        detail = self._detail(table)
-        files, size = int(detail["numFiles"]), int(detail["sizeInBytes"])
-        return files > self._settings.compact_above and size < files * FILE_SIZE / 4
 
     @contextmanager
     def _or_conflict(self, table: Table) -> Iterator[None]:
