@@ -183,6 +183,7 @@ def sequences(fields: Iterable[str]) -> Table:
             Column("event_times", "array<timestamp>", "Times of the events.", required=True),
             Column("event_date", "date", "Day of started_at, UTC.", required=True),
             Column("vocabulary_id", "string", "Vocabulary of the tokens.", required=True),
+            Column("fingerprint", "bigint", "Hash of the other columns.", required=True),
         ),
         key=("unit_id",),
         checks=KINDS,

@@ -136,7 +136,6 @@ def reading(sessions: int) -> dict[str, float]:
     sent = units.withColumns(
         {
             "segment": F.lit("all"),
-            "fingerprint": F.xxhash64(*units.columns),
             "models": F.array(F.lit("behaviour")),
         }
     ).select(*SENT, *fields, "models")

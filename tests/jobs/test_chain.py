@@ -142,7 +142,8 @@ def test_only_what_is_new_or_changed_is_scored_and_what_is_gone_goes(
     changed, gone, unscored = sorted(set(known["unit_id"]))[:3]
     units = DeltaTable.forPath(spark, f"{settings.lake.root}/sequences")
     units.delete(F.col("unit_id") == gone)
-    units.update(F.col("unit_id") == changed, {"amounts": F.transform("amounts", lambda a: a + 1)})
+    another = {"amounts": F.transform("amounts", lambda a: a + 1), "fingerprint": F.lit(0)}
+    units.update(F.col("unit_id") == changed, another)
     model_id = known["model_id"][0]
     scores = DeltaTable.forPath(spark, f"{settings.lake.root}/scores")
     scores.delete((F.col("unit_id") == unscored) & (F.col("model_id") == model_id))

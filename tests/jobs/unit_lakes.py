@@ -56,6 +56,7 @@ def rows(spark: SparkSession, count: int) -> DataFrame:
         .withColumn("event_times", F.array_repeat(F.col("ended_at"), F.col("n_events")))
         .withColumn("event_date", F.to_date("started_at"))
         .withColumn("vocabulary_id", F.lit(WORDS.vocabulary_id))
+        .withColumn("fingerprint", F.xxhash64("unit_id"))
         .select(*(F.col(c.name).cast(c.type).alias(c.name) for c in TABLE.columns))
     )
 

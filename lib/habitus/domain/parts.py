@@ -27,19 +27,15 @@ def with_part(sequences: DataFrame, split: Split) -> DataFrame:
 
 
 def contents(parted: DataFrame) -> DataFrame:
-    """What each file holds of each part: `part, file, units`, and `odd` and `sum` of row hashes.
+    """What each file holds of each part: `part, file, units`, and `odd` and `sum` of fingerprints.
 
     Args:
         parted: As from `with_part`, read from files.
     """
-    names = [name for name in parted.columns if name != "part"]
-    hashed = parted.select(
-        "part", F.col("_metadata.file_path").alias("file"), F.xxhash64(*names).alias("hash")
-    )
-    return hashed.groupBy("part", "file").agg(
+    return parted.groupBy("part", F.col("_metadata.file_path").alias("file")).agg(
         F.count(F.lit(1)).alias("units"),
-        F.bit_xor("hash").alias("odd"),
-        F.sum(F.col("hash").cast("decimal(38,0)")).alias("sum"),
+        F.bit_xor("fingerprint").alias("odd"),
+        F.sum(F.col("fingerprint").cast("decimal(38,0)")).alias("sum"),
     )
 
 

@@ -126,7 +126,7 @@ def encode(
         .join(known, "unit_id", "left")
         .sortWithinPartitions(F.xxhash64("unit_id"))
     )
-    return joined.select(
+    encoded = joined.select(
         "unit_id",
         F.lit(vocabulary.unit_kind).alias("unit_kind"),
         "user_id",
@@ -144,6 +144,8 @@ def encode(
         F.to_date("started_at").alias("event_date"),
         F.lit(vocabulary.vocabulary_id).alias("vocabulary_id"),
     )
+    # Kept, so that scoring tells what is new without reading all that it hashes.
+    return encoded.withColumn("fingerprint", F.xxhash64(*encoded.columns))
 
 
 def _session_units(sessions: DataFrame, vocabulary: Vocabulary) -> DataFrame:

@@ -35,7 +35,6 @@ def run(context: JobContext) -> None:
 
 def _embed(context: JobContext, model_id: str, vocabulary: Vocabulary) -> None:
     units = units_for(context, vocabulary)
-    units = units.withColumn("fingerprint", F.xxhash64(*units.columns))
     here = context.read_or_empty(EMBEDDINGS).where(F.col("model_id") == model_id)
     known = here.select("unit_kind", "unit_id", "fingerprint")
     new = units.join(known, known.columns, "left_anti").withColumn(

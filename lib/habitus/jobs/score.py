@@ -124,7 +124,7 @@ def _bring_up_to_date(
     context: JobContext, units: DataFrame, fields: tuple[str, ...], model_ids: list[str]
 ) -> None:
     """Write the scores of new and changed units, and remove those of units that are gone."""
-    units = units.withColumn("fingerprint", F.xxhash64(*units.columns))
+    units = units.withColumn("fingerprint", F.xxhash64("fingerprint", "segment"))
     here = context.read_or_empty(SCORES).where(F.col("model_id").isin(model_ids))
     key = list(SCORES.key)
     every = context.read(sequences(fields)).select(*key[:2])
