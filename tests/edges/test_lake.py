@@ -201,6 +201,29 @@ def test_a_merge_that_another_run_overtakes_at_the_last_moment_is_undone(
     assert content(lake) == [("b", 2, "x")]
 
 
+class OnceLateLake(Lake):
+    """Another run writes when the first merge has seen that the table has no row."""
+
+    late = False
+
+    def _refuse_faults(self, table: Table, frame: DataFrame) -> None:
+        super()._refuse_faults(table, frame)
+        if not self.late:
+            self.late = True
+            Lake(self._spark, self._settings).append(TABLE, things(self._spark, ("b", 2, "x")))
+
+
+def test_rows_that_another_run_writes_first_into_a_new_table_are_brought_up_to_date(
+    spark: SparkSession, lake: Lake
+) -> None:
+    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
+
+    late = OnceLateLake(spark, settings)
+    late.merge(TABLE, things(spark, ("a", 1, "x"), ("b", 3, "x")), update=("size",))
+
+    assert content(lake) == [("a", 1, "x"), ("b", 3, "x")]
+
+
 class TwinLake(Lake):
     """A lake that creates a table at the moment when its twin does."""
 

@@ -204,7 +204,10 @@ class Lake(Catalog):
         if made_from is not None and made_from != self.version(table):
             raise self._conflict(table)
         self.create(table)
-        before = self.version(table)
+        base = self._commit(table)
+        before = int(base["version"])
+        # Nothing is to be found in a table without rows: then Delta need not make `frame` twice.
+        is_bare = base["operation"] == "CREATE TABLE"
         goes = "gone" in frame.columns
         self._refuse_faults(table, frame.drop("gone"))
         builder = (
@@ -212,9 +215,9 @@ class Lake(Catalog):
             .alias("old")
             .merge(frame.alias("new"), f"{_same_key(table)} AND {where}")
         )
-        if goes:
+        if goes and not is_bare:
             builder = builder.whenMatchedDelete("new.gone")
-        if update:
+        if update and not is_bare:
             differs = " OR ".join(f"NOT (old.`{name}` <=> new.`{name}`)" for name in update)
             builder = builder.whenMatchedUpdate(differs, _values((*update, *stamp)))
         builder = builder.whenNotMatchedInsert(
@@ -233,7 +236,12 @@ class Lake(Catalog):
             table, "numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDeleted"
         )
         # Delta makes no commit when nothing changes; the last one is then another's.
-        return written if written.version > before else Written(rows=0, version=before)
+        if written.version == before:
+            return Written(rows=0, version=before)
+        if is_bare and self._commit(table)["readVersion"] != before:
+            # Another run filled the table meanwhile: what it wrote is there to be updated.
+            return self.merge(table, frame, update, stamp, where, note)
+        return written
 
     def compact(self, table: Table) -> None:
         """Write small files together, and rows that readers ask for together near each other.
