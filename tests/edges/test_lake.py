@@ -70,6 +70,16 @@ def test_a_merge_without_updates_leaves_rows_as_they_are(spark: SparkSession, la
     assert content(lake) == [("a", 1, "x"), ("b", 2, "y")]
 
 
+def test_an_update_changes_columns_of_the_rows_that_fulfil_its_condition(
+    spark: SparkSession, lake: Lake
+) -> None:
+    lake.append(TABLE, things(spark, ("a", 1, "x"), ("b", 2, "x")))
+
+    lake.update(TABLE, "id = 'b'", {"size": F.lit(3)})
+
+    assert content(lake) == [("a", 1, "x"), ("b", 3, "x")]
+
+
 def test_an_older_version_can_be_read_and_its_files_listed(spark: SparkSession, lake: Lake) -> None:
     first = lake.overwrite(TABLE, things(spark, ("a", 1, "x"))).version
     lake.overwrite(TABLE, things(spark, ("b", 1, "x")))

@@ -1,6 +1,6 @@
 """The lake: Delta tables by path or in a metastore, created from their declarations."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -242,6 +242,16 @@ class Lake(Catalog):
             # Another run filled the table meanwhile: what it wrote is there to be updated.
             return self.merge(table, frame, update, stamp, where, note)
         return written
+
+    def update(self, table: Table, where: str, values: Mapping[str, Column]) -> None:
+        """Change columns of the rows for which a condition holds.
+
+        Raises:
+            ConflictError: Another run has written these rows meanwhile; they are as that one left
+                them.
+        """
+        with self._or_conflict(table):
+            self._delta(table).update(where, dict(values))
 
     def compact(self, table: Table) -> None:
         """Write small files together, and rows that readers ask for together near each other.

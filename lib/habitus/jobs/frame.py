@@ -1,13 +1,14 @@
 """What every job is given, and what every run leaves behind."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
 from rich.console import RenderableType
 
 from habitus.config import Settings
@@ -193,7 +194,7 @@ def run_job(job: Job, context: JobContext) -> None:
         HabitusError: Whatever the job raised, in our words where we know what Spark means; other
             errors pass unchanged.
     """
-    _record(context, "running")
+    _record_start(context)
     try:
         job.run(context)
     except BaseException as error:
@@ -202,45 +203,54 @@ def run_job(job: Job, context: JobContext) -> None:
         if known is None or known is error:
             raise
         raise known from error
-    _record(context, "done")
+    _record_end(context, "done")
 
 
 def _record_failure(context: JobContext, error: str) -> None:
     try:
-        _record(context, "failed", error)
+        _record_end(context, "failed", error)
     except Exception as another:
         # Whatever keeps the run from being recorded, a full disk say, must not hide why it failed.
         context.reporter.say(f"{RUNS.name} could not be told: {spark_says(another)}")
 
 
-def _record(context: JobContext, status: str, error: str | None = None) -> None:
+def _record_start(context: JobContext) -> None:
     row = {
         "run_id": context.run_id,
         "job": context.job,
         "started_at": context.started_at,
-        "ended_at": None if status == "running" else datetime.now(UTC),
-        "status": status,
+        "ended_at": None,
+        "status": "running",
         "inputs": context.inputs,
         "outputs": context.outputs,
         "rows_in": context.rows_in,
         "rows_out": context.rows_out,
         "settings": context.settings.model_dump_json(by_alias=True),
-        "error": error,
+        "error": None,
     }
-    frame = context.spark.createDataFrame([row], RUNS.schema())
-    if status == "running":
-        context.lake.append(RUNS, frame)
-        return
+    context.lake.append(RUNS, context.spark.createDataFrame([row], RUNS.schema()))
+
+
+def _record_end(context: JobContext, status: str, error: str | None = None) -> None:
+    found = {
+        "ended_at": F.lit(datetime.now(UTC)),
+        "status": F.lit(status),
+        "inputs": _map(context.inputs),
+        "outputs": _map(context.outputs),
+        "rows_in": _map(context.rows_in),
+        "rows_out": _map(context.rows_out),
+        "error": F.lit(error),
+    }
     for attempt in range(_ATTEMPTS):
         try:
-            context.lake.merge(
-                RUNS,
-                frame,
-                update=("status", "ended_at", "error"),
-                stamp=("inputs", "outputs", "rows_in", "rows_out"),
-            )
+            context.lake.update(RUNS, f"run_id = '{context.run_id}'", found)
             return
         except ConflictError:
             # Another run has said how it ended; what it says is about another row.
             if attempt == _ATTEMPTS - 1:
                 raise
+
+
+def _map(counts: Mapping[str, int]) -> Column:
+    pairs = (F.lit(part) for pair in counts.items() for part in pair)
+    return F.create_map(*pairs).cast("map<string,bigint>")
