@@ -39,6 +39,9 @@ _ALWAYS = {
     **{f"spark.hadoop.parquet.enable.dictionary#{column}": "false" for column in _HARDLY_REPEATED},
     # Compacted files: large enough to read in one go, and enough of them to skip some.
     "spark.databricks.delta.optimize.maxFileSize": str(FILE_SIZE),
+    # A chain of jobs has some hundred pieces of generated code and comes back to most; by default
+    # the last hundred are kept, and what is not is compiled anew.
+    "spark.sql.codegen.cache.maxEntries": "2000",
     # Python workers would otherwise each start as many threads as the machine has cores.
     "spark.executorEnv.OMP_NUM_THREADS": "1",
 }
