@@ -1,5 +1,6 @@
 """Features of a real lake, brought up to date run by run."""
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -74,20 +75,40 @@ def rebuilding(settings: Settings) -> Settings:
     return settings.model_copy(update={"updates": updates})
 
 
-def test_features_follow_new_events_and_labels_and_are_what_a_rebuild_makes(
-    spark: SparkSession, tmp_path: Path
-) -> None:
-    settings = settings_of(tmp_path, "session", DECLARED)
-    lake = Lake(spark, settings.lake)
-    events, labels = events_and_labels()
+def events_and_what_comes_later() -> tuple[list[Row], list[Row]]:
+    """Some events come late, some are new."""
+    events, _ = events_and_labels()
     late = [row for number, row in enumerate(events) if number % 25 == 3]
     newest = [row for row in events if row["event_time"] > START + timedelta(days=20)]
-    new = [*late, *(row for row in newest if row not in late)]
-    lake.append(EVENTS, frame(spark, EVENTS, [row for row in events if row not in new]))
-    lake.append(LABELS, frame(spark, LABELS, labels[::2]))
+    later = [*late, *(row for row in newest if row not in late)]
+    return [row for row in events if row not in later], later
+
+
+@pytest.fixture(scope="module")
+def early(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a lake with the features of the first events and half the labels."""
+    settings = settings_of(tmp_path_factory.mktemp("early"), "session", DECLARED)
+    lake = Lake(spark, settings.lake)
+    lake.append(EVENTS, frame(spark, EVENTS, events_and_what_comes_later()[0]))
+    lake.append(LABELS, frame(spark, LABELS, events_and_labels()[1][::2]))
     run(spark, "sessionize", settings)
     updated(spark, settings)
-    for part in (new[::2], new[1::2]):
+    return Path(lake.root)
+
+
+@pytest.fixture
+def settings(early: Path, tmp_path: Path) -> Settings:
+    """Settings of a copy of that lake."""
+    shutil.copytree(early, tmp_path / "lake")
+    return settings_of(tmp_path, "session", DECLARED)
+
+
+def test_features_follow_new_events_and_labels_and_are_what_a_rebuild_makes(
+    spark: SparkSession, settings: Settings
+) -> None:
+    lake = Lake(spark, settings.lake)
+    later, labels = events_and_what_comes_later()[1], events_and_labels()[1]
+    for part in (later[::2], later[1::2]):
         lake.append(EVENTS, frame(spark, EVENTS, part))
         run(spark, "sessionize", settings)
     lake.append(LABELS, frame(spark, LABELS, labels[1::2]))
@@ -104,15 +125,12 @@ def test_features_follow_new_events_and_labels_and_are_what_a_rebuild_makes(
 
 
 def test_sessions_made_anew_have_all_their_features_computed(
-    spark: SparkSession, tmp_path: Path
+    spark: SparkSession, settings: Settings
 ) -> None:
-    settings = settings_of(tmp_path, "session", DECLARED[2:])
-    lake = Lake(spark, settings.lake)
-    lake.append(EVENTS, frame(spark, EVENTS, events_and_labels()[0]))
-    run(spark, "sessionize", settings)
-    first = updated(spark, settings)
+    before = content(Lake(spark, settings.lake), DECLARED)
     run(spark, "sessionize", rebuilding(settings))
 
     again = updated(spark, settings)
 
-    assert again.rows_out["features"] == first.rows_out["features"]
+    assert again.rows_out["features"] == len(before)
+    assert content(Lake(spark, settings.lake), DECLARED) == before
