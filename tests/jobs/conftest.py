@@ -1,5 +1,7 @@
 """One small lake, made by the whole chain once, that tests of jobs share and must not change."""
 
+import shutil
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,10 +64,12 @@ def run(spark: SparkSession, job: str, settings: Settings, **arguments: str) -> 
     return context
 
 
-def run_chain(spark: SparkSession, settings: Settings, raw: str) -> dict[str, JobContext]:
-    """Run every job from ingest to report."""
+def run_chain(
+    spark: SparkSession, settings: Settings, raw: str, jobs: Iterable[str] = CHAIN
+) -> dict[str, JobContext]:
+    """Run every job from ingest to report, or some."""
     given = {"source": SHOP, "input": raw}
-    return {job: run(spark, job, settings, **given) for job in CHAIN}
+    return {job: run(spark, job, settings, **given) for job in jobs}
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,12 @@ class SmallLake:
     settings: Settings
     raw: str
     contexts: dict[str, JobContext]
+
+
+def copied(chain: SmallLake, folder: Path) -> Settings:
+    """Settings of a copy of the lake, which a test may change."""
+    shutil.copytree(chain.settings.lake.root, folder / "lake")
+    return small_settings(folder)
 
 
 @pytest.fixture(scope="session")

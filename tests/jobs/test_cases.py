@@ -1,0 +1,77 @@
+"""Cases of flags that belong together, and what their verdicts teach, on a small lake."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from delta.tables import DeltaTable
+from jobs.conftest import SmallLake, copied, run
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from habitus.alert_settings import CaseSettings
+from habitus.jobs.reviewing import reviewed
+from habitus.jobs.shown import shown_flags
+from habitus.tables import ANOMALIES
+
+pytestmark = pytest.mark.jobs
+
+
+def test_flags_that_share_a_device_are_one_case_whose_handling_stays_and_teaches(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = copied(chain, tmp_path)
+    root = settings.lake.root
+    flags = pl.read_delta(f"{root}/anomalies").sort("event_time")
+    one, other = flags.unique("user_id", maintain_order=True)["unit_id"][:2]
+    sessions = pl.read_delta(f"{root}/sequences").filter(pl.col("unit_id").is_in([one, other]))
+    event_ids = sessions["event_ids"].explode().to_list()
+    events = DeltaTable.forPath(spark, f"{root}/events")
+    events.update(F.col("event_id").isin(event_ids), {"device_id": F.lit("shared")})
+    settings = settings.model_copy(
+        update={"cases": CaseSettings(window=timedelta(days=99), least_share=1.0)}
+    )
+
+    run(spark, "cases", settings)
+    cases = pl.read_delta(f"{root}/cases")
+    DeltaTable.forPath(spark, f"{root}/cases").update(set={"status": F.lit("confirmed")})
+    again = run(spark, "cases", settings)
+
+    assert sorted(cases["unit_ids"].explode()) == sorted(flags["unit_id"])
+    assert cases["n_flags"].sum() == len(flags)
+    ring = cases.filter(pl.col("unit_ids").list.contains(one)).row(0, named=True)
+    assert other in ring["unit_ids"]
+    assert ring["kind"] == "ring"
+    assert {"kind": "device", "value": "shared", "users": 2, "flagged_users": 2} in ring["shared"]
+    assert again.rows_out["cases"] == 0
+    assert set(pl.read_delta(f"{root}/cases")["status"]) == {"confirmed"}
+
+    # All cases are confirmed, but for one flag that was looked at by itself.
+    alone = DeltaTable.forPath(spark, f"{root}/anomalies")
+    alone.update(F.col("unit_id") == one, {"status": F.lit("dismissed")})
+    first, second = run(spark, "feedback", settings), run(spark, "feedback", settings)
+    labels = pl.read_delta(f"{root}/labels").filter(pl.col("source") == "analyst")
+    assert dict(zip(labels["unit_id"], labels["label"], strict=True)) == {
+        unit_id: unit_id != one for unit_id in flags["unit_id"]
+    }
+    assert (first.rows_out["labels"], second.rows_out["labels"]) == (len(flags), 0)
+    # Its own verdict comes before that of its case, in labels and in the report.
+    shown = shown_flags(second, flags["model_id"][0], second.read(ANOMALIES)).collect()
+    assert {row["unit_id"]: row["verdict"] for row in shown} == {
+        unit_id: "dismissed" if unit_id == one else "anomalous" for unit_id in flags["unit_id"]
+    }
+    found = reviewed(first, flags["model_id"][0])[-1]
+    assert (found.flags, found.reviewed, found.confirmed) == (
+        len(flags),
+        len(flags),
+        len(flags) - 1,
+    )
+
+    # A flag that came after the verdict on its case makes one of its own, still to be looked at.
+    without = {"unit_ids": F.array_remove("unit_ids", other), "n_flags": F.col("n_flags") - 1}
+    of_cases = DeltaTable.forPath(spark, f"{root}/cases")
+    of_cases.update(F.array_contains("unit_ids", other), without)
+    run(spark, "cases", settings)
+    later = pl.read_delta(f"{root}/cases").filter(pl.col("unit_ids").list.contains(other))
+    assert later.select("unit_ids", "status").rows() == [([other], "open")]

@@ -1,0 +1,45 @@
+"""The rules of alerts, applied to the flags of a small lake."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from jobs.conftest import SmallLake, copied, run
+from pyspark.sql import SparkSession
+
+from habitus.alert_settings import RuleSettings, SuppressSettings
+from habitus.jobs import decide
+from habitus.jobs.frame import JobContext, Silent
+
+pytestmark = pytest.mark.jobs
+
+
+def test_rules_of_today_are_applied_to_the_flags_that_are_there(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = copied(chain, tmp_path)
+    before = pl.read_delta(f"{settings.lake.root}/anomalies").sort("unit_id")
+    user = before["user_id"][0]
+    rules = {
+        "rules": (
+            RuleSettings(when="n_events >= 1 and flags_before = 0", decision="freeze", why="new"),
+        ),
+        "suppress": (SuppressSettings(when=f"user_id = '{user}'", why="a friend"),),
+    }
+    settings = settings.model_copy(update={"alerts": settings.alerts.model_copy(update=rules)})
+
+    told = list(decide.preview(JobContext("decide", settings, spark, Silent())))
+    run(spark, "decide", settings)
+    after = pl.read_delta(f"{settings.lake.root}/anomalies").sort("unit_id")
+    again = run(spark, "decide", settings)
+
+    changed = (after["decision"] != before["decision"]) | after["suppressed_by"].is_not_null()
+    assert told[0] == f"  of {len(before)} flags {changed.sum()} change"
+    assert any("to freeze (new)" in line for line in told[1:])
+    hidden = after.filter(pl.col("suppressed_by") == "a friend")
+    assert set(hidden["user_id"]) == {user}
+    first = after.group_by("user_id").agg(pl.col("decision").sort_by("event_time").first())
+    assert set(first["decision"]) == {"freeze"}
+    rest = ["unit_id", "score", "summary", "status", "run_id", "scored_at"]
+    assert after.select(rest).equals(before.select(rest))
+    assert again.rows_out["anomalies"] == 0
