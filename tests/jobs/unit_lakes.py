@@ -71,3 +71,8 @@ def lake_of(spark: SparkSession, folder: Path, count: int, *overrides: str) -> J
     context.artefacts.write_vocabulary(WORDS)
     context.lake.overwrite(TABLE, rows(spark, count).repartition(3, "unit_id"))
     return context
+
+
+def only(detector: str) -> tuple[str, str]:
+    """Overrides for this detector alone."""
+    return f"detectors=[{detector}]", f"alerts.detector={detector}"
