@@ -7,6 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from pyspark.sql import SparkSession
+from quick_java import QUICK_JAVA
 
 from habitus.config import SparkSettings
 from habitus.edges.spark import start_spark
@@ -48,10 +49,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             # VACUUM lists folders by so many tasks, ten thousand by default.
             "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
-            # Tests are short: quick compilation beats fast code, and one core less for the heap.
-            # With the first compiler alone Java keeps little room for code: Spark fills it.
-            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 "
-            f"-XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC -Dderby.system.home={folder}",
+            "spark.driver.extraJavaOptions": f"{QUICK_JAVA} -Dderby.system.home={folder}",
         },
     )
     session = start_spark(settings, "tests")

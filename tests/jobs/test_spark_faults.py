@@ -18,6 +18,7 @@ from jobs.conftest import run, small_settings
 from jobs.tables import content
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from quick_java import QUICK_JAVA
 
 from habitus.config import Settings
 from habitus.edges.lake import Lake
@@ -65,7 +66,8 @@ def many_events(spark: SparkSession, events: int) -> DataFrame:
 
 
 def command(settings: Settings, options: dict[str, str], master: str = "local[2]") -> list[str]:
-    pairs = ", ".join(f"{key}: '{value}'" for key, value in options.items())
+    quick = {"spark.driver.extraJavaOptions": QUICK_JAVA}
+    pairs = ", ".join(f"{key}: '{value}'" for key, value in (quick | options).items())
     wanted = (
         f"lake.root={settings.lake.root}",
         f"spark.master={master}",
@@ -172,6 +174,7 @@ def sessions(lake: Lake) -> list[Any]:
 def daemon(folder: Path, name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon of Spark's, its executors with it, that writes `name`.log in a folder."""
     environment = os.environ | {
+        "SPARK_DAEMON_JAVA_OPTS": QUICK_JAVA,
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_LOCAL_DIRS": str(folder / name / "local"),
         "SPARK_WORKER_DIR": str(folder / name / "work"),
@@ -220,7 +223,11 @@ def test_a_worker_killed_in_the_shuffle_costs_time_but_no_session(
         ):
             for name in ("first", "second"):
                 awaited(tmp_path / f"{name}.log", "Successfully registered")
-            options = {"spark.executor.memory": "700m", "spark.executor.cores": "1"}
+            options = {
+                "spark.executor.memory": "700m",
+                "spark.executor.cores": "1",
+                "spark.executor.extraJavaOptions": QUICK_JAVA,
+            }
             with subprocess.Popen(
                 command(settings, options, master), stderr=subprocess.PIPE, text=True
             ) as job:
