@@ -11,6 +11,7 @@ import pytest
 from jobs.conftest import SMALL, SmallLake, run, small_settings
 from jobs.tables import contents, runs
 from pyspark.sql import SparkSession
+from quick_java import QUICK_JAVA
 
 from habitus.errors import ConflictError
 
@@ -23,13 +24,12 @@ MOMENTS = {
     "score": ("score units with", "choose and explain flags ..."),
 }
 # What the killed runs and the one after them make.
-MADE = ("features", "sequences", "scores", "anomalies", "evaluations")
+MADE = ("features", "sequences", "scores", "anomalies", "flag_days")
 
 
 def command(first: str, root: Path) -> list[str]:
     settings = [f"--set={setting}" for setting in (*SMALL, f"lake.root={root}")]
-    java = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
-    quick = f"--set=spark.options={{spark.driver.extraJavaOptions: {java}}}"
+    quick = f"--set=spark.options={{spark.driver.extraJavaOptions: {QUICK_JAVA}}}"
     main = "from habitus.cli.main import main; main()"
     # Beginning after ingest, neither is read.
     given = ["--from", first, "--source", "none", "--input", "none"]
@@ -64,7 +64,6 @@ def test_killed_runs_are_completed_by_the_next_to_the_same_tables(
         for moment in moments:
             kill_at(moment, job, root)
         run(spark, job, small_settings(tmp_path))
-    run(spark, "evaluate", small_settings(tmp_path))
 
     assert contents(root) == contents(chain.settings.lake.root)
     # A killed run could not say how it ended; its row tells that it was under way.
@@ -75,15 +74,16 @@ def test_two_scoring_runs_at_once_leave_one_table(
     spark: SparkSession, tmp_path: Path, chain: SmallLake
 ) -> None:
     root, settings = tmp_path / "lake", small_settings(tmp_path)
-    made = shutil.ignore_patterns("scores", "anomalies")
+    made = shutil.ignore_patterns("scores", "anomalies", "flag_days")
     shutil.copytree(chain.settings.lake.root, root, ignore=made)
 
     with ThreadPoolExecutor(2) as threads:
         runs_at_once = [threads.submit(run, spark, "score", settings) for _ in range(2)]
     errors = [error for one in runs_at_once if (error := one.exception())]
-    run(spark, "score", settings)
 
     # One may be told that the other was first; it never leaves a row twice.
     assert len(errors) < 2
     assert all(isinstance(error, ConflictError) for error in errors)
+    if errors:
+        run(spark, "score", settings)
     assert contents(root) == contents(chain.settings.lake.root)
