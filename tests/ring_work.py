@@ -47,25 +47,22 @@ def train_share(ring: Ring, report: Report, folder: str) -> list[npt.NDArray[np.
     return [np.array(losses, dtype=np.float32), *state.weights]
 
 
-def fail_on_the_last_rank(ring: Ring, report: Report) -> None:
-    """Fail on one rank while the others wait for it."""
-    if ring.rank == ring.size - 1:
-        raise TrainingError("epoch 3, batch 4", "the loss is nan", "Lower the rate.")
-    ring.sum(np.ones(1, dtype=np.float32))
-
-
 def fail_unexpectedly(ring: Ring, report: Report) -> None:
     """Fail in a way that nobody foresaw."""
     raise ZeroDivisionError(f"in process {os.getpid()}")
 
 
-def die_at_first(ring: Ring, report: Report, mark: str) -> int:
-    """Lose the last rank at the first attempt, while the other one waits for it; say how
-    many took part at last.
+def die_then_fail(ring: Ring, report: Report, folder: str) -> None:
+    """Lose the last rank at the first attempt; at the second one write down how many take part, and
+    fail on the last rank. Each time the other one waits for it.
     """
-    attempts = Path(mark)
+    died, taking_part = Path(folder, "died"), Path(folder, "taking part")
     last = ring.rank == ring.size - 1
-    if last and not attempts.exists():
-        attempts.touch()
+    if last and not died.exists():
+        died.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return int(ring.sum(np.ones(1, dtype=np.float32))[0])
+    many = int(ring.sum(np.ones(1, dtype=np.float32))[0])
+    if last:
+        taking_part.write_text(str(many))
+        raise TrainingError("epoch 3, batch 4", "the loss is nan", "Lower the rate.")
+    ring.sum(np.ones(1, dtype=np.float32))

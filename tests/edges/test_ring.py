@@ -48,12 +48,6 @@ def test_two_processes_end_with_the_weights_of_one_with_the_doubled_batch(
     assert float(said[0]) == pytest.approx(one[0][-1][1], rel=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_error_on_one_process_ends_them_all_in_its_own_words(spark: SparkSession) -> None:
-    with pytest.raises(TrainingError, match=r"epoch 3, batch 4: the loss is nan. Lower the rate"):
-        launch(ring_work.fail_on_the_last_rank, TWO, spark, nothing, never)
-
-
 def test_more_workers_than_slots_are_refused_before_anything_starts(spark: SparkSession) -> None:
     assert slots(spark) == 2
     with pytest.raises(TrainingError, match=r"train.workers=3: Spark can run 2 tasks at once"):
@@ -66,7 +60,7 @@ def test_one_worker_runs_here(spark: SparkSession, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_lost_worker_ends_the_others_and_the_work_starts_again(
+def test_a_lost_worker_makes_the_work_start_again_and_its_own_error_ends_it_in_its_words(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     began = time.monotonic()
@@ -75,10 +69,12 @@ def test_a_lost_worker_ends_the_others_and_the_work_starts_again(
     def on_restart(why: str) -> None:
         told.append((time.monotonic() - began, why))
 
-    again = replace(TWO, restarts=1)
-    mark = str(tmp_path / "died")
-    assert launch(ring_work.die_at_first, again, spark, nothing, on_restart, mark) == 2
+    again = replace(TWO, restarts=2)
+    with pytest.raises(TrainingError, match=r"epoch 3, batch 4: the loss is nan. Lower the rate"):
+        launch(ring_work.die_then_fail, again, spark, nothing, on_restart, str(tmp_path))
+
+    assert (tmp_path / "taking part").read_text() == "2"
     ((seconds, why),) = told
     assert seconds < 60
     assert why.startswith("a worker was lost: ")
-    assert why.endswith("restart 1 of 1")
+    assert why.endswith("restart 1 of 2")
