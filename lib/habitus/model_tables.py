@@ -188,7 +188,7 @@ EVALUATIONS = Table(
         Column(
             "measure",
             "string",
-            "auc, average_precision, recall_at_...; of the comparison over blocks of time: "
+            "auc, average_precision, recall_at_...; of the comparison over blocks: "
             "average_precision_behind_best, average_precision_added (by an ensemble's member).",
             required=True,
         ),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from uuid import uuid4
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -206,8 +207,11 @@ class Lake(Catalog):
         self.create(table)
         base = self._commit(table)
         before = int(base["version"])
-        # Nothing is to be found in a table without rows: then Delta need not make `frame` twice.
+        # In a table without rows nothing can match: then Delta does not keep all of `frame` to look
+        # through it twice. The note tells our commit from another's.
         is_bare = base["operation"] == "CREATE TABLE"
+        if is_bare and note is None:
+            note = uuid4().hex
         goes = "gone" in frame.columns
         self._refuse_faults(table, frame.drop("gone"))
         builder = (
@@ -235,13 +239,11 @@ class Lake(Catalog):
         written = self._written(
             table, "numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDeleted"
         )
-        # Delta makes no commit when nothing changes; the last one is then another's.
-        if written.version == before:
-            return Written(rows=0, version=before)
-        if is_bare and self._commit(table)["readVersion"] != before:
+        if is_bare and not self._is_first_since(table, before, note):
             # Another run filled the table meanwhile: what it wrote is there to be updated.
-            return self.merge(table, frame, update, stamp, where, note)
-        return written
+            return self.merge(table, frame, update, stamp, where, note, made_from)
+        # Delta makes no commit when nothing changes; the last one is then another's.
+        return written if written.version > before else Written(rows=0, version=before)
 
     def update(self, table: Table, where: str, values: Mapping[str, Column]) -> None:
         """Change columns of the rows for which a condition holds.
@@ -288,6 +290,11 @@ class Lake(Catalog):
         if ours["version"] == since[0]["version"]:
             self._delta(table).restoreToVersion(ours["version"] - 1)
         raise self._conflict(table)
+
+    def _is_first_since(self, table: Table, version: int, note: str | None) -> bool:
+        """Whether the first commit that could change rows since a version has this note, if any."""
+        since = self._history(table).where(F.col("version") > version).collect()
+        return not since or since[-1]["userMetadata"] == note
 
     def _build(self, table: Table, statement: str) -> None:
         self._spark.sql(definition(statement, self.name(table), table))

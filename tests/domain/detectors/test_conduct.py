@@ -76,7 +76,16 @@ def test_what_hurries_is_told_by_the_seconds_between_its_events() -> None:
     ((usual, probability),) = pace.expected
     low, high = (float(end.removesuffix(" s")) for end in usual.split(" to "))
     assert 0.1 < low < high
-    assert probability == 0.8
+
+
+def test_a_pace_that_one_gap_may_have_but_not_all_of_many_is_told_beside_what_many_have() -> None:
+    # Of the chain's gaps one in ten is longer than 34 s, but the mean of many is near 12.
+    (reasons,) = fitted().explain(paced(browsing(60), 30), 50)
+    pace = next(reason for reason in reasons if reason.field == "mean gap")
+    assert pace.observed == "30 s"
+    ((usual, _),) = pace.expected
+    low, high = (float(end.removesuffix(" s")) for end in usual.split(" to "))
+    assert 5 < low < 12.2 < high < 20
 
 
 def test_card_tests_are_told_by_their_failing_payments() -> None:
@@ -87,11 +96,14 @@ def test_card_tests_are_told_by_their_failing_payments() -> None:
 
 
 def test_what_is_strange_in_several_ways_comes_before_what_is_more_so_in_one() -> None:
-    def reason(event: int, share: float) -> Reason:
+    def reason(event: int | None, share: float) -> Reason:
         return Reason(event, "action", "pay", (), 1.0, share, "sequence")
 
     one, two, other = reason(1, 0.4), reason(2, 0.35), reason(2, 0.25)
     assert _strongest_first([one, two, other]) == [two, one, other]
+    # What is about no event is about nothing in common.
+    parts = [reason(None, 0.35), reason(None, 0.25)]
+    assert _strongest_first([*parts, one]) == [one, *parts]
 
 
 def test_what_goes_too_regularly_is_told_so_at_an_event() -> None:

@@ -50,12 +50,12 @@ def test_without_any_gap_every_pace_is_usual() -> None:
     assert pace == Pace(means=(0, 0, 0), deviations=(1, 1, 1))
 
 
-def test_seconds_are_those_between_events_beside_what_is_usual_of_four_in_five() -> None:
-    pace = Pace(means=(0.0,) * TOKEN + (2.0,), deviations=(1.0,) * (TOKEN + 1))
+def test_seconds_are_those_between_events_and_grow_by_the_deviations_of_their_logarithms() -> None:
+    pace = Pace(means=(0.0,) * TOKEN + (2.0,), deviations=(1.0,) * TOKEN + (0.5,))
 
-    (told,) = pace.seconds(views(4, 16))
-    # The quantiles of a normal distribution at 10 % and 90 %.
-    assert told == pytest.approx([8, np.exp(2 - 1.2816), np.exp(2 + 1.2816)])
+    (told,) = pace.seconds(views(4, 16, 8, 8))
+    assert told == pytest.approx([8, 0.5, 0.25])
+    assert np.isnan(pace.seconds(views())).all()
 
 
 def test_a_hurried_unit_hurries_most_at_its_shortest_gap_and_a_slow_one_at_its_longest() -> None:

@@ -21,7 +21,7 @@ from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import TrainingError
 
 _FOLDS = 5
-_MOST = 200  # reasons of a unit's single events that are weighed
+_ASKED = 2  # times as many reasons at single events are weighed as are told
 _MEAN_GAP = Feature("mean gap", "plain", "s")
 
 
@@ -79,7 +79,7 @@ class ConductDetector:
         found = [
             self._at_events(reasons, worth / total)
             for reasons, worth, total in zip(
-                self._conduct.markov.explain(all_judged(units), max(count, _MOST)),
+                self._conduct.markov.explain(all_judged(units), _ASKED * count),
                 surprising,
                 whole,
                 strict=True,
@@ -95,7 +95,7 @@ class ConductDetector:
         paced = usual.reasons(matrix, np.where(kind == 1, falls, 0), features, 1)
         summed = usual.reasons(matrix, np.where(kind == 2, falls, 0), features, count)
         of_pace, of_summary = (falls[:, kind == one].sum(axis=1) / whole for one in (1, 2))
-        self._add_pace(found, units, paced, of_pace)
+        self._add_pace(found, units, paced, of_pace, matrix[:, kind == 1])
         for own, reasons, share in zip(found, summed, of_summary, strict=True):
             own += [replace(one, share=float(one.share * share)) for one in reasons]
         return [_strongest_first(own)[:count] for own in found]
@@ -126,7 +126,8 @@ class ConductDetector:
         units = all_judged(units)
         for index, (name, steps, _, excess) in enumerate(self._conduct.markov.judged(units)):
             below = -np.bincount(steps.unit, excess, len(units))
-            lowest = np.lexsort((excess, steps.unit))
+            # An end is no event that could be named.
+            lowest = np.lexsort((excess, steps.ends, steps.unit))
             firsts = np.searchsorted(steps.unit[lowest], rows)
             for unit in np.flatnonzero((worth[:, index] > 0) & (below > 0)):
                 step = lowest[firsts[unit]]
@@ -143,15 +144,22 @@ class ConductDetector:
                 )
 
     def _add_pace(
-        self, found: list[list[Reason]], units: Units, reasons: list[list[Reason]], share: Scores
+        self,
+        found: list[list[Reason]],
+        units: Units,
+        reasons: list[list[Reason]],
+        share: Scores,
+        numbers: Floats,
     ) -> None:
         """Add the pace, in seconds, of the units that it makes stranger, where it shows most."""
         units = all_judged(units)
+        paces = 2 * len(self._fields) + 1
+        ranges = self._forest.usual.ranges[:, paces : paces + len(PACES)]
         seconds, places = self._conduct.pace.seconds(units), self._conduct.pace.furthest(units)
         for unit, of_unit in enumerate(reasons):
             found[unit] += [
                 replace(
-                    _in_seconds(reason, seconds[unit]),
+                    _in_seconds(reason, seconds[unit], numbers[unit], ranges),
                     event_index=int(places[unit]),
                     share=float(share[unit]),
                 )
@@ -199,17 +207,36 @@ def _strongest_first(reasons: list[Reason]) -> list[Reason]:
 
     An event that is strange in several ways says more than one that is in a single way.
     """
-    of_event: defaultdict[int | None, float] = defaultdict(float)
+    of_event: defaultdict[int, float] = defaultdict(float)
     for reason in reasons:
-        of_event[reason.event_index] += reason.share
-    return sorted(reasons, key=lambda one: -one.share - of_event[one.event_index] / 2)
+        if reason.event_index is not None:
+            of_event[reason.event_index] += reason.share
+
+    def weight(one: Reason) -> float:
+        event = one.event_index
+        return one.share + (one.share if event is None else of_event[event]) / 2
+
+    return sorted(reasons, key=weight, reverse=True)
 
 
-def _in_seconds(reason: Reason, gaps: Reals) -> Reason:
-    """A pace's reason by the mean gap and between which ends 80 % usually lie."""
-    if reason.field == PACES[-1].name:
+def _in_seconds(reason: Reason, seconds: Reals, numbers: Floats, ranges: Scores) -> Reason:
+    """A pace's reason by the mean gap, and by what it would be at the ends of what is usual.
+
+    Args:
+        reason: About one of `PACES`.
+        seconds: [3] the unit's, from `Pace.seconds`.
+        numbers: [3] the unit's paces.
+        ranges: [2, 3] between which each is usual.
+    """
+    which = [one.name for one in PACES].index(reason.field)
+    if which == len(PACES) - 1:
         return reason
-    mean, low, high = map(_MEAN_GAP.in_words, gaps.tolist())
+    mean, *moved = seconds
+    low, high = mean * np.exp((ranges[:, which] - numbers[which]) * moved[which])
+    expected = f"{_MEAN_GAP.in_words(float(low))} to {_MEAN_GAP.in_words(float(high))}"
     return replace(
-        reason, field=_MEAN_GAP.name, observed=mean, expected=((f"{low} to {high}", 0.8),)
+        reason,
+        field=_MEAN_GAP.name,
+        observed=_MEAN_GAP.in_words(float(mean)),
+        expected=((expected, 0.8),),
     )

@@ -14,7 +14,6 @@ Indices = npt.NDArray[np.int64]
 _SHORTEST = 0.05  # seconds; all shorter gaps are as short
 _PRIOR = 20.0  # an action seen this often weighs as much as all actions together
 _LEAST_DEVIATION = 0.1  # of the logarithm of a gap
-_USUAL = 1.2816  # deviations from the mean within which 80 % of a normal distribution lie
 PACES = tuple(
     Feature(f"{name} of gaps beside usual ones", "plain", "deviations", "sequence")
     for name in ("mean", "sum", "spread")
@@ -58,18 +57,19 @@ class Pace(BaseModel):
         return np.stack([mean, total / np.sqrt(count), spread], axis=1)
 
     def seconds(self, units: Units) -> Reals:
-        """[N, 3] the geometric mean of each unit's gaps, and between which ends 80 % usually lie.
+        """[N, 3] the geometric mean of each unit's gaps in seconds, and what moves it.
 
-        What is usual is of gaps after the unit's own actions; NaN as in `of`.
+        The other two are by how much its logarithm grows with a deviation more of the mean, and of
+        the sum, as `of` has them. NaN as there.
         """
         before, logs, unit, _ = _gaps(units)
-        means, deviations = (np.asarray(one)[before] for one in (self.means, self.deviations))
         count = np.bincount(unit, minlength=len(units)).astype(np.float64)
         count[count == 0] = np.nan
-        sums = (logs, means - _USUAL * deviations, means + _USUAL * deviations)
-        return np.stack(
-            [np.exp(np.bincount(unit, one, len(units)) / count) for one in sums], axis=1
+        mean, deviation = (
+            np.bincount(unit, one, len(units)) / count
+            for one in (logs, np.asarray(self.deviations)[before])
         )
+        return np.stack([np.exp(mean), deviation, deviation / np.sqrt(count)], axis=1)
 
     def furthest(self, units: Units) -> Indices:
         """[N] index within the unit of the event whose gap is the most too short, or too long.

@@ -55,9 +55,14 @@ class Usual(BaseModel):
         """The summaries with the median where a number is not known."""
         return _filled(matrix, np.asarray(self.medians))
 
+    @property
+    def ranges(self) -> Scores:
+        """[2, D] between which two numbers one is called usual."""
+        return np.stack([self._quantile(level) for level in _USUAL])
+
     def is_unusual(self, rows: Floats) -> npt.NDArray[np.bool_]:
         """[n, D] whether a number is outside the range that is called usual."""
-        low, high = (np.float32(self._quantile(level)) for level in _USUAL)
+        low, high = self.ranges.astype(np.float32)
         unusual: npt.NDArray[np.bool_] = (rows < low) | (rows > high)
         return unusual
 
