@@ -27,7 +27,7 @@ from habitus.jobs.judging import (
     units_for,
 )
 from habitus.jobs.segments import with_segments
-from habitus.tables import SCORES, sequences
+from habitus.tables import ANOMALIES, FLAG_DAYS, SCORES, sequences
 
 # What is sent to the workers of a unit beside its tokens, of the columns that it has; not the ids
 # and times of events, which are most of its bytes.
@@ -76,6 +76,9 @@ class Counted:
 
 def run(context: JobContext) -> None:
     """Score what a current model has not scored as it is, and flag the strangest of the period."""
+    for table in (SCORES, ANOMALIES, FLAG_DAYS):
+        # What keeps another contract is refused now rather than after hours of scoring.
+        context.read_or_empty(table)
     models = _models(context)
     vocabulary = _one_vocabulary(context, models)
     units = _units(context, vocabulary)

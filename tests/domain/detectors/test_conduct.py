@@ -76,6 +76,7 @@ def test_what_hurries_is_told_by_the_seconds_between_its_events() -> None:
     ((usual, probability),) = pace.expected
     low, high = (float(end.removesuffix(" s")) for end in usual.split(" to "))
     assert 0.1 < low < high
+    assert probability == 0.8
 
 
 def test_a_pace_that_one_gap_may_have_but_not_all_of_many_is_told_beside_what_many_have() -> None:
