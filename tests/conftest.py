@@ -49,7 +49,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             # VACUUM lists folders by so many tasks, ten thousand by default.
             "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
-            "spark.driver.extraJavaOptions": f"{QUICK_JAVA} -Dderby.system.home={folder}",
+            # Small queries leave much garbage and many classes: room for both, from the beginning.
+            "spark.driver.extraJavaOptions": f"{QUICK_JAVA} -Xms1g -Xmn600m "
+            f"-XX:MetaspaceSize=400m -Dderby.system.home={folder}",
         },
     )
     session = start_spark(settings, "tests")
