@@ -39,7 +39,7 @@ def test_settings_are_listed_with_value_and_meaning() -> None:
 
     assert "sessions.gap" in shown
     assert "30 minutes" in shown
-    assert "[behaviour, markov, isolation_forest]" in shown
+    assert "[conduct, behaviour, markov, isolation_forest]" in shown
     assert "A longer pause than this starts a new session." in shown
 
 
