@@ -10,6 +10,7 @@ from builders import VIEW, oddities, units, vocabulary
 from habitus.domain.detectors.base import TOO_REGULAR, Reason
 from habitus.domain.detectors.conduct_forest import ConductDetector, _strongest_first
 from habitus.domain.detectors.pace import Pace
+from habitus.domain.models.batches import joined
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import FIRST_VALUE
 from habitus.errors import ArtefactError, TrainingError
@@ -116,6 +117,22 @@ def test_what_goes_too_regularly_is_told_so_at_an_event() -> None:
         reason.event_index is not None and 0 <= reason.event_index < 40 and reason.surprise > 0
         for reason in regular
     )
+
+
+def test_sessions_of_one_event_have_scores_and_reasons_without_a_pace() -> None:
+    singles = [browsing(1), *(browsing(length) for length in (2, 5))]
+    some = joined(singles)
+    assert np.isfinite(fitted().score(some)).all()
+    first, *_ = fitted().explain(some, 50)
+    assert "mean gap" not in {reason.field for reason in first}
+
+
+def test_where_every_session_has_one_event_conduct_is_that_of_these() -> None:
+    many = joined([browsing(1)] * 40)
+    detector = ConductDetector.fit(many, vocabulary(), seed=7)
+    one, card_test = joined([browsing(1)]), oddities(1, 3, vocabulary())
+    assert detector.score(card_test)[0] > detector.score(one)[0]
+    assert all(np.isfinite(reason.surprise) for reason in detector.explain(card_test, 5)[0])
 
 
 def test_the_score_of_a_unit_does_not_depend_on_the_others() -> None:
