@@ -217,7 +217,7 @@ def test_a_model_that_is_not_there(habitus: Command, tmp_path: Path, chain: Smal
     status, error = habitus("score")
 
     assert status == 1
-    assert_clear(error, "lake/models", "no model of behaviour", "habitus train")
+    assert_clear(error, "lake/models", "no model of conduct", "habitus train")
 
 
 def test_a_damaged_model(habitus: Command, tmp_path: Path, chain: SmallLake) -> None:
