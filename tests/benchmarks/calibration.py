@@ -46,7 +46,7 @@ RATES = (1e-1, 1e-2, 1e-3, 1e-4)
 LEAST = 3  # units expected at a rate that is told of
 SEED = 7
 VALIDATED, TESTED = 50_000, 100_000
-MEMBERS = ("markov", "isolation_forest", "ecod")
+MEMBERS = ("conduct", "markov", "isolation_forest", "ecod")
 SHOPPERS, SMALL = 10_000, 2_000
 START, PROMOTIONS = date(2026, 1, 5), (18, 24)
 
