@@ -135,7 +135,7 @@ def reading(sessions: int) -> dict[str, float]:
     units = context.read(sequences(fields))
     sent = units.withColumns(
         {
-            "segment": F.lit("all"),
+            "segment": F.array(F.lit("all")),
             "models": F.array(F.lit("behaviour")),
         }
     ).select(*SENT, *fields, "models")
