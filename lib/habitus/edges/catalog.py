@@ -1,12 +1,13 @@
 """Where the lake's tables are, and what Delta knows of each."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import deltalake
 import numpy as np
 import pyarrow as pa
-from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, Row, SparkSession
+from delta.tables import DeltaMergeBuilder, DeltaTable
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
@@ -128,6 +129,25 @@ class Catalog:
             return DeltaTable.forPath(self._spark, f"{self.root}/{table.name}")
         return DeltaTable.forName(self._spark, self.name(table))
 
+    def _merging(
+        self,
+        table: Table,
+        frame: DataFrame,
+        where: str,
+        changes: tuple[tuple[str, ...], tuple[str, ...]] | None,
+    ) -> DeltaMergeBuilder:
+        """The merge of `Lake.merge`; changes: its `update` and `stamp`, none to insert only."""
+        old = self._delta(table).alias("old")
+        builder = old.merge(frame.alias("new"), f"{_same_key(table)} AND {where}")
+        goes = "gone" in frame.columns
+        if goes and changes is not None:
+            builder = builder.whenMatchedDelete("new.gone")
+        if changes is not None and changes[0]:
+            update, stamp = changes
+            differs = " OR ".join(f"NOT (old.`{name}` <=> new.`{name}`)" for name in update)
+            builder = builder.whenMatchedUpdate(differs, _values((*update, *stamp)))
+        return builder.whenNotMatchedInsert("NOT new.gone" if goes else None, _values(table.names))
+
     def _detail(self, table: Table) -> Row:
         detail: Row | None = self._delta(table).detail().first()
         assert detail is not None, "a Delta table has details"
@@ -148,3 +168,11 @@ class Catalog:
         commit: Row | None = self._delta(table).history(1).first()
         assert commit is not None, "a Delta table has a history"
         return commit
+
+
+def _same_key(table: Table) -> str:
+    return " AND ".join(f"old.`{key}` = new.`{key}`" for key in table.key)
+
+
+def _values(names: Iterable[str]) -> dict[str, Column]:
+    return {name: F.col(f"new.`{name}`") for name in names}

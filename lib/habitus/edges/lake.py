@@ -212,21 +212,9 @@ class Lake(Catalog):
         is_bare = base["operation"] == "CREATE TABLE"
         if is_bare and note is None:
             note = uuid4().hex
-        goes = "gone" in frame.columns
         self._refuse_faults(table, frame.drop("gone"))
-        builder = (
-            self._delta(table)
-            .alias("old")
-            .merge(frame.alias("new"), f"{_same_key(table)} AND {where}")
-        )
-        if goes and not is_bare:
-            builder = builder.whenMatchedDelete("new.gone")
-        if update and not is_bare:
-            differs = " OR ".join(f"NOT (old.`{name}` <=> new.`{name}`)" for name in update)
-            builder = builder.whenMatchedUpdate(differs, _values((*update, *stamp)))
-        builder = builder.whenNotMatchedInsert(
-            "NOT new.gone" if goes else None, _values(table.names)
-        )
+        update, stamp = tuple(update), tuple(stamp)
+        builder = self._merging(table, frame, where, None if is_bare else (update, stamp))
         if note is not None:
             self._spark.conf.set(NOTE, note)
         try:
@@ -332,11 +320,3 @@ class Lake(Catalog):
         commit = self._commit(table)
         rows = sum(int(commit["operationMetrics"].get(name, 0)) for name in metrics)
         return Written(rows=rows, version=int(commit["version"]))
-
-
-def _same_key(table: Table) -> str:
-    return " AND ".join(f"old.`{key}` = new.`{key}`" for key in table.key)
-
-
-def _values(names: Iterable[str]) -> dict[str, Column]:
-    return {name: F.col(f"new.`{name}`") for name in names}

@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from habitus.domain.detectors.base import TOO_REGULAR, Reason, Scores
+from habitus.domain.detectors.base import TOO_REGULAR, Reason, Scores, within_sequence
 from habitus.domain.detectors.conduct import Conduct, all_judged
 from habitus.domain.detectors.forest import Forest
 from habitus.domain.detectors.pace import PACES, Indices, Reals
@@ -139,7 +139,7 @@ class ConductDetector:
                         expected=(),
                         surprise=float(below[unit]),
                         share=float(worth[unit, index]),
-                        against="sequence",
+                        against=within_sequence(self._vocabulary.unit_kind, name),
                     )
                 )
 
