@@ -67,6 +67,7 @@ def model_settings(
     embedding: int = 4,
     body: BodyName = "lstm",
     tied_embeddings: bool = False,
+    own_habit: bool = False,
 ) -> BehaviourSettings:
     """A small behaviour model that conditions on both features."""
     return BehaviourSettings(
@@ -78,6 +79,7 @@ def model_settings(
         hidden=hidden,
         context=("user_*",),
         dropout=dropout,
+        own_habit=own_habit,
     )
 
 

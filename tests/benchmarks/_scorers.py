@@ -46,10 +46,10 @@ def worker(root: str) -> dict[str, float]:
     for _ in range(TIMES + 1):
         start = time.process_time()
         units = Units.from_arrow(batch, model.vocabulary.field_names)
-        ready = list(detector._by_length(units))
+        ready = list(detector.model.by_length(units))
         encoded = time.process_time()
         for _, one in ready:
-            detector._run(["surprise", "entropy", "variance"], one)
+            detector.model.run(["surprise", "entropy", "variance"], one)
         modelled = time.process_time()
         judged = Units.from_arrow(batch, model.vocabulary.field_names)
         score_batch(batch, judged, model.model_id, detector, model.calibration)
@@ -65,7 +65,7 @@ def bare(root: str) -> dict[str, float]:
     detector = model.detector
     ready = [
         {"tokens": batch.tokens, "context": batch.context}
-        for _, batch in detector._by_length(units)
+        for _, batch in detector.model.by_length(units)
     ]
     cores = os.cpu_count() or 1
     sessions_of = [session_of(detector.to_files()["model.onnx"]) for _ in range(cores)]

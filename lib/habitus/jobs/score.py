@@ -222,7 +222,7 @@ def _score(
                     if len(asked) < len(batch):
                         part, judged = batch.take(pa.array(asked)), every.take(asked)
                     if isinstance(model.detector, BehaviourDetector):
-                        counted.add_padding(*model.detector.padding(judged))
+                        counted.add_padding(*model.detector.model.padding(judged))
                     yield score_batch(part, judged, model_id, model.detector, model.calibration)
 
     return (

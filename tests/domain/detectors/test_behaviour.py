@@ -62,7 +62,7 @@ def test_what_is_not_told_is_not_judged() -> None:
     units = builders.units(20, 3, builders.vocabulary())
     untold = with_tokens(units, "gap", np.flatnonzero(units.position > 0), PADDING)
     gap = detector().shape.fields.index("gap")
-    assert (detector().surprises(untold).judged[:, gap] == 1).all()
+    assert (detector().model.surprises(untold).judged[:, gap] == 1).all()
 
 
 def test_card_tests_score_above_normal_sessions() -> None:

@@ -1,9 +1,11 @@
 """Evidence becomes comparable: rarities are those of an exponential whatever the unit's length."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from habitus.domain.detectors.rarity import PIECES, Rarity, Surprises
+from habitus.domain.detectors.rarity import HABIT, PIECES, Rarity, Surprises
 
 pytestmark = pytest.mark.plain
 
@@ -38,13 +40,26 @@ def test_a_score_grows_with_each_piece_of_evidence() -> None:
     assert rarity.score(odd_field)[0] > base + 3
     assert rarity.score(regular)[0] > base + 3
     assert rarity.score(odd_event)[0] > base + 3
-    assert len(PIECES) == rarity.rarities(usual).shape[1]
+
+
+def test_a_unit_unlike_its_user_scores_higher_where_that_is_asked() -> None:
+    random = np.random.default_rng(5)
+    held_out = replace(surprises(2000, 1), less_likely=random.normal(-3, 1, 2000))
+    rarity = Rarity.fit(held_out)
+    usual = Surprises(
+        *(np.zeros((2, 3)), np.ones((2, 3)), np.ones((2, 3)), np.full(2, 5.0)),
+        less_likely=np.array([-3.0, 5.0]),
+    )
+    assert rarity.rarities(usual).shape == (2, len(PIECES))
+    assert rarity.rarities(usual)[1].argmax() == HABIT
+    assert np.diff(rarity.score(usual))[0] > 3
 
 
 def test_a_few_anomalies_among_the_held_out_units_change_little() -> None:
     clean, odd = surprises(5000, 1), surprises(100, 3, scale=20)
+    names = ("excess", "variance", "judged", "strongest")
     mixed = Surprises(
-        *(np.concatenate([getattr(clean, name), getattr(odd, name)]) for name in vars(clean))
+        *(np.concatenate([getattr(clean, name), getattr(odd, name)]) for name in names)
     )
     test = surprises(500, 4)
     difference = Rarity.fit(mixed).score(test) - Rarity.fit(clean).score(test)

@@ -1,7 +1,7 @@
 """The behaviour language model as a detector: units are scored by how much they surprise it."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, NamedTuple, Self
 
@@ -10,25 +10,25 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from habitus.domain.detectors.base import TOO_REGULAR, Reason, Scores, within_sequence
+from habitus.domain.detectors.behaviour_model import (
+    LOG_PROBABILITIES,
+    MEASURES,
+    BehaviourModel,
+    told,
+)
 from habitus.domain.detectors.files import MEND, read_about
-from habitus.domain.detectors.rarity import EVENT, FIELD, TOTAL, Rarity, Surprises
-from habitus.domain.models.batches import Batch, by_length, padding
-from habitus.domain.models.onnx_session import session_of
+from habitus.domain.detectors.rarity import FIELD, HABIT, TOTAL, Rarity, Surprises
+from habitus.domain.models.batches import Batch
 from habitus.domain.models.shape import Array, BehaviourShape
-from habitus.domain.representations import Whitening, pooled
+from habitus.domain.representations import Whitening
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import MISSING, Vocabulary
 from habitus.errors import ArtefactError
 
 MODEL, SETTINGS = "model.onnx", "behaviour.json"
 WEIGHTS, WHITENING = "weights.npz", "whitening.npz"
-# Of units of like length that are scored together: what is made of more leaves the cache.
-BATCH_POSITIONS = 1024
-# Among the model's outputs: its body's state, and how likely each token of each field is.
-STATE, LOG_PROBABILITIES = "state", "log_probabilities"
 THE_END = "the end"
 _LIKELIER = 3
-_MEASURES = ["surprise", "entropy", "variance"]
 
 
 class _Stored(BaseModel):
@@ -81,13 +81,17 @@ class BehaviourDetector:
         rarity: Rarity | None = None,
         whitening: Whitening | None = None,
     ) -> None:
-        self.shape = shape
+        self.model = BehaviourModel(shape, content)
         self._vocabulary = vocabulary
         self._content = content
         self._weights = dict(weights)
         self._rarity = rarity
         self._whitening = whitening
-        self._session = session_of(content)
+
+    @property
+    def shape(self) -> BehaviourShape:
+        """The model's."""
+        return self.model.shape
 
     @property
     def weights(self) -> Mapping[str, Array]:
@@ -96,109 +100,86 @@ class BehaviourDetector:
 
     def fit_rarity(self, held_out: Units) -> None:
         """Learn what is normal from units that the model was not trained on; at least one."""
-        self._rarity = Rarity.fit(self.surprises(held_out))
-        self._whitening = Whitening.fit(self._pooled(held_out))
+        self._rarity = Rarity.fit(self.model.surprises(held_out))
+        self._whitening = Whitening.fit(self.model.pooled(held_out))
 
     def score(self, units: Units) -> Scores:
         """[N] how rare each unit is, in nats; higher is stranger."""
-        return self._fitted().score(self.surprises(units))
+        return self._fitted().score(self.model.surprises(units))
 
     def _fitted(self) -> Rarity:
         if self._rarity is None:
             raise ValueError("fit_rarity comes first")
         return self._rarity
 
-    def surprises(self, units: Units) -> Surprises:
-        """What the model makes of each unit."""
-        size = (len(units), len(self.shape.fields))
-        excess, variance, judged = np.zeros(size), np.zeros(size), np.zeros(size)
-        strongest = np.zeros(len(units))
-        for chosen, batch in self._by_length(units):
-            surprise, entropy, spread = self._run(_MEASURES, batch)
-            beyond = surprise - entropy
-            # Products, as numpy adds along a middle axis slowly. Where there is no token all is 0.
-            counts = batch.judged[:, None].astype(np.float32)
-            excess[chosen] = (counts @ beyond)[:, 0]
-            variance[chosen] = (counts @ spread)[:, 0]
-            judged[chosen] = (counts @ (batch.tokens > 0).astype(np.float32))[:, 0]
-            # What is not judged, padding above all, is no event that could be the strongest.
-            of_event = beyond @ np.ones(size[1], dtype=np.float32)
-            strongest[chosen] = np.where(batch.judged, of_event, -np.inf).max(axis=1)
-        strongest[np.isinf(strongest)] = 0.0  # where nothing is judged
-        return Surprises(excess, variance, judged, strongest)
-
     def nats(self, units: Units) -> Scores:
         """[N] surprise of all that is judged in each unit, its end included if it is closed."""
-        nats = np.zeros(len(units))
-        for chosen, batch in self._by_length(units):
-            (surprise,) = self._run(["surprise"], batch)
-            nats[chosen] = np.where(_judged(batch), surprise, 0).sum(axis=(1, 2))
-        return nats
+        return self.model.nats(units)
 
     def vectors(self, units: Units) -> Floats:
         """[N, H] a vector of length 1 for each unit: units like each other point alike."""
         if self._whitening is None:
             raise ValueError("fit_rarity comes first")
-        return self._whitening.vectors(self._pooled(units))
-
-    def _pooled(self, units: Units) -> Floats:
-        """[N, H] the pooled states of each unit, see `representations.pooled`."""
-        states = np.zeros((len(units), self.shape.hidden), dtype=np.float32)
-        for chosen, batch in self._by_length(units):
-            # The state that has read a unit's last event is one position further.
-            longer = replace(
-                batch,
-                tokens=np.pad(batch.tokens, ((0, 0), (0, 1), (0, 0))),
-                judged=np.pad(batch.judged, ((0, 0), (0, 1))),
-            )
-            (found,) = self._run([STATE], longer)
-            states[chosen] = pooled(found, units.lengths[chosen])
-        return states
+        return self._whitening.vectors(self.model.pooled(units))
 
     def explain(self, units: Units, count: int) -> list[list[Reason]]:
         """The events and fields that surprised most beyond what the model expected.
 
-        Where a unit is strange for surprising too little, that is its first reason.
+        Where a unit is strange for surprising too little, that is its first reason. Where it is for
+        being unlike its user, the events and fields are those that are least like the user.
         """
-        too_regular = self._regularities(units)
+        found = self.model.surprises(units)
+        leading = self._fitted().rarities(found).argmax(axis=1)
+        too_regular = self._regularities(found, leading)
         explained: list[list[Reason]] = [[] for _ in range(len(units))]
         ends = np.cumsum(self.shape.predicted)[:-1]
-        for chosen, batch in self._by_length(units):
-            surprise, entropy, logs = self._run([*_MEASURES[:2], LOG_PROBABILITIES], batch)
+        for chosen, batch in self.model.by_length(units):
+            surprise, entropy, logs = self.model.run([*MEASURES[:2], LOG_PROBABILITIES], batch)
             chances = np.split(logs, ends, axis=2)
-            counts = _judged(batch)
+            counts = told(batch)
             surprise = np.where(counts, surprise, 0)
-            excess = np.where(counts, surprise - entropy, -np.inf)
+            unlike = leading[chosen] == HABIT
+            usual = entropy.copy()
+            if unlike.any():
+                usual[unlike] = self.model.surprise_to_anyone(batch)[unlike]
+            excess = np.where(counts, surprise - usual, -np.inf)
             flat = excess.reshape(len(chosen), -1)
             strongest = np.argsort(-flat, axis=1, kind="stable")[:, :count]
             totals = surprise.sum(axis=(1, 2))
             for row, unit in enumerate(chosen):
-                if found := too_regular.get(int(unit)):
+                if regular := too_regular.get(int(unit)):
                     below = np.where(counts[row], entropy[row] - surprise[row], -np.inf)
-                    at = int(below[: units.lengths[unit], found.field].argmax())
-                    explained[unit].append(found.reason(at, self.shape.fields))
-                explained[unit] += [
+                    at = int(below[: units.lengths[unit], regular.field].argmax())
+                    explained[unit].append(regular.reason(at, self.shape.fields))
+                reasons = [
                     self._reason(batch, row, divmod(int(cell), excess.shape[2]), chances, totals)
                     for cell in strongest[row]
                     if flat[row, cell] > 0
                 ]
+                if unlike[row]:
+                    reasons = [replace(reason, against="history") for reason in reasons]
+                explained[unit] += reasons
         return [reasons[:count] for reasons in explained]
 
-    def _regularities(self, units: Units) -> dict[int, "_Regularity"]:
-        """Of each unit that is strange for being too regular, by index, the field that is most."""
-        found = self.surprises(units)
-        rarity = self._fitted()
-        deviations = rarity.deviations(found)
-        leading = rarity.rarities(found).argmax(axis=1)
+    def _regularities(
+        self, found: Surprises, leading: npt.NDArray[np.int64]
+    ) -> dict[int, _Regularity]:
+        """Of each unit that is strange for being too regular, by index, the field that is most.
+
+        Args:
+            found: What the model makes of N units.
+            leading: [N] the rarest piece of evidence of each.
+        """
+        deviations = self._fitted().deviations(found)
         # The total's own reason is the field that brings most to it.
         field = np.where(
             leading == FIELD,
             np.abs(deviations[:, :-1]).argmax(axis=1),
             found.excess.argmin(axis=1),
         )
-        rows = np.arange(len(units))
+        rows = np.arange(len(field))
         deciding = np.where(leading == TOTAL, deviations[:, -1], deviations[rows, field])
-        regular = np.flatnonzero((leading != EVENT) & (deciding < 0))
+        regular = np.flatnonzero(np.isin(leading, (TOTAL, FIELD)) & (deciding < 0))
         below = -found.excess[rows, field]
         share = below / np.maximum(np.abs(found.excess).sum(axis=1), 1e-9)
         return {
@@ -238,21 +219,6 @@ class BehaviourDetector:
         if index == 0 and token == self.shape.end:
             return THE_END
         return self._vocabulary.field(self.shape.fields[index]).describe(token)
-
-    def padding(self, units: Units) -> tuple[int, int]:
-        """How many positions these units are scored at, and how many of them are padding."""
-        lengths = self.shape.lengths(units)
-        return padding(lengths, BATCH_POSITIONS, self.shape, BATCH_POSITIONS)
-
-    def _by_length(self, units: Units) -> Iterator[tuple[npt.NDArray[np.int64], Batch]]:
-        return by_length(units, BATCH_POSITIONS, self.shape, BATCH_POSITIONS)
-
-    def _run(self, outputs: list[str], batch: Batch) -> list[Array]:
-        """[B, T, ...] outputs of the model."""
-        given = {"tokens": batch.tokens, "context": batch.context}
-        return [
-            values.reshape(*batch.judged.shape, -1) for values in self._session.run(outputs, given)
-        ]
 
     def to_files(self) -> dict[str, bytes]:
         """The ONNX model, its shape with what is normal, and the weights for Keras."""
@@ -297,11 +263,6 @@ def _arrays(files: Mapping[str, bytes], name: str) -> dict[str, Array]:
             return {key: archive[key] for key in archive.files}
     except (OSError, ValueError) as error:
         raise ArtefactError(name, f"not readable: {error}", MEND) from error
-
-
-def _judged(batch: Batch) -> npt.NDArray[np.bool_]:
-    """[B, T, F] which tokens count."""
-    return batch.judged[:, :, None] & (batch.tokens > 0)
 
 
 def _refuse_other(shape: BehaviourShape, vocabulary: Vocabulary) -> None:

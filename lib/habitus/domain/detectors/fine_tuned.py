@@ -15,7 +15,8 @@ import onnxruntime
 from pydantic import Field, FiniteFloat, PositiveFloat
 
 from habitus.domain.detectors.base import Reason, Scores, within_sequence
-from habitus.domain.detectors.behaviour import BATCH_POSITIONS, BehaviourDetector
+from habitus.domain.detectors.behaviour import BehaviourDetector
+from habitus.domain.detectors.behaviour_model import BATCH_POSITIONS
 from habitus.domain.detectors.files import MEND, read_about, refuse_another_vocabulary
 from habitus.domain.detectors.labelled import Labelled
 from habitus.domain.detectors.standard import Standard

@@ -1,17 +1,19 @@
 """How surprises of single events add up to the score of a unit, short or long.
 
 A model's surprises alone do not compare units: longer ones have more of them, some fields are
-always hard to foresee, and the model may be a little wrong about how hard. So three pieces of
+always hard to foresee, and the model may be a little wrong about how hard. So some pieces of
 evidence are weighed, each against what it is among units the model was not trained on:
 
 - the total: how far all surprise together is from what the model expected, in its standard
   deviations, as the central limit theorem would have it; finds long units in which everything
   is a little odd, or in which everything goes too regularly to be a person's doing;
 - the strongest field: the same within one field;
-- the strongest event: the surprise beyond the expected one in a single event, over its fields.
+- the strongest event: the surprise beyond the expected one in a single event, over its fields;
+- where it is known, the habit: by how much the unit is less likely of its user than of one of whom
+  nothing is known, as the logarithm of the likelihood ratio.
 
 A piece's rarity is minus the logarithm of the share of held-out units that have at least as much
-of it, with an exponential tail beyond the 95th percentile. The score is the largest of the three
+of it, with an exponential tail beyond the 95th percentile. The score is the largest of the
 rarities, that is, it orders units by their smallest p-value (Tippett 1931).
 """
 
@@ -23,8 +25,8 @@ from pydantic import BaseModel, ConfigDict
 
 Values = npt.NDArray[np.float64]
 
-PIECES = ("total", "field", "event")
-TOTAL, FIELD, EVENT = range(len(PIECES))
+PIECES = ("total", "field", "event", "habit")
+TOTAL, FIELD, EVENT, HABIT = range(len(PIECES))
 _TAIL = 0.95
 _LEVELS = np.linspace(0, _TAIL, 96)
 _FLOOR = 0.25  # nats squared that keep a field without any uncertainty from dividing by nothing
@@ -39,12 +41,15 @@ class Surprises:
         variance: [N, F] sum of the surprise's variance under the model.
         judged: [N, F] how many tokens were judged.
         strongest: [N] the largest excess of a single event.
+        less_likely: [N] surprise less what it would be if nothing were known of the user; none
+            where that is not asked.
     """
 
     excess: Values
     variance: Values
     judged: Values
     strongest: Values
+    less_likely: Values | None = None
 
 
 class Rarity(BaseModel):
@@ -54,8 +59,8 @@ class Rarity(BaseModel):
         bias: [F] mean excess surprise per event.
         spread: [F] variance of a field's excess, as a multiple of what the model expects.
         total_spread: The same for all fields together.
-        quantiles: [3, 96] quantiles of each piece, up to the 95th percentile.
-        scales: [3] mean of the exponential tail of each piece beyond it.
+        quantiles: [P, 96] quantiles of each piece, up to the 95th percentile.
+        scales: [P] mean of the exponential tail of each piece beyond it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -104,12 +109,15 @@ class Rarity(BaseModel):
         return np.concatenate([fields, total[:, None]], axis=1)
 
     def _pieces(self, surprises: Surprises) -> Values:
-        """[N, 3] the three pieces of evidence, in the order of PIECES."""
+        """[N, P] the pieces of evidence, in the order of PIECES."""
         size = np.abs(self.deviations(surprises))
-        return np.stack([size[:, -1], size[:, :-1].max(axis=1), surprises.strongest], axis=1)
+        pieces = [size[:, -1], size[:, :-1].max(axis=1), surprises.strongest]
+        if surprises.less_likely is not None:
+            pieces.append(surprises.less_likely)
+        return np.stack(pieces, axis=1)
 
     def rarities(self, surprises: Surprises) -> Values:
-        """[N, 3] rarity of each piece, in nats, in the order of PIECES."""
+        """[N, P] rarity of each piece, in nats, in the order of PIECES."""
         rarities = []
         pieces = self._pieces(surprises).T
         for piece, quantiles, scale in zip(pieces, self.quantiles, self.scales, strict=True):
@@ -118,7 +126,7 @@ class Rarity(BaseModel):
         return np.stack(rarities, axis=1)
 
     def score(self, surprises: Surprises) -> Values:
-        """[N] the largest rarity of the three pieces, in nats."""
+        """[N] the largest rarity of the pieces, in nats."""
         score: Values = self.rarities(surprises).max(axis=1)
         return score
 

@@ -13,7 +13,8 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto
 
-from habitus.domain.detectors.behaviour import LOG_PROBABILITIES, STATE, BehaviourDetector
+from habitus.domain.detectors.behaviour import BehaviourDetector
+from habitus.domain.detectors.behaviour_model import LOG_PROBABILITIES, STATE
 from habitus.domain.models.batches import Batch, batch_of
 from habitus.domain.models.behaviour import CONTEXT_WIDTH, SPREAD, logits_of, weights_of
 from habitus.domain.models.bodies import BODIES

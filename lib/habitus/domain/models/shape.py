@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import Vocabulary
+from habitus.errors import TrainingError
 from habitus.model_settings import BehaviourSettings, ConvolutionSettings, TransformerSettings
 from habitus.setting_types import BodyName
 
@@ -62,6 +63,7 @@ class BehaviourShape(BaseModel):
         tied_embeddings: Whether a field's logits come from its embedding.
         hidden: Width of the body and of the layer between it and the other fields.
         dropout: Dropout before the output heads, and within a Transformer.
+        own_habit: Whether units are also asked about as if nothing were known of their users.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,6 +81,7 @@ class BehaviourShape(BaseModel):
     tied_embeddings: bool
     hidden: int
     dropout: float
+    own_habit: bool
 
     @model_validator(mode="after")
     def _action_comes_first(self) -> "BehaviourShape":
@@ -90,12 +93,21 @@ class BehaviourShape(BaseModel):
     def of(
         cls, vocabulary: Vocabulary, settings: BehaviourSettings, context: Floats
     ) -> "BehaviourShape":
-        """The shape for this vocabulary, with the scale of a sample's raw context [N, C]."""
+        """The shape for this vocabulary, with the scale of a sample's raw context [N, C].
+
+        Raises:
+            TrainingError: Units are to be judged by their user's habit, and no feature tells it.
+        """
         columns = [
             column
             for column, name in enumerate(vocabulary.context)
             if any(fnmatchcase(name, pattern) for pattern in settings.context)
         ]
+        if settings.own_habit and not columns:
+            named = ", ".join(settings.context) or "empty"
+            problem = f"no feature for own_habit: context is {named}"
+            mend = "Name features of the user in context, or set own_habit to false."
+            raise TrainingError("train.behaviour", problem, mend)
         others = [name for name in vocabulary.field_names if name != ACTION]
         fields = (ACTION, *others)
         return cls(
@@ -112,6 +124,7 @@ class BehaviourShape(BaseModel):
             tied_embeddings=settings.tied_embeddings,
             hidden=settings.hidden,
             dropout=settings.dropout,
+            own_habit=settings.own_habit,
         )
 
     @property
