@@ -4,7 +4,6 @@ It sees how far surprises are from usual, but not on which side: no label tells 
 an event unit it also sees the summary, which compares the event with the history.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Self
@@ -19,9 +18,12 @@ from habitus.domain.detectors.summary import Feature, summarise
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import TrainingError
+from habitus.setting_types import UnitKind
 
 _FOLDS = 5
 _ASKED = 2  # times as many reasons at single events are weighed as are told
+# How much of the shares at the same event, and at those up to so far from it, add to a reason's.
+_SAME_ADDS, _NEAR_ADDS, _NEAR = 0.5, 0.25, 2
 _MEAN_GAP = Feature("mean gap", "plain", "s")
 
 
@@ -98,7 +100,8 @@ class ConductDetector:
         self._add_pace(found, units, paced, of_pace, matrix[:, kind == 1])
         for own, reasons, share in zip(found, summed, of_summary, strict=True):
             own += [replace(one, share=float(one.share * share)) for one in reasons]
-        return [_strongest_first(own)[:count] for own in found]
+        kind_of_unit = self._vocabulary.unit_kind
+        return [_strongest_first(own, kind_of_unit)[:count] for own in found]
 
     def _at_events(self, reasons: Sequence[Reason], worth: Reals) -> list[Reason]:
         """Reasons at single events, by [F + 1] what each field and all together are worth."""
@@ -202,21 +205,23 @@ def _folds(count: int) -> Iterator[tuple[Indices, Indices]]:
         yield np.flatnonzero(fold != one), np.flatnonzero(fold == one)
 
 
-def _strongest_first(reasons: list[Reason]) -> list[Reason]:
-    """By share, to which half of all that is told of the same event adds.
+def _strongest_first(reasons: list[Reason], unit_kind: UnitKind) -> list[Reason]:
+    """By share, to which a part of all that is told of the same event and of its neighbours adds.
 
-    An event that is strange in several ways says more than one that is in a single way.
+    An event that is strange in several ways says more than one that is in a single way, and an
+    attack is a run of events. A session's hour, told at its first event, says nothing of what was
+    done there: its share counts half.
     """
-    of_event: defaultdict[int, float] = defaultdict(float)
-    for reason in reasons:
-        if reason.event_index is not None:
-            of_event[reason.event_index] += reason.share
-
-    def weight(one: Reason) -> float:
-        event = one.event_index
-        return one.share + (one.share if event is None else of_event[event]) / 2
-
-    return sorted(reasons, key=weight, reverse=True)
+    shares = np.array(
+        [one.share / (1 + (one.field == "hour" and unit_kind == "session")) for one in reasons]
+    )
+    nowhere = np.nan  # near to nothing
+    places = np.array(
+        [nowhere if one.event_index is None else one.event_index for one in reasons], dtype=float
+    )
+    apart = np.abs(places[:, None] - places)
+    added = np.select([apart == 0, apart <= _NEAR], [_SAME_ADDS, _NEAR_ADDS], 0.0)
+    return [reasons[index] for index in np.argsort(-(shares + added @ shares), kind="stable")]
 
 
 def _in_seconds(reason: Reason, seconds: Reals, numbers: Floats, ranges: Scores) -> Reason:
