@@ -97,15 +97,31 @@ def test_card_tests_are_told_by_their_failing_payments() -> None:
     assert sum(reason.share for reason in reasons) <= 1 + 1e-6
 
 
-def test_what_is_strange_in_several_ways_comes_before_what_is_more_so_in_one() -> None:
-    def reason(event: int | None, share: float) -> Reason:
-        return Reason(event, "action", "pay", (), 1.0, share, "sequence")
+def reason(event: int | None, share: float, field: str = "action") -> Reason:
+    return Reason(event, field, "pay", (), 1.0, share, "sequence")
 
-    one, two, other = reason(1, 0.4), reason(2, 0.35), reason(2, 0.25)
-    assert _strongest_first([one, two, other]) == [two, one, other]
+
+def test_what_is_strange_in_several_ways_comes_before_what_is_more_so_in_one() -> None:
+    one, two, other = reason(1, 0.4), reason(9, 0.35), reason(9, 0.25)
+    assert _strongest_first([one, two, other], "session") == [two, one, other]
     # What is about no event is about nothing in common.
     parts = [reason(None, 0.35), reason(None, 0.25)]
-    assert _strongest_first([*parts, one]) == [one, *parts]
+    assert _strongest_first([*parts, one], "session") == [one, *parts]
+    assert _strongest_first([], "session") == []
+
+
+def test_an_event_beside_strange_ones_comes_before_a_stranger_one_that_stands_alone() -> None:
+    alone, first, second = reason(20, 0.28), reason(3, 0.25), reason(5, 0.25)
+    assert _strongest_first([alone, first, second], "session") == [first, second, alone]
+    further = reason(6, 0.25)
+    assert _strongest_first([alone, first, further], "session") == [alone, first, further]
+
+
+def test_a_sessions_hour_comes_after_what_was_done() -> None:
+    hour, pay = reason(0, 0.3, "hour"), reason(7, 0.2)
+    assert _strongest_first([hour, pay], "session") == [pay, hour]
+    # An event unit's hour is its own.
+    assert _strongest_first([hour, pay], "event") == [hour, pay]
 
 
 def test_what_goes_too_regularly_is_told_so_at_an_event() -> None:
