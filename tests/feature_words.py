@@ -65,6 +65,11 @@ def value(
             return statistics.fmean(amounts) if amounts else None
         case "max":
             return max(amounts, default=None)
+        case "median":
+            return statistics.median(amounts) if amounts else None
+        case "peak":
+            middle = statistics.median(amounts) if amounts else 0
+            return max(amounts) / middle if middle else None
         case "distinct":
             return len(counts)
         case "entropy":
@@ -80,6 +85,9 @@ def value(
         case "ratio":
             mean = statistics.fmean(amounts) if amounts else 0
             return amount / mean if amount is not None and mean else None
+        case "multiple":
+            middle = statistics.median(amounts) if amounts else 0
+            return amount / middle if amount is not None and middle else None
         case "zscore":
             deviation = statistics.pstdev(amounts) if amounts else 0
             if amount is None or not deviation:
@@ -87,9 +95,13 @@ def value(
             return (amount - statistics.fmean(amounts)) / deviation
         case "risk":
             told = known_labels(time, window, described, labels)
-            return statistics.fmean(label for _, label in told) if told else None
+            return statistics.fmean(label for _, label, _ in told) if told else None
         case "anomalies":
             return len(anomalies_known(time, window, described, labels))
+        case "anomalous_mean":
+            told = known_labels(time, window, described, labels)
+            paid = [paid for _, says, paid in told if says and paid is not None]
+            return statistics.fmean(paid) if paid else None
         case "since_anomaly":
             return min(anomalies_known(time, window, described, labels), default=None)
         case "since_first_anomaly":
@@ -99,19 +111,23 @@ def value(
 
 def known_labels(
     time: datetime, window: timedelta, described: Sequence[Row], labels: Sequence[Row]
-) -> list[tuple[float, bool]]:
-    """How many seconds ago each label of the events became known, and what it says."""
-    happened = {row["event_id"]: row["event_time"] for row in described}
+) -> list[tuple[float, bool, float | None]]:
+    """Of each label how many seconds ago it became known, what it says, its event's amount."""
+    events = {row["event_id"]: row for row in described}
     known = [
-        (time - max(row["known_at"], happened[row["unit_id"]]), row["label"])
+        (time - max(row["known_at"], of["event_time"]), row["label"], of["amount"])
         for row in labels
-        if row["unit_kind"] == "event" and row["unit_id"] in happened
+        if row["unit_kind"] == "event" and (of := events.get(row["unit_id"]))
     ]
-    return [(ago.total_seconds(), says) for ago, says in known if timedelta(0) < ago <= window]
+    return [
+        (ago.total_seconds(), says, amount)
+        for ago, says, amount in known
+        if timedelta(0) < ago <= window
+    ]
 
 
 def anomalies_known(
     time: datetime, window: timedelta, described: Sequence[Row], labels: Sequence[Row]
 ) -> list[float]:
     """How many seconds ago each label that says anomalous became known."""
-    return [ago for ago, says in known_labels(time, window, described, labels) if says]
+    return [ago for ago, says, _ in known_labels(time, window, described, labels) if says]

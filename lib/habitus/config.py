@@ -134,11 +134,14 @@ class FeatureSettings(Frozen):
     windows: tuple[Duration, ...] = Field(min_length=1, description="How far back to look.")
     measures: tuple[MeasureName, ...] = Field(
         min_length=1,
-        description="Of the entity's events: count; sum, mean and max of the amount; how many "
+        description="Of the entity's events: count; sum, mean, median and max of the amount; peak, "
+        "max / median; how many "
         "distinct values `of` has, and their entropy; share of the events that `where` describes; "
-        "since_last, the seconds since the last; new, whether there was none; zscore and ratio of "
-        "the unit's amount to those before. Of the labels known by then: risk, the share that says "
-        "anomalous; anomalies, how many do; since_anomaly, since_first_anomaly, seconds since.",
+        "since_last, the seconds since the last; new, whether there was none; zscore of the unit's "
+        "amount among those before, its ratio to their mean, what multiple of their median it is. "
+        "Of the labels known by then: risk, the share that says anomalous; anomalies, how many do, "
+        "anomalous_mean, the mean amount of these; since_anomaly, since_first_anomaly, seconds "
+        "since.",
     )
     of: EntityName | Literal["action", "category", "outcome", "channel"] | None = Field(
         default=None, description="What `distinct` and `entropy` are of."

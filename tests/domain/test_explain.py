@@ -1,11 +1,16 @@
 """Reasons in words."""
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 
+from habitus.config import FeatureSettings
 from habitus.domain.detectors.base import Reason
 from habitus.domain.explain import reason_rows, summary
+from habitus.domain.features import feature_names
+from habitus.setting_types import MeasureName
 from habitus.tables import REASON
 
 pytestmark = pytest.mark.plain
@@ -71,6 +76,10 @@ def test_each_field_reads_well(one: Reason, text: str) -> None:
         ),
         (reason(None, "mean gap", "0.25 s", "5 s to 60 s"), "平均间隔为0.25秒（通常为5秒至60秒）"),
         (
+            reason(None, "user_amount_peak_10min", "9", "1 to 3"),
+            "用户近10分钟金额最大值与中位数之比为9（通常为1至3）",
+        ),
+        (
             reason(None, "surprise of gap either way", "-2.3 deviations", "0.1 to 2 deviations"),
             "间隔的意外程度（不分方向）为-2.3个标准差（通常为0.1至2个标准差）",
         ),
@@ -83,6 +92,16 @@ def test_each_field_reads_well(one: Reason, text: str) -> None:
 )
 def test_each_field_reads_well_in_chinese(one: Reason, text: str) -> None:
     assert summary([one], "session", 0.01, "zh").startswith(text)
+
+
+@pytest.mark.parametrize("measure", get_args(MeasureName))
+def test_each_measure_of_a_feature_has_chinese_words(measure: MeasureName) -> None:
+    declared = FeatureSettings.model_construct(
+        entity="user", windows=(timedelta(days=1),), measures=(measure,), of=None, where={}
+    )
+    (name,) = feature_names([declared])
+    told = summary([reason(None, name, "2", "0 to 1")], "session", 0.01, "zh")
+    assert not re.search("[a-z_]", told.split("为")[0]), told
 
 
 def test_a_card_test_in_one_chinese_sentence() -> None:

@@ -28,10 +28,11 @@ DECLARED = (
         windows=(HOUR, DAY),
         measures=("count", "sum", "mean", "max", "since_last", "new", "ratio", "zscore"),
     ),
+    FeatureSettings(entity="user", windows=(HOUR, DAY), measures=("median", "peak", "multiple")),
     FeatureSettings(
         entity="user",
         windows=(HOUR, DAY),
-        measures=("count", "max", "share", "distinct", "entropy", "since_last", "zscore"),
+        measures=("count", "max", "median", "share", "distinct", "entropy", "since_last", "zscore"),
         of="device",
         where={"outcome": "failure"},
     ),

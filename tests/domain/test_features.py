@@ -230,10 +230,11 @@ def test_a_session_s_amount_is_its_largest(spark: SparkSession) -> None:
         event("ann", (3600 if number > 1 else 0) + number, name, amount=amount)
         for number, (name, amount) in enumerate(amounts.items())
     ]
-    measures = ("ratio", "zscore")
+    measures = ("ratio", "zscore", "multiple", "peak")
     features = [FeatureSettings(entity="user", windows=(DAY,), measures=measures)]
     session = computed(spark, events, unit_kind="session", features=features)["s-e3"]
     assert (session["user_amount_ratio_1d"], session["user_amount_zscore_1d"]) == (3, 6)
+    assert (session["user_amount_multiple_1d"], session["user_amount_peak_1d"]) == (3, 4 / 3)
 
 
 def test_the_frame_is_as_the_table_declares(spark: SparkSession) -> None:

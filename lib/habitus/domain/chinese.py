@@ -58,6 +58,10 @@ _WORDS = _THINGS | {
     "sum": "合计",
     "mean": "均值",
     "max": "最大值",
+    "median": "中位数",
+    "peak": "最大值与中位数之比",
+    "multiple": "与中位数之比",
+    "anomalous": "异常",
     "zscore": "偏离标准差数",
     "ratio": "与均值之比",
     "amount": "金额",
@@ -72,7 +76,8 @@ _WORDS = _THINGS | {
     "share": "占比",
     "new": "新",
 }
-_WINDOWS = {"s": "秒", "m": "分钟", "h": "小时", "d": "天", "w": "周"}
+_WINDOWS = {"s": "秒", "min": "分钟", "h": "小时", "d": "天"}
+_WINDOW = rf"(\d+)({'|'.join(_WINDOWS)})"
 _VALUES = {
     "none": "无",
     "nothing": "无",
@@ -152,7 +157,7 @@ def _feature(name: str) -> str:
     entity, *words = name.split("_")
     if entity not in _WORDS or not words:
         return name
-    windows = [found for word in words if (found := re.fullmatch(r"(\d+)([smhdw])", word))]
+    windows = [found for word in words if (found := re.fullmatch(_WINDOW, word))]
     within = "".join(f"近{found[1]}{_WINDOWS[found[2]]}" for found in windows)
     measured = [word for word in words if word not in {found[0] for found in windows}]
     return _WORDS[entity] + within + "".join(_WORDS.get(word, word) for word in measured)

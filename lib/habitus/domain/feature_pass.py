@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from habitus.domain.batches import changes, joined
-from habitus.domain.histories import Flags, Floats, Histories
+from habitus.domain.histories import Histories
+from habitus.domain.running_totals import Flags, Floats
 from habitus.setting_types import MeasureName
 
 # What a row that asks tells.
@@ -140,18 +141,26 @@ def _values(histories: Histories, feature: Feature) -> Floats:
             return histories.mean(where, window)
         case "max":
             return histories.largest(where, window)
+        case "median":
+            return histories.median(where, window)
+        case "peak":
+            return histories.largest(where, window) / histories.median(where, window)
         case "since_last":
             return histories.since_last(where, window)
         case "risk":
             return histories.risk(where, window)
         case "anomalies":
             return histories.anomalies(where, window).astype(float)
+        case "anomalous_mean":
+            return histories.anomalous_mean(where, window)
         case "since_anomaly":
             return histories.since_anomaly(where, window)
         case "since_first_anomaly":
             return histories.since_first_anomaly(where, window)
         case "ratio":
             return histories.own_amount / histories.mean(where, window)
+        case "multiple":
+            return histories.own_amount / histories.median(where, window)
         case "zscore":
             above = histories.own_amount - histories.mean(where, window)
             return above / histories.deviation(where, window)

@@ -14,6 +14,9 @@ count                N                                                       0
 sum                  sum of the amounts, each to a millionth                 0
 mean                 sum / how many have an amount                           none
 max                  largest amount, as it is                                none
+median               median of the amounts                                   none
+peak                 max / median                                            none, as where the
+                                                                             median is 0
 distinct             how many distinct values `of` has, exactly              0
 entropy              log2(N) - sum(n log2 n) / N in bits, n events with each  none
                      value of `of`, of the N that have one
@@ -21,10 +24,12 @@ share                N / how many events there are without `where`           non
 since_last           seconds since the last event                            none
 new                  1 where N = 0, else 0                                   1
 ratio                the unit's amount / mean                                none
+multiple             the unit's amount / median                              none
 zscore               (the unit's amount - mean) / standard deviation of the  none, as where that
                      amounts                                                 is < 1e-7 of the mean
 risk                 labels that say anomalous / labels                      none
 anomalies            labels that say anomalous                               0
+anomalous_mean       mean of the amounts of their events                     none
 since_anomaly        seconds since the last of them became known             none
 since_first_anomaly  seconds since the first of them became known            none
 ===================  ======================================================  =====================
@@ -56,8 +61,21 @@ _COLUMN_OF = {
     "item": "item_id",
 }
 # What is computed from labels.
-LABEL_MEASURES = frozenset({"risk", "anomalies", "since_anomaly", "since_first_anomaly"})
-_MEASURE_NAMES = {name: f"amount_{name}" for name in ("sum", "mean", "max", "zscore", "ratio")}
+LABEL_MEASURES = frozenset(
+    {"risk", "anomalies", "anomalous_mean", "since_anomaly", "since_first_anomaly"}
+)
+_OF_AMOUNTS = (
+    "sum",
+    "mean",
+    "median",
+    "max",
+    "peak",
+    "zscore",
+    "ratio",
+    "multiple",
+    "anomalous_mean",
+)
+_MEASURE_NAMES = {name: f"amount_{name}" for name in _OF_AMOUNTS}
 
 
 def feature_names(features: Sequence[FeatureSettings]) -> list[str]:

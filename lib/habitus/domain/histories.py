@@ -13,11 +13,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from pandas.api.indexers import BaseIndexer
 
-Flags = NDArray[np.bool_]
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from habitus.domain.running_totals import (
+    ENTROPY_UNIT,
+    Before,
+    Flags,
+    Floats,
+    Integers,
+    entropy_part,
+    of_rows,
+    totals,
+)
 
 # What the rows of a history tell, beside the columns of entities, values and conditions.
 HAPPENED, AMOUNT, LABEL = "happened", "amount", "label"
@@ -28,8 +34,6 @@ _MILLION = 1_000_000
 # whole numbers that no sum over two thousand million events overflows.
 _PART = 21
 _MASK = (1 << _PART) - 1
-# Entropies are sums of n log2(n), held in whole numbers of 2 ** -24.
-_ENTROPY_UNIT = 1 << 24
 # A variance below this share of the squared mean is rounding.
 _NO_VARIANCE = 1e-14
 
@@ -70,12 +74,7 @@ class Histories:
 
     def amount(self, where: str | None, window: int) -> Floats:
         """Sum of the amounts, each to a millionth."""
-        total = np.zeros(len(self._asked))
-        for place, part in enumerate(self._parts):
-            key = ("part", place, where)
-            found = self._total(key, partial(self._of_paid, part * self._sign, where), window)
-            total += found * 2.0 ** (_PART * place)
-        return total / _MILLION
+        return self._sum("events", partial(self._paid, where), where, window)
 
     def mean(self, where: str | None, window: int) -> Floats:
         """Mean amount."""
@@ -91,11 +90,12 @@ class Histories:
             2 * middle * high,
             high * high,
         )
+        paid = partial(self._paid, where)
         total = np.zeros(len(self._asked))
         for place, part in enumerate(squares):
             for bit, half in ((0, part & 0xFFFFFFFF), (32, part >> 32)):
                 key = ("square", place, bit, where)
-                found = self._total(key, partial(self._of_paid, half, where), window)
+                found = self._total(key, partial(of_rows, half, paid), window)
                 total += found * 2.0 ** (_PART * place + bit)
         mean_square = self.mean(where, window) ** 2
         variance = total / self.amounts(where, window) / _MILLION**2 - mean_square
@@ -103,9 +103,11 @@ class Histories:
 
     def largest(self, where: str | None, window: int) -> Floats:
         """Largest amount."""
-        indexer = _Before(start=np.searchsorted(self._clock, self._clock - window))
-        values = pd.Series(np.where(self._paid(where), self._amount, np.nan))
-        return np.asarray(values.rolling(indexer, min_periods=1).max())[self._asked]
+        return np.asarray(self._rolling(where, window).max())[self._asked]
+
+    def median(self, where: str | None, window: int) -> Floats:
+        """Median amount."""
+        return np.asarray(self._rolling(where, window).median())[self._asked]
 
     def since_last(self, where: str | None, window: int) -> Floats:
         """Seconds since the last event."""
@@ -118,6 +120,12 @@ class Histories:
     def risk(self, where: str | None, window: int) -> Floats:
         """Share of the labels that say anomalous, of those that were known before this time."""
         return self.anomalies(where, window) / self._total_of_labels("told", where, window)
+
+    def anomalous_mean(self, where: str | None, window: int) -> Floats:
+        """Mean amount of the events that those labels are of which say anomalous."""
+        rows = partial(self._bad_and_paid, where)
+        total = self._sum("bad", rows, where, window, self._until)
+        return total / self._total(("bad and paid", where), rows, window, self._until)
 
     def since_anomaly(self, where: str | None, window: int) -> Floats:
         """Seconds since the last label that says anomalous became known."""
@@ -142,7 +150,7 @@ class Histories:
         begins, ends = np.zeros((2, len(self._clock)), dtype=bool)
         begins[places] = np.concatenate([[True], ~near])[: len(places)]
         ends[places] = np.concatenate([~near, [True]])[: len(places)]
-        return _before(begins)[self._asked] - _before(ends)[self._start(window)]
+        return totals(begins)[self._asked] - totals(ends)[self._start(window)]
 
     def entropy(self, of: str, where: str | None, window: int) -> Floats:
         """Entropy of the values, in bits: log2(N) - sum(n log2(n)) / N.
@@ -159,12 +167,12 @@ class Histories:
         coming = order - np.searchsorted(within, values * (n + 1) + start) + 1
         going = np.searchsorted(within, values * (n + 1) + until) - order
         comes, goes = np.zeros((2, n), dtype=np.int64)
-        comes[places] = _surprise(coming) - _surprise(coming - 1)
-        goes[places] = _surprise(going) - _surprise(going - 1)
-        total = _before(comes)[self._asked] - _before(goes)[self._start(window)]
-        there = _before(np.bincount(places, minlength=n))
+        comes[places] = entropy_part(coming) - entropy_part(coming - 1)
+        goes[places] = entropy_part(going) - entropy_part(going - 1)
+        total = totals(comes)[self._asked] - totals(goes)[self._start(window)]
+        there = totals(np.bincount(places, minlength=n))
         count = there[self._asked] - there[self._start(window)]
-        return np.asarray(np.maximum(np.log2(count) - total / _ENTROPY_UNIT / count, 0))
+        return np.asarray(np.maximum(np.log2(count) - total / ENTROPY_UNIT / count, 0))
 
     @cached_property
     def own_amount(self) -> Floats:
@@ -200,6 +208,15 @@ class Histories:
 
     def _paid(self, where: str | None) -> Flags:
         return self._events(where) & ~np.isnan(self._amount)
+
+    def _rolling(self, where: str | None, window: int) -> "pd.api.typing.Rolling[pd.Series[float]]":
+        """The amounts in the windows before all rows."""
+        indexer = Before(start=np.searchsorted(self._clock, self._clock - window))
+        values = pd.Series(np.where(self._paid(where), self._amount, np.nan))
+        return values.rolling(indexer, min_periods=1)
+
+    def _bad_and_paid(self, where: str | None) -> Flags:
+        return self._labels("bad", where) & ~np.isnan(self._amount)
 
     def _by_value(self, of: str, where: str | None) -> tuple[Integers, Integers]:
         """Places of the events that have a value, by entity and value, and numbers of these."""
@@ -252,8 +269,21 @@ class Histories:
             self._kept[key] = np.searchsorted(self._clock, times)
         return self._kept[key]
 
-    def _of_paid(self, part: Integers, where: str | None) -> Integers:
-        return part * self._paid(where)
+    def _sum(
+        self,
+        kind: str,
+        rows: Callable[[], Flags],
+        where: str | None,
+        window: int,
+        until: Integers | None = None,
+    ) -> Floats:
+        """Sum of the amounts of a kind of rows, each to a millionth."""
+        total = np.zeros(len(self._asked))
+        for place, part in enumerate(self._parts):
+            values = partial(of_rows, part * self._sign, rows)
+            found = self._total((kind, place, where), values, window, until)
+            total += found * 2.0 ** (_PART * place)
+        return total / _MILLION
 
     def _total(
         self,
@@ -264,35 +294,6 @@ class Histories:
     ) -> Integers:
         """Totals over the windows of the rows that ask."""
         if key not in self._kept:
-            self._kept[key] = _before(values())
-        totals = self._kept[key]
-        return totals[self._asked if until is None else until] - totals[self._start(window)]
-
-
-class _Before(BaseIndexer):
-    """Windows from a given start to just before each row."""
-
-    start: Integers
-
-    def get_window_bounds(
-        self,
-        num_values: int = 0,
-        min_periods: int | None = None,
-        center: bool | None = None,
-        closed: str | None = None,
-        step: int | None = None,
-    ) -> tuple[Integers, Integers]:
-        return self.start, np.arange(num_values)
-
-
-def _before(values: NDArray[np.generic]) -> Integers:
-    """Totals before each place, and of all."""
-    totals = np.zeros(len(values) + 1, dtype=np.int64)
-    np.cumsum(values, out=totals[1:])
-    return totals
-
-
-def _surprise(counts: Integers) -> Integers:
-    """Counts n as n log2(n), in whole numbers of 2 ** -24."""
-    n = counts.astype(float)
-    return np.asarray(np.rint(n * np.log2(np.maximum(n, 1)) * _ENTROPY_UNIT), dtype=np.int64)
+            self._kept[key] = totals(values())
+        before = self._kept[key]
+        return before[self._asked if until is None else until] - before[self._start(window)]
