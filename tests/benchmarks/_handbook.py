@@ -253,8 +253,9 @@ def without_label_settings() -> tuple[str, ...]:
     were of the user or at the terminal, means of a single day, the hour, new terminals.
     """
     kept = "{entity: user, windows: [7 days, 30 days], measures: [mean, max]}"
-    compared = "{entity: user, windows: [30 days, 90 days], measures: [ratio, zscore]}"
-    return f"features=[{kept}, {compared}]", "sequences.fields=[action, gap, amount]"
+    compared = "{entity: user, windows: [30 days, 90 days], measures: [ratio, zscore, multiple]}"
+    peak = "{entity: user, windows: [14 days], measures: [peak]}"
+    return f"features=[{kept}, {compared}, {peak}]", "sequences.fields=[action, gap, amount]"
 
 
 @contextmanager

@@ -3,7 +3,10 @@
 On normal units alone, each rate that is asked for beside the share of later units with a p-value up
 to it. An interval goes with it: where that share lies in 95 of 100 such tests if p-values are
 right, by the binomial distribution. Where many units score alike there is no p-value between two of
-theirs; then the low end is that of the largest p-value below the rate.
+theirs; then the low end is that of the largest p-value below the rate. A second interval beside it
+knows that the calibration units are a sample too: the share of later scores above the k-th highest
+of n is Beta(k, n + 1 - k) distributed, and so the count of them beta-binomially (Vovk 2012,
+"Conditional validity of inductive conformal predictors"). Rates beyond all n have none.
 
 - `hdfs`: the normal log sessions in the order of the file. The detectors are fitted on the official
   training sessions, the ensemble weighs them on the next VALIDATED, the last TESTED are judged by
@@ -19,6 +22,7 @@ theirs; then the low end is that of the largest p-value below the rate.
 `python tests/benchmarks/calibration.py [--small] hdfs` runs the parts named.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -36,7 +40,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import average_precision_score
 
-from habitus.domain.calibration import Curve
+from habitus.domain.calibration import Calibration, Curve
 from habitus.domain.detectors.combination import Combination
 from habitus.domain.detectors.count_distance import CountDistanceDetector
 from habitus.domain.detectors.isolation_forest import IsolationForestDetector
@@ -53,8 +57,17 @@ START, PROMOTIONS = date(2026, 1, 5), (18, 24)
 Numbers = NDArray[np.float64]
 
 
-def rates(title: str, p_values: Numbers, rivals: Numbers | None = None) -> Iterator[Figure]:
-    """Each rate asked for, the one got, and the interval."""
+def rates(
+    title: str, p_values: Numbers, calibrated: int, rivals: Numbers | None = None
+) -> Iterator[Figure]:
+    """Each rate asked for, the one got, and the intervals.
+
+    Args:
+        title: What judged.
+        p_values: Of the units that were judged.
+        calibrated: How many units it was calibrated on.
+        rivals: Other p-values of the same units.
+    """
     count = len(p_values)
     for rate in RATES:
         if rate * count < LEAST:
@@ -67,6 +80,13 @@ def rates(title: str, p_values: Numbers, rivals: Numbers | None = None) -> Itera
         yield Figure(f"{title}, {rate:g} asked", got, rival, rate, bool(low <= got <= high))
         yield Figure(f"{title}, {rate:g} asked, low end of 95 %", float(low))
         yield Figure(f"{title}, {rate:g} asked, high end of 95 %", float(high))
+        ends = (("low", 0.025, reached), ("high", 0.975, rate))
+        for end, chance, of in ends:
+            k = round(of * (calibrated + 1))
+            if k >= 1:
+                share = stats.betabinom.ppf(chance, count, k, calibrated + 1 - k) / count
+                name = f"{title}, {rate:g} asked, {end} end with the calibration's noise"
+                yield Figure(name, float(share))
 
 
 def of_hdfs(_: bool) -> list[Figure]:
@@ -91,7 +111,8 @@ def of_hdfs(_: bool) -> list[Figure]:
     figures = []
     for name, own in columns.items():
         p_values = Curve.fit(own[calibrated]).p_values(own[tested])
-        figures += rates(name, p_values, of_fisher[tested] if name == "ensemble" else None)
+        rivals = of_fisher[tested] if name == "ensemble" else None
+        figures += rates(name, p_values, len(calibrated), rivals)
     without = {f"ensemble without {name}": -of for name, of in _without(together, scores)}
     times = np.bincount(tested, minlength=len(units))
     truth = np.repeat([1, 0], len(units))
@@ -124,12 +145,15 @@ def of_handbook(small: bool) -> list[Figure]:
         is_test = own["event_time"].dt.date() >= protocol.test_from
         known, fresh = (own.filter(part)["score"].to_numpy() for part in (~is_test, is_test))
         p_values = Curve.fit(known).p_values(fresh)
-        figures += rates(str(model_id).rpartition("-")[0], p_values)
+        figures += rates(str(model_id).rpartition("-")[0], p_values, len(known))
     return figures
 
 
 def run(folder: str, small: bool, *settings: str, start: str = "simulate") -> pl.DataFrame:
-    """The scores that the jobs give the test sessions of a shop without attacks."""
+    """The scores that the jobs give the test sessions of a shop without attacks.
+
+    `calibrated` tells how many units the p-value goes by.
+    """
     lake, raw = f"{folder}/lake", f"{folder}/raw"
     every = [
         f"lake.root={lake}",
@@ -149,10 +173,26 @@ def run(folder: str, small: bool, *settings: str, start: str = "simulate") -> pl
             command += ["--from", start, "--source", "conf/sources/shop.yaml", "--input", raw]
         subprocess.run(command, check=True)
     scores = pl.read_delta(f"{lake}/scores")
-    current = pl.read_json(Path(lake, "models", "current.json")).transpose()["column_0"]
-    return scores.filter(pl.col("model_id").is_in(current.implode())).with_columns(
-        pl.col("model_id").str.replace("-[0-9a-f]*$", "").alias("detector")
+    current = json.loads(Path(lake, "models", "current.json").read_text(encoding="utf-8"))
+    return pl.concat([_of_model(scores, lake, *one) for one in current.items()])
+
+
+def _of_model(scores: pl.DataFrame, lake: str, detector: str, model_id: str) -> pl.DataFrame:
+    path = Path(lake, "models", model_id, "calibration.json")
+    calibration = Calibration.model_validate_json(path.read_text(encoding="utf-8"))
+    units = {name: curve.units for name, curve in calibration.segments.items()}
+    of_segment = pl.col("segment").replace_strict(
+        units, default=calibration.overall.units, return_dtype=pl.Int64
     )
+    return scores.filter(pl.col("model_id") == model_id).with_columns(
+        pl.lit(detector).alias("detector"), of_segment.alias("calibrated")
+    )
+
+
+def of_detector(name: str, scores: pl.DataFrame) -> Iterator[Figure]:
+    """The rates of one detector's scores; of several segments, by the smallest calibration."""
+    calibrated = int(scores["calibrated"].to_numpy().min())
+    return rates(name, scores["p_value"].to_numpy(), calibrated)
 
 
 def of_shop(small: bool) -> list[Figure]:
@@ -162,7 +202,7 @@ def of_shop(small: bool) -> list[Figure]:
     return [
         figure
         for name in (*MEMBERS, "ensemble")
-        for figure in rates(name, scores.filter(detector=name)["p_value"].to_numpy())
+        for figure in of_detector(name, scores.filter(detector=name))
     ]
 
 
@@ -182,8 +222,8 @@ def of_promotions(small: bool) -> list[Figure]:
             ("outside", ~pl.col("event_date").is_in(days)),
         ):
             for how, scores in (("", together), (", segments", apart)):
-                found = scores.filter((pl.col("detector") == name) & chosen)["p_value"]
-                figures += rates(f"{name} {when}{how}", found.to_numpy())
+                found = scores.filter((pl.col("detector") == name) & chosen)
+                figures += of_detector(f"{name} {when}{how}", found)
     return figures
 
 
