@@ -259,6 +259,31 @@ def test_of_two_runs_that_write_a_new_table_the_later_one_updates_the_other(
     assert content(lake) == after
 
 
+class FilledLake(Lake):
+    """Another run writes when a merge has seen that the table has no such row."""
+
+    def _is_bare(self, table: Table, where: str) -> bool:
+        is_bare = super()._is_bare(table, where)
+        if is_bare:
+            Lake(self._spark, self._settings).append(TABLE, things(self._spark, ("b", 2, "x")))
+        return is_bare
+
+
+@pytest.mark.parametrize(("kind", "size"), [(Lake, 3), (FilledLake, 3), (SoonOvertakenLake, 9)])
+def test_rows_of_a_kind_that_the_table_has_none_of_are_only_inserted(
+    spark: SparkSession, lake: Lake, kind: type[Lake], size: int
+) -> None:
+    lake.merge(TABLE, things(spark, ("a", 1, "x")))
+    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
+    rows = things(spark, ("b", 3, "x"), ("c", 4, "x"))
+
+    kind(spark, settings).merge(TABLE, rows, update=("size",), where="old.id >= 'b'")
+
+    assert content(lake) == [("a", 1, "x"), ("b", size, "x"), ("c", 4, "x")]
+    merges = lake._history(TABLE).where("operation = 'MERGE'").orderBy("version").collect()
+    assert merges[1]["operationParameters"]["matchedPredicates"] == "[]"
+
+
 class TwinLake(Lake):
     """A lake that creates a table at the moment when its twin does."""
 

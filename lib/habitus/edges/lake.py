@@ -207,9 +207,9 @@ class Lake(Catalog):
         self.create(table)
         base = self._commit(table)
         before = int(base["version"])
-        # In a table without rows nothing can match: then Delta does not keep all of `frame` to look
-        # through it twice. The note tells our commit from another's.
-        is_bare = base["operation"] == "CREATE TABLE"
+        # Where no row can match, Delta does not keep all of `frame` to look through it twice. The
+        # note tells our commit from another's.
+        is_bare = base["operation"] == "CREATE TABLE" or self._is_bare(table, where)
         if is_bare and note is None:
             note = uuid4().hex
         self._refuse_faults(table, frame.drop("gone"))
@@ -228,7 +228,7 @@ class Lake(Catalog):
             table, "numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDeleted"
         )
         if is_bare and not self._is_first_since(table, before, note):
-            # Another run filled the table meanwhile: what it wrote is there to be updated.
+            # Another run wrote such rows, perhaps: then they are there to be updated.
             return self.merge(table, frame, update, stamp, where, note, made_from)
         # Delta makes no commit when nothing changes; the last one is then another's.
         return written if written.version > before else Written(rows=0, version=before)
@@ -278,6 +278,10 @@ class Lake(Catalog):
         if ours["version"] == since[0]["version"]:
             self._delta(table).restoreToVersion(ours["version"] - 1)
         raise self._conflict(table)
+
+    def _is_bare(self, table: Table, where: str) -> bool:
+        """Whether a condition on the table, as `old`, is known to hold for none of its rows."""
+        return where != "true" and self._delta(table).toDF().alias("old").where(where).isEmpty()
 
     def _is_first_since(self, table: Table, version: int, note: str | None) -> bool:
         """Whether the first commit that could change rows since a version has this note, if any."""

@@ -59,6 +59,7 @@ def _embed(context: JobContext, model_id: str, vocabulary: Vocabulary) -> None:
         rows.select(*EMBEDDINGS.names, "gone"),
         update=("fingerprint",),
         stamp=tuple(name for name in EMBEDDINGS.names if name not in keys),
+        where=f"old.model_id = '{model_id}'",
     )
 
 

@@ -142,6 +142,7 @@ def _bring_up_to_date(
             rows.select(*SCORES.names, "gone"),
             update=tuple(name for name in SCORES.names if name not in stamp),
             stamp=("scored_at",),
+            where=f"old.model_id IN ({', '.join(map(repr, model_ids))})",
         )
     _tell(context, counted)
 
