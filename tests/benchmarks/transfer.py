@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from _figures import Figure, Silent, at_least, publish
+from _figures import Figure, at_least, publish
 from sklearn.metrics import average_precision_score
 
 from habitus.domain.units import Units
@@ -59,7 +59,7 @@ def shop(users: int) -> Shop:
     from habitus.edges.models import load_model
     from habitus.edges.spark import start_spark
     from habitus.jobs.catalogue import JOBS
-    from habitus.jobs.frame import Arguments, JobContext, run_job
+    from habitus.jobs.frame import Arguments, JobContext, Silent, run_job
     from habitus.jobs.training_data import TrainingData
     from habitus.loading import configuration_folder, load_settings
     from habitus.tables import LABELS as LABELS_TABLE
