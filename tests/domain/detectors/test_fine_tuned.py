@@ -82,5 +82,5 @@ def test_nets_of_other_numbers_are_refused() -> None:
     about["means"] = about["means"][1:]
     files["fine_tuned.json"] = json.dumps(about).encode()
 
-    with pytest.raises(ArtefactError, match=r"net-0\.onnx: a net of 72 numbers, not of 71"):
+    with pytest.raises(ArtefactError, match=r"net-0\.onnx: a net of 336 numbers, not of 335"):
         FineTunedDetector.from_files(files, vocabulary())

@@ -98,7 +98,7 @@ class FineTunedDetector:
         standard = Standard.fit(matrix[~labelled.anomalous], features, vocabulary)
         every = Examples(
             labelled.units,
-            standard.drawn_in(matrix),
+            _told(standard, matrix),
             labelled.anomalous.astype(np.float32),
             labelled.weights.astype(np.float32),
         )
@@ -120,7 +120,7 @@ class FineTunedDetector:
 
     def _log_odds(self, units: Units, matrix: Floats) -> Scores:
         """[N] of units with [N, D] summaries, which need not be their own."""
-        numbers = self._about.drawn_in(matrix)
+        numbers = _told(self._about, matrix)
         logits = np.zeros(len(units))
         for chosen, batch in by_length(units, BATCH_POSITIONS, self._about.shape, BATCH_POSITIONS):
             given = pooled(batch, units.lengths[chosen], self._about.shape)._asdict()
@@ -229,6 +229,11 @@ class FineTunedDetector:
         return cls(vocabulary, about, [files[name] for name in names])
 
 
+def _told(standard: Standard, matrix: Floats) -> Floats:
+    """What the nets see of [N, D] summaries."""
+    return np.hstack([standard.drawn_in(matrix), standard.pieces(matrix)])
+
+
 def _session(name: str, net: bytes, about: _About) -> onnxruntime.InferenceSession:
     """What runs a net.
 
@@ -240,7 +245,7 @@ def _session(name: str, net: bytes, about: _About) -> onnxruntime.InferenceSessi
     except Exception as error:  # ONNX Runtime has no one root for what a damaged file raises
         raise ArtefactError(name, f"not readable: {error}", MEND) from error
     widths = {one.name: one.shape[-1] for one in session.get_inputs()}
-    if widths.get("numbers") != len(about.means):
-        problem = f"a net of {widths.get('numbers')} numbers, not of {len(about.means)}"
+    if widths.get("numbers") != about.width:
+        problem = f"a net of {widths.get('numbers')} numbers, not of {about.width}"
         raise ArtefactError(name, problem, MEND)
     return session

@@ -1,6 +1,7 @@
 """Numbers of the summary of a unit brought to the same scale, learned from normal units."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -11,6 +12,8 @@ from habitus.domain.detectors.usual import Usual
 from habitus.domain.units import Floats
 from habitus.domain.vocabulary import Vocabulary
 
+# Quantiles between which a number is told piece by piece.
+_EDGES = (0, 0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1)
 _FAR = 8.0  # deviations from the mean beyond which a number counts no more
 
 
@@ -57,6 +60,30 @@ class Standard(BaseModel):
         """
         logs = np.arcsinh(self._deviations(matrix)).clip(-_FAR, _FAR)
         return logs.astype(np.float32)
+
+    def pieces(self, matrix: Floats) -> Floats:
+        """[N, W] how far each number has come in each piece between two usual quantiles, 0 to 1.
+
+        A piecewise linear encoding (Gorishniy et al. 2022, "On embeddings for numerical features
+        in tabular deep learning", section 3.2): a net that is given it need not bend its own lines
+        to tell, say, the upper percent of a number apart. A missing number is the median.
+        """
+        filled = self.usual.filled(matrix)
+        parts = [
+            (column[:, None] - edges[:-1]) / np.diff(edges)
+            for column, edges in zip(filled.T, self._edges, strict=True)
+        ]
+        return np.hstack(parts).clip(0, 1).astype(np.float32)
+
+    @property
+    def width(self) -> int:
+        """How many columns `drawn_in` and `pieces` have together."""
+        return len(self.means) + sum(len(edges) - 1 for edges in self._edges)
+
+    @cached_property
+    def _edges(self) -> list[Scores]:
+        """[D] where the pieces of each number meet; one that never varies has none."""
+        return [np.unique(column) for column in self.usual.levels(_EDGES).T]
 
     def _deviations(self, matrix: Floats) -> Scores:
         columns = _columns(matrix, self.usual)

@@ -58,7 +58,11 @@ class Usual(BaseModel):
     @property
     def ranges(self) -> Scores:
         """[2, D] between which two numbers one is called usual."""
-        return np.stack([self._quantile(level) for level in _USUAL])
+        return self.levels(_USUAL)
+
+    def levels(self, levels: Sequence[float]) -> Scores:
+        """[K, D] these quantiles, which are among those kept."""
+        return np.stack([self._quantile(level) for level in levels])
 
     def is_unusual(self, rows: Floats) -> npt.NDArray[np.bool_]:
         """[n, D] whether a number is outside the range that is called usual."""

@@ -37,7 +37,7 @@ class Examples:
 
     Args:
         units: The units.
-        numbers: [N, D] the numbers of each beside its events, near 0 with a variance near 1.
+        numbers: [N, D] the numbers of each beside its events, near 0 or from 0 to 1.
         truth: [N] 1 for an anomalous unit, 0 for another.
         counts: [N] how many units each stands for.
     """
