@@ -77,6 +77,7 @@ lint: setup ## Check style, types and import contracts
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/mypy $(filter-out %/test_figures.py,$(wildcard tests/benchmarks/*.py))
 	.venv/bin/lint-imports --no-logo
 
 format: setup ## Format the code and sort its imports

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 from _figures import Figure
+from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from sklearn.metrics import roc_auc_score
 
@@ -24,7 +25,7 @@ TRIED = {
 }
 
 
-def tried(model: Any, held_out: Units, units: Units, odd: np.ndarray) -> list[Figure]:
+def tried(model: Any, held_out: Units, units: Units, odd: NDArray[np.bool_]) -> list[Figure]:
     """Events a second and AUC of the model with each kind of weights.
 
     Args:
@@ -52,12 +53,12 @@ def tried(model: Any, held_out: Units, units: Units, odd: np.ndarray) -> list[Fi
 
 def seconds(detector: BehaviourDetector, units: Units) -> float:
     """What the bare model takes for units that are laid out, on one core."""
-    ready = [batch for _, batch in detector._by_length(units)]
+    ready = [batch for _, batch in detector.model.by_length(units)]
     found = []
     for _ in range(TIMES):
         before = time.process_time()
         for batch in ready:
-            detector._run(["surprise", "entropy", "variance"], batch)
+            detector.model.run(["surprise", "entropy", "variance"], batch)
         found.append(time.process_time() - before)
     return median(found)
 

@@ -118,7 +118,7 @@ def _shuffled() -> float:
     context = spark.sparkContext
     assert context._gateway is not None
     no_quantiles = context._gateway.new_array(context._jvm.double, 0)  # type: ignore[union-attr]
-    store = context._jsc.sc().statusStore()  # type: ignore[union-attr]
+    store = context._jsc.sc().statusStore()
     stages = store.stageList(None, False, False, no_quantiles, None)
     return float(sum(stages.apply(at).shuffleWriteBytes() for at in range(stages.size())))
 

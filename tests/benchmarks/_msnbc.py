@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from habitus.domain.detectors.backoff import BackOff
+from habitus.domain.detectors.base import Detector
 from habitus.domain.detectors.behaviour import BehaviourDetector
 from habitus.domain.detectors.markov import MarkovDetector
 from habitus.domain.detectors.steps import steps_of, values_of
@@ -182,7 +183,7 @@ def markov_nats(training: Units, vocabulary: Vocabulary, order: int, judged: Uni
     model = BackOff.fit(steps.contexts, steps.value, values_of(vocabulary, "action"))
     steps = steps_of(judged, vocabulary, "action", order)
     nats = -np.log(model.probabilities(steps.contexts, steps.value))
-    return np.bincount(steps.unit, nats, len(judged))
+    return np.bincount(steps.unit, nats, len(judged)).astype(np.float64)
 
 
 def perplexities(
@@ -235,10 +236,11 @@ def planted(
         "mixture": Mixture(training, test, SEED),
         "loop": looped,
     }
+    every: list[Detector] = [*ours, rival]
     found = []
     for name, change in kinds.items():
         pairs = plant(test, change, PAIRS, np.random.default_rng(SEED))
-        scores = np.stack([pairs.scores(one.score) for one in (*ours, rival)])
+        scores = np.stack([pairs.scores(one.score) for one in every])
         *of_seeds, theirs = aucs(scores)
         random = np.random.default_rng(SEED)
         count = scores.shape[1]

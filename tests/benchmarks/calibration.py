@@ -108,7 +108,7 @@ def of_hdfs(_: bool) -> list[Figure]:
     columns = dict(zip(names, scores.T, strict=True)) | {"ensemble": together.apply(scores)}
     degrees = 2 * len(members)
     of_fisher = stats.chi2.sf(2 * np.log(2) * together.surprises(scores).sum(axis=1), df=degrees)
-    figures = []
+    figures: list[Figure] = []
     for name, own in columns.items():
         p_values = Curve.fit(own[calibrated]).p_values(own[tested])
         rivals = of_fisher[tested] if name == "ensemble" else None
@@ -140,7 +140,7 @@ def of_handbook(small: bool) -> list[Figure]:
     payments = pl.read_parquet(_handbook.DATA, columns=["TRANSACTION_ID", "TX_FRAUD"])
     genuine = payments.filter(pl.col("TX_FRAUD") == 0)["TRANSACTION_ID"].cast(pl.String)
     scores = scores.filter(pl.col("unit_id").is_in(genuine.implode()))
-    figures = []
+    figures: list[Figure] = []
     for (model_id,), own in sorted(scores.group_by("model_id")):
         is_test = own["event_time"].dt.date() >= protocol.test_from
         known, fresh = (own.filter(part)["score"].to_numpy() for part in (~is_test, is_test))
@@ -215,7 +215,7 @@ def of_promotions(small: bool) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         together = run(folder, small, promotions)
         apart = run(folder, small, promotions, segments, start="train")
-    figures = []
+    figures: list[Figure] = []
     for name in (*MEMBERS, "ensemble"):
         for when, chosen in (
             ("in the promotion", pl.col("event_date").is_in(days)),

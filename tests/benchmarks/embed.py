@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from _figures import Figure, publish
+from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from rich.console import RenderableType
@@ -35,6 +36,8 @@ from habitus.jobs.catalogue import CHAIN, JOBS
 from habitus.jobs.frame import Arguments, JobContext, run_job
 from habitus.loading import configuration_folder, load_settings
 from habitus.tables import EMBEDDINGS, LABELS, sequences
+
+Vector = NDArray[np.float32]
 
 FOLDER = ".bench/embed"
 SHOP = str(configuration_folder() / "sources" / "shop.yaml")
@@ -79,7 +82,7 @@ def sessions_of(context: JobContext) -> tuple[pd.DataFrame, Vocabulary]:
     return rows.toPandas(), vocabulary
 
 
-def action_counts(sessions: pd.DataFrame, vocabulary: Vocabulary) -> list[np.ndarray]:
+def action_counts(sessions: pd.DataFrame, vocabulary: Vocabulary) -> list[Vector]:
     """The counts of the actions of each session, standardised, at length 1."""
     size = vocabulary.field("action").size
     counts = np.stack([np.bincount(tokens, minlength=size) for tokens in sessions["action"]])
@@ -89,12 +92,12 @@ def action_counts(sessions: pd.DataFrame, vocabulary: Vocabulary) -> list[np.nda
     return list((standard / np.linalg.norm(standard, axis=1, keepdims=True)).astype(np.float32))
 
 
-def is_before(sessions: pd.DataFrame, time: datetime) -> np.ndarray:
+def is_before(sessions: pd.DataFrame, time: datetime) -> NDArray[np.bool_]:
     """Whether each session ended before a time."""
     return (sessions["ended_at"] < time.replace(tzinfo=None)).to_numpy()
 
 
-def found(sessions: pd.DataFrame, asking: np.ndarray, vectors: list[np.ndarray]) -> pd.DataFrame:
+def found(sessions: pd.DataFrame, asking: NDArray[np.int64], vectors: list[Vector]) -> pd.DataFrame:
     """The past sessions nearest to those asking, the nearest first, with the kinds of both."""
     time = pa.timestamp("us")
     schema = pa.schema(
@@ -103,7 +106,7 @@ def found(sessions: pd.DataFrame, asking: np.ndarray, vectors: list[np.ndarray])
     table = pa.Table.from_pandas(sessions, schema, preserve_index=False)
     table = table.append_column("vector", pa.array(vectors, pa.list_(pa.float32())))
     search = nearest(Asking.from_arrow(table.take(asking)), table.to_batches(), NEAREST)
-    rows = pa.Table.from_batches(search).to_pandas()
+    rows: pd.DataFrame = pa.Table.from_batches(search).to_pandas()
     kind = sessions.set_index("unit_id")["kind"]
     rows["kind"], rows["asking_kind"] = rows["unit_id"].map(kind), rows["asking"].map(kind)
     return rows.sort_values(["asking", "similarity", "ended_at"], ascending=[True, False, False])
@@ -120,7 +123,7 @@ def same_user(rows: pd.DataFrame) -> float:
     return float(rows.groupby("asking")["own"].first().mean())
 
 
-def chances(sessions: pd.DataFrame, asking: np.ndarray) -> tuple[float, float]:
+def chances(sessions: pd.DataFrame, asking: NDArray[np.int64]) -> tuple[float, float]:
     """How often a past session drawn blindly is of the same kind (of others), or user (of all)."""
     kinds, users = [], []
     ended = sessions["ended_at"].to_numpy()

@@ -47,7 +47,8 @@ def flagged(scores: NDArray[np.float64], days: NDArray[np.int64], budget: int) -
     """The sessions with the highest scores of each day."""
     order = np.lexsort((-scores, days))
     first = np.searchsorted(days[order], days[order], side="left")
-    return order[np.arange(len(order)) - first < budget]
+    chosen: NDArray[np.int64] = order[np.arange(len(order)) - first < budget]
+    return chosen
 
 
 def learned(shop: Shop, ended: Bools, last: Bools, confirmed: Bools, base: Detector) -> Detector:

@@ -100,7 +100,7 @@ def job(sessions: int) -> dict[str, float]:
     from habitus.jobs.catalogue import JOBS
     from habitus.jobs.frame import run_job
 
-    runs = []
+    runs: list[dict[str, float]] = []
     for _ in range(TIMES if sessions <= SMALL else 1):
         lake = f"{FOLDER}/run-{len(runs)}"
         shutil.rmtree(lake, ignore_errors=True)
@@ -179,8 +179,8 @@ def weights(sessions: int) -> list[dict[str, Any]]:
         rows.filter(ended >= split.train_until, ended < split.calibrate_from),
         rows.filter(ended >= split.validation_until),
     )
-    units = [Units.from_arrow(some.to_arrow(), fields) for some in (held_out, late)]
-    figures = tried(model, *units, late["unit_id"].is_in(odd).to_numpy())
+    known, judged = (Units.from_arrow(some.to_arrow(), fields) for some in (held_out, late))
+    figures = tried(model, known, judged, late["unit_id"].is_in(odd).to_numpy())
     return [asdict(figure) for figure in figures]
 
 

@@ -23,6 +23,8 @@ from typing import Any
 import psutil
 from _figures import Figure, at_least, at_most, publish
 
+from habitus.setting_types import PrecisionName
+
 LAKE = ".bench/train"
 USERS, SMALL_USERS = 26_000, 2_600  # shoppers; two million events
 WARM_UP, STEPS = 20, 200
@@ -114,7 +116,7 @@ def trainer_of(task: Any, ring: Any, how: str = "") -> Any:
     if how == "one thread":
         tf.config.threading.set_intra_op_parallelism_threads(1)
     keras.utils.set_random_seed(task.plan.seed)
-    precision = "mixed_bfloat16" if how == "mixed_bfloat16" else task.precision
+    precision: PrecisionName = "mixed_bfloat16" if how == "mixed_bfloat16" else task.precision
     trainer = Trainer(behaviour.build(task.shape, task.plan.seed, precision), task.plan, ring)
     if how == "xla":
         trainer._step = tf.function(trainer._one_step, jit_compile=True)

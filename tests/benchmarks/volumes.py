@@ -127,10 +127,14 @@ def ours(settings: Settings, split: Split) -> Judge:
         ]
         shifts = pd.concat([one for one in found if len(one)], ignore_index=True)
         starts = [
-            pd.date_range(row.period_start, row.period_end, freq="h", inclusive="left")
-            for row in shifts.itertuples()
+            pd.date_range(start, end, freq="h", inclusive="left")
+            for start, end in zip(shifts["period_start"], shifts["period_end"], strict=True)
         ]
-        return shifts[[*KEY, "measure"]].assign(period_start=starts).explode("period_start")
+        return (
+            shifts[[*KEY, "measure"]]
+            .assign(period_start=pd.Series(starts, index=shifts.index))
+            .explode("period_start")
+        )
 
     return judge
 
@@ -148,7 +152,7 @@ def rival(settings: Settings, split: Split) -> Judge:
                 known = (trained > 0).sum() >= settings.volumes.minimum_periods
                 scores = _z_scores(counts, events if measure == "failures" else None).loc[:, known]
                 if known.any():
-                    found.append(_flagged(scores.abs(), kind, measure, split))
+                    found.append(_flagged(scores.abs(), str(kind), measure, split))
         return pd.concat(found, ignore_index=True)
 
     return judge
@@ -158,14 +162,16 @@ def _z_scores(counts: pd.DataFrame, events: pd.DataFrame | None) -> pd.DataFrame
     rates = counts if events is None else counts / events.clip(lower=1)
     now = 1 if events is None else events
     before = [rates.shift(week * WEEK) * now for week in range(1, 5)]
-    mean = sum(before) / len(before)
-    spread = np.sqrt(sum((one - mean) ** 2 for one in before) / (len(before) - 1))
+    mean = sum(before[1:], before[0]) / len(before)
+    squares = [(one - mean) ** 2 for one in before]
+    spread = (sum(squares[1:], squares[0]) / (len(before) - 1)) ** 0.5
     # The first weeks have no week before: nothing is strange.
-    return ((counts - mean) / np.maximum(spread, np.sqrt(mean.clip(lower=0.25)))).fillna(0.0)
+    least = mean.clip(lower=0.25) ** 0.5
+    return ((counts - mean) / spread.where(spread > least, least)).fillna(0.0)
 
 
-def _flagged(scores: pd.DataFrame, kind: object, measure: str, split: Split) -> pd.DataFrame:
-    long = scores.stack(future_stack=True).dropna().rename("score").reset_index()
+def _flagged(scores: pd.DataFrame, kind: str, measure: str, split: Split) -> pd.DataFrame:
+    long = pd.Series(scores.stack(future_stack=True)).dropna().rename("score").reset_index()
     times, values = long["period_start"], long["score"].to_numpy()
     held = (times >= naive(split.calibrate_from)) & (times < naive(split.validation_until))
     p_values = Curve.fit(values[held]).p_values(values)
