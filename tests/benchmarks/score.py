@@ -27,7 +27,7 @@ from typing import Any
 import pyarrow as pa
 from _figures import Figure, at_least, at_most, publish
 from _scorers import LEAKED, bare, keras, memory, worker
-from train import matrix_rate
+from _training import matrix_rate
 
 FOLDER = ".bench/score"
 SESSIONS, SMALL = 5_000_000, 20_000

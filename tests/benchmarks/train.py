@@ -4,33 +4,17 @@ Sequences of a simulated shop, from the files of the lake through Petastorm to t
 is measured in a process of its own. The rival is the bare Keras step: `train_on_batch` of the same
 model on the same batches, ready in memory. Rates count what is judged, not padding.
 
-`python tests/benchmarks/train.py --tried` measures the step with settings that we keep or not.
+`python tests/benchmarks/train.py --tried` measures the step, and a ring of two, with settings that
+we keep or not.
 """
 
-import json
-import os
-import pickle
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from itertools import islice
-from pathlib import Path
-from typing import Any
 
-import psutil
 from _figures import Figure, at_least, at_most, publish
+from _training import EPOCHS, PARTS, measured, prepare
 
-from habitus.setting_types import PrecisionName
-
-LAKE = ".bench/train"
 USERS, SMALL_USERS = 26_000, 2_600  # shoppers; two million events
-WARM_UP, STEPS = 20, 200
-EPOCHS, EPOCH_STEPS = 20, 20  # of the run that tells whether memory stays the same
-MATRIX, PRODUCTS = 2048, 30
-# What else the step was tried with: environment, and what `_built` is told.
+# What else the step was tried with: environment, and what `trainer_of` is told.
 TRIED: dict[str, tuple[dict[str, str], str]] = {
     "as it is": ({}, ""),
     "any order of sums": ({}, "not deterministic"),
@@ -39,234 +23,14 @@ TRIED: dict[str, tuple[dict[str, str], str]] = {
     "without oneDNN": ({"TF_ENABLE_ONEDNN_OPTS": "0"}, ""),
     "one thread": ({"OMP_NUM_THREADS": "1"}, "one thread"),
 }
-
-
-@dataclass
-class Timed:
-    """Batches as they come, with how long each was waited for and what they held."""
-
-    batches: Iterator[Any]
-    waited: float = 0.0
-    events: int = 0
-    units: int = 0
-    positions: int = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        before = time.perf_counter()
-        batch = next(self.batches)
-        self.waited += time.perf_counter() - before
-        self.events += int(batch.judged.sum())
-        self.units += len(batch.judged)
-        self.positions += batch.judged.size
-        return batch
-
-
-def prepare(users: int) -> str:
-    """Make the lake, once for each size, and say where its task is."""
-    from habitus.edges.spark import start_spark
-    from habitus.jobs.catalogue import JOBS
-    from habitus.jobs.fitting import behaviour_task
-    from habitus.jobs.frame import Arguments, JobContext, Silent, run_job
-    from habitus.jobs.training_data import TrainingData
-    from habitus.loading import configuration_folder, load_settings
-
-    folder = f"{LAKE}/{users}"
-    target = Path(folder) / "task.pickle"
-    if not target.exists():
-        places = [f"lake.root={folder}/lake", f"simulate.output={folder}/raw"]
-        settings = load_settings(overrides=[*places, f"simulate.users={users}"])
-        spark = start_spark(settings.spark, "benchmark")
-        given = Arguments(str(configuration_folder() / "sources" / "shop.yaml"), f"{folder}/raw")
-        for job in ("simulate", "ingest", "sessionize", "features"):
-            run_job(JOBS[job], JobContext(job, settings, spark, Silent(), given))
-        context = JobContext("train", settings, spark, Silent())
-        task = behaviour_task(context, TrainingData(context), "benchmark")
-        target.write_bytes(pickle.dumps(task))
-        spark.stop()
-    return str(target)
-
-
-def task_at(path: str) -> Any:
-    """The task, for as many steps as are measured."""
-    task = pickle.loads(Path(path).read_bytes())  # noqa: S301 - our own file
-    return replace(task, plan=replace(task.plan, steps=STEPS))
-
-
-def ready(task: Any) -> list[Any]:
-    """Batches in memory, those to warm up with first."""
-    from habitus.edges.ring import LocalRing
-    from habitus.edges.training import training_batches
-
-    return list(islice(training_batches(task, LocalRing(), 1), WARM_UP + STEPS))
-
-
-def trainer_of(task: Any, ring: Any, how: str = "") -> Any:
-    """The model and its step, as training has them but for what is tried."""
-    import keras
-    import tensorflow as tf
-
-    from habitus.domain.models import behaviour
-    from habitus.domain.models.training import Trainer
-
-    if how != "not deterministic":
-        tf.config.experimental.enable_op_determinism()
-    if how == "one thread":
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-    keras.utils.set_random_seed(task.plan.seed)
-    precision: PrecisionName = "mixed_bfloat16" if how == "mixed_bfloat16" else task.precision
-    trainer = Trainer(behaviour.build(task.shape, task.plan.seed, precision), task.plan, ring)
-    if how == "xla":
-        trainer._step = tf.function(trainer._one_step, jit_compile=True)
-    return trainer
-
-
-def learned(trainer: Any, batches: list[Any]) -> dict[str, float]:
-    """What the step makes of batches that are ready."""
-    trainer.train(1, iter(batches[:WARM_UP]))
-    return _clocked(lambda timed: trainer.train(2, timed), iter(batches[WARM_UP:]))
-
-
-def fed(path: str) -> dict[str, float]:
-    """Training as the job does it: read, shuffled, laid out, learned."""
-    from habitus.edges.ring import LocalRing
-
-    return fed_share(LocalRing(), print, path)
-
-
-def fed_share(ring: Any, report: Callable[[str], None], path: str) -> dict[str, float]:
-    """The same in one place of a ring."""
-    from habitus.edges.training import training_batches
-
-    task = task_at(path)
-    trainer = trainer_of(task, ring)
-    trainer.train(1, islice(training_batches(task, ring, 1), WARM_UP))
-    batches = training_batches(task, ring, 2)
-    next(batches)  # the first waits for the reader to start, once in an epoch of thousands
-    return _clocked(lambda timed: trainer.train(2, timed), islice(batches, STEPS))
-
-
-def fed_to_two(path: str) -> dict[str, float]:
-    """The same on a ring of two, which Spark starts; what the first of them counts, twice."""
-    from habitus.edges.ring import Processes, launch
-    from habitus.edges.spark import start_spark
-    from habitus.loading import load_settings
-
-    spark = start_spark(load_settings(overrides=["spark.master=local[2]"]).spark, "benchmark")
-    two = Processes(2, timedelta(minutes=2))
-    found = launch(fed_share, two, spark, print, print, path)
-    spark.stop()
-    return found | {name: 2 * found[name] for name in ("events", "units", "positions")}
-
-
-def alone(path: str) -> dict[str, float]:
-    """Our step, without a ring, on batches that are ready."""
-    from habitus.edges.ring import LocalRing
-
-    task = task_at(path)
-    return learned(trainer_of(task, LocalRing(), os.environ.get("TRIED", "")), ready(task))
-
-
-def in_a_ring_of_one(path: str) -> dict[str, float]:
-    """The same through Horovod."""
-    from habitus.edges.ring import HorovodRing
-
-    task = task_at(path)
-    return learned(trainer_of(task, HorovodRing()), ready(task))
-
-
-def bare(path: str) -> dict[str, float]:
-    """Keras' own step on batches that are ready; and what a position costs in arithmetic."""
-    import keras
-    import numpy as np
-
-    from habitus.domain.models import behaviour
-    from habitus.domain.models.training import CLIP
-
-    task = task_at(path)
-    batches = ready(task)
-    model = behaviour.build(task.shape, task.plan.seed)
-    losses = [keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in model.outputs]
-    optimizer = keras.optimizers.Adam(task.plan.learning_rate, global_clipnorm=CLIP)
-    model.compile(optimizer, losses, jit_compile=False)
-
-    def learn(timed: Iterator[Any]) -> None:
-        for batch in timed:
-            answers = [batch.tokens[:, :, field] for field in range(len(model.outputs))]
-            counts = [(batch.judged & (one > 0)).astype(np.float32) for one in answers]
-            model.train_on_batch([batch.tokens, batch.context], answers, counts)
-
-    learn(iter(batches[:WARM_UP]))
-    found = _clocked(learn, iter(batches[WARM_UP:]))
-    kernels = [
-        np.size(weight)
-        for name, weight in behaviour.weights_of(model).items()
-        if np.ndim(weight) == 2 and not name.startswith(("embedding", "context"))
-    ]
-    # A product and a sum for each weight, forward, and twice that back (Kaplan et al. 2020, 2.1).
-    return found | {"flops": 3.0 * 2 * sum(kernels)}
-
-
-def matrix_rate(path: str) -> dict[str, float]:
-    """Floating point operations a second of TensorFlow's fp32 matrix product."""
-    import tensorflow as tf
-
-    one = tf.random.normal((MATRIX, MATRIX), seed=1)
-    product = tf.function(lambda matrix: tf.matmul(matrix, one))
-    product(one).numpy()
-    before = time.perf_counter()
-    for _ in range(PRODUCTS):
-        product(one).numpy()
-    return {"rate": PRODUCTS * 2 * MATRIX**3 / (time.perf_counter() - before)}
-
-
-def memory(path: str) -> dict[str, float]:
-    """MB that training grows by from the end of the second epoch to the end of the last."""
-    from habitus.edges.ring import LocalRing
-    from habitus.edges.training import training_batches
-
-    ring, process = LocalRing(), psutil.Process()
-    task = task_at(path)
-    task = replace(task, plan=replace(task.plan, steps=EPOCH_STEPS, epochs=EPOCHS))
-    trainer = trainer_of(task, ring)
-    held = []
-    for epoch in range(1, EPOCHS + 1):
-        batches = training_batches(task, ring, epoch)
-        trainer.train(epoch, batches)
-        batches.close()
-        held.append(process.memory_info().rss / 1e6)
-    return {"at first": held[1], "growth": held[-1] - held[1]}
-
-
-PARTS = {part.__name__: part for part in (fed, fed_to_two, alone, in_a_ring_of_one, bare)}
-PARTS |= {part.__name__: part for part in (matrix_rate, memory)}
-
-
-def _clocked(learn: Callable[[Iterator[Any]], object], batches: Iterator[Any]) -> dict[str, float]:
-    timed = Timed(batches)
-    before = time.perf_counter()
-    learn(timed)
-    seconds = time.perf_counter() - before
-    counts = {name: getattr(timed, name) for name in ("waited", "events", "units", "positions")}
-    return {"seconds": seconds, **counts}
-
-
-def measured(part: str, path: str, environment: dict[str, str] | None = None) -> dict[str, float]:
-    """One part, in a process of its own."""
-    command = [sys.executable, __file__, "--part", part, path]
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        env=os.environ | quiet | (environment or {}),
-    )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    print(part, environment or "", found, file=sys.stderr)
-    return found
+# The same of a ring of two.
+TRIED_OF_TWO: dict[str, tuple[dict[str, str], str]] = {
+    "as it is": ({}, ""),
+    "gradients of 16 bits": ({}, "16-bit gradients"),
+    "gradients sent one by one": ({"HOROVOD_FUSION_THRESHOLD": "0"}, ""),
+    "gradients gathered for 10 ms": ({"HOROVOD_CYCLE_TIME": "10"}, ""),
+    "one thread each": ({"OMP_NUM_THREADS": "1"}, "one thread"),
+}
 
 
 def rate(found: dict[str, float]) -> float:
@@ -302,19 +66,18 @@ def figures(path: str) -> list[Figure]:
 
 
 def tried(path: str) -> list[Figure]:
-    """Our step on batches that are ready, with other settings."""
-    rates = {
-        name: rate(measured("alone", path, {**environment, "TRIED": how}))
-        for name, (environment, how) in TRIED.items()
-    }
-    return [Figure(f"events a second, {name}", round(value)) for name, value in rates.items()]
+    """Our step on batches that are ready, and a ring of two, with other settings."""
+    found = []
+    for part, settings in (("alone", TRIED), ("fed_to_two", TRIED_OF_TWO)):
+        ring = "" if part == "alone" else "a ring of two, "
+        for name, (environment, how) in settings.items():
+            events = rate(measured(part, path, {**environment, "TRIED": how}))
+            found.append(Figure(f"events a second, {ring}{name}", round(events)))
+    return found
 
 
 def main() -> None:
     """Print the table; `--small` takes a tenth of the shoppers."""
-    if sys.argv[1:2] == ["--part"]:
-        print(json.dumps(PARTS[sys.argv[2]](sys.argv[3])))
-        return
     path = prepare(SMALL_USERS if "--small" in sys.argv else USERS)
     if "--tried" in sys.argv:
         publish("train-tried", tried(path))
