@@ -25,17 +25,15 @@ The protocol is ours, as nobody has published one:
 Intervals are over sessions (pairs) drawn with replacement from the test's.
 """
 
-from collections.abc import Generator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import keras
 import numpy as np
 import polars as pl
-import tensorflow as tf
 from _figures import Figure, at_least, at_most
 from _planted import Change, Mixture, fit_for_planting, in_random_order, looped, plant
+from _trained import Learning, trained
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
@@ -44,15 +42,8 @@ from habitus.domain.detectors.base import Detector
 from habitus.domain.detectors.behaviour import BehaviourDetector
 from habitus.domain.detectors.markov import MarkovDetector
 from habitus.domain.detectors.steps import steps_of, values_of
-from habitus.domain.models import behaviour
-from habitus.domain.models.batches import Batch, by_length, shuffled
-from habitus.domain.models.onnx_export import detector_of
-from habitus.domain.models.shape import BehaviourShape
-from habitus.domain.models.training import Plan, fit
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import FIRST_VALUE, FieldVocabulary, Split, Vocabulary
-from habitus.edges.ring import LocalRing
-from habitus.loading import load_settings
 
 DATA = Path("../shared/data/msnbc_sessions.parquet")
 SMALL = 20  # a small run takes every SMALLth session
@@ -61,11 +52,8 @@ SEEDS = (7, 8, 9, 10, 11)
 SHARES = (0.7, 0.1, 0.2)
 PIECE, HISTORY = 100, 16
 CATEGORIES = 17
-EPOCHS = 3
-BATCH_SIZE, LEARNING_RATE = 128, 0.01
-SETTINGS = load_settings(None).train.behaviour.model_copy(update={"context": ()})
-BUFFERED = 64  # batches that are shuffled together
-HELD_OUT = 20_000  # validation pieces that tell what is normal
+EPOCHS, BATCH_SIZE = 3, 128
+LEARNING = replace(Learning.default(), epochs=EPOCHS, patience=EPOCHS, batch_size=BATCH_SIZE)
 ORDERS = range(1, 6)
 PAIRS = 5000
 GOAL = 0.95  # of the rival's perplexity
@@ -135,38 +123,6 @@ def cut(sessions: Units) -> tuple[Units, Indices]:
         closed=stop == sessions.lengths[owner],
     )
     return cut_up, owner
-
-
-def trained(
-    training: Units, validation: Units, vocabulary: Vocabulary, seed: int
-) -> BehaviourDetector:
-    """The behaviour model, by the loop that a training process runs."""
-    tf.config.experimental.enable_op_determinism()
-    keras.utils.set_random_seed(seed)
-    shape = BehaviourShape.of(vocabulary, SETTINGS, training.context)
-    steps = len(training) // BATCH_SIZE
-    buffer = min(BUFFERED * BATCH_SIZE, len(training))
-
-    def parts(epoch: int) -> Iterator[Units]:
-        random = np.random.default_rng((seed, epoch))
-        while True:
-            order = random.permutation(len(training))
-            yield from (
-                training.take(order[start : start + buffer])
-                for start in range(0, len(order), buffer)
-            )
-
-    def batches(epoch: int) -> Generator[Batch]:
-        return shuffled(parts(epoch), BATCH_SIZE, buffer, shape, (seed, epoch))
-
-    def judged() -> Iterator[Batch]:
-        return (batch for _, batch in by_length(validation, BATCH_SIZE, shape))
-
-    model = behaviour.build(shape, seed)
-    plan = Plan(seed, EPOCHS, steps, patience=EPOCHS, learning_rate=LEARNING_RATE)
-    fit(model, plan, batches, judged, LocalRing())
-    some = np.random.default_rng(seed).permutation(len(validation))[:HELD_OUT]
-    return detector_of(model, shape, vocabulary, validation.take(some))
 
 
 def next_pages(pieces: Units) -> Units:
@@ -268,7 +224,10 @@ def figures(small: bool) -> list[Figure]:
     sessions = drawn_apart(read_sessions(small))
     (training, _), (validation, _), (test, owner) = map(cut, sessions)
     vocabulary = vocabulary_of()
-    ours = [trained(training, validation, vocabulary, seed) for seed in SEEDS[: 1 if small else 5]]
+    ours = [
+        trained(training, validation, vocabulary, seed, LEARNING)
+        for seed in SEEDS[: 1 if small else 5]
+    ]
     rival = MarkovDetector.fit(training, vocabulary, SEED)
     order = min(ORDERS, key=lambda one: markov_nats(training, vocabulary, one, validation).sum())
     found = []

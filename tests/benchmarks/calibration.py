@@ -36,6 +36,7 @@ import _hdfs
 import numpy as np
 import polars as pl
 from _figures import Figure, publish_parts
+from _payments import DELAY
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import average_precision_score
@@ -131,7 +132,7 @@ def _without(together: Combination, scores: Numbers) -> Iterator[tuple[str, Numb
 def of_handbook(small: bool) -> list[Figure]:
     """Every detector of the protocol without labels on card payments."""
     blind = _handbook.blind()
-    calibrated_from = blind.test_from - _handbook.DELAY / 2
+    calibrated_from = blind.test_from - DELAY / 2
     protocol = replace(blind, settings=(*blind.settings, f"score.from={calibrated_from}"))
     with _handbook.prepared(small) as (_, lake, mapping):
         _handbook.run(["ingest"], lake, protocol, *mapping)
