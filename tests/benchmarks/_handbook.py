@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from _figures import Figure, at_least
+from _missed import of_kinds, without_groups
 from _payments import (
     DELAY,
     MEASURES,
@@ -224,13 +225,16 @@ def figures(small: bool) -> list[Figure]:
         first = Protocol.week(0)
         run(["run"], root, first, *mapping)
         weeks = [lake.scored(first)]
+        limits = without_groups(root, weeks[0][WITH_LABELS[0]])
+        for detector in (*WITH_LABELS, "fine_tuned"):
+            limits += of_kinds(detector, weeks[0][detector])
         seeds = [weeks[0]]
         random = f"detectors=[{', '.join(RANDOM)}]"
         for seed in SEEDS[1 : 2 if small else None]:
             again = Protocol.week(0, random, f"seed={seed}")
             run(["train", "score"], root, again)
             seeds.append(lake.scored(again))
-        found = published(seeds)
+        found = published(seeds) + limits
         labelled = f"detectors=[{', '.join(WITH_LABELS)}]"
         for number in range(1, WEEKS):
             protocol = Protocol.week(number, labelled)

@@ -1,7 +1,7 @@
 """The behaviour model trained on units in memory, by the loop that a training process runs."""
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.edges.ring import LocalRing
 from habitus.loading import load_settings
-from habitus.model_settings import BehaviourSettings
+from habitus.model_settings import BehaviourSettings, TrainSettings
 
 BUFFERED = 64  # batches that are shuffled together
 HELD_OUT = 20_000  # validation units that tell what is normal
@@ -25,7 +25,7 @@ HELD_OUT = 20_000  # validation units that tell what is normal
 
 @dataclass(frozen=True)
 class Learning:
-    """How long and how fast, and what; the defaults of conf/base.yaml unless told otherwise."""
+    """How long and how fast the model learns, and what it is made of."""
 
     epochs: int
     patience: int
@@ -34,11 +34,17 @@ class Learning:
     behaviour: BehaviourSettings
 
     @classmethod
+    def of(cls, train: TrainSettings) -> "Learning":
+        """As settings have it."""
+        many = train.epochs, train.patience, train.batch_size
+        return cls(*many, train.learning_rate, train.behaviour)
+
+    @classmethod
     def default(cls) -> "Learning":
         """As conf/base.yaml has it, without context: data without times have no features."""
         train = load_settings(None).train
         body = train.behaviour.model_copy(update={"context": ()})
-        return cls(train.epochs, train.patience, train.batch_size, train.learning_rate, body)
+        return replace(cls.of(train), behaviour=body)
 
 
 def trained(

@@ -8,9 +8,10 @@ the same sessions:
 - the plain Keras model, called batch by batch, all padded to the longest session allowed.
 
 `python tests/benchmarks/score.py 200000` scores so many sessions, or some more, instead of five
-million, `--small` takes 20,000. `--tried` tells what weights of eight bits would gain and lose.
+million, `--small` takes 20,000. `--tried` tells what lighter models would gain and lose.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -158,10 +159,11 @@ def matrix(sessions: int) -> dict[str, float]:
     return matrix_rate("")
 
 
-def weights(sessions: int) -> list[dict[str, Any]]:
-    """What weights of eight bits gain and lose, on the shop's sessions of the time to score."""
+def lighter(sessions: int) -> list[dict[str, Any]]:
+    """What lighter models gain and lose, on the shop's sessions of the time to score."""
     import polars as pl
-    from _eight_bits import tried
+    from _lighter import tried
+    from _trained import Learning
 
     from habitus.domain.labelling import unit_labels
     from habitus.domain.units import Units
@@ -175,12 +177,16 @@ def weights(sessions: int) -> list[dict[str, Any]]:
     odd = {row["unit_id"] for row in marked.select("unit_id").collect()}
     rows = pl.read_delta(f"{SHOP}/sequences").sort("unit_id")
     ended = pl.col("ended_at")
-    held_out, late = (
-        rows.filter(ended >= split.train_until, ended < split.calibrate_from),
-        rows.filter(ended >= split.validation_until),
+    times = [split.train_from, split.train_until, split.calibrate_from]
+    trained, held_out = (
+        rows.filter(ended >= start, ended < end) for start, end in itertools.pairwise(times)
     )
-    known, judged = (Units.from_arrow(some.to_arrow(), fields) for some in (held_out, late))
-    figures = tried(model, known, judged, late["unit_id"].is_in(odd).to_numpy())
+    late = rows.filter(ended >= split.validation_until)
+    learnt, known, judged = (
+        Units.from_arrow(some.to_arrow(), fields) for some in (trained, held_out, late)
+    )
+    learning = Learning.of(context.settings.train)
+    figures = tried(model, learning, (learnt, known, judged), late["unit_id"].is_in(odd).to_numpy())
     return [asdict(figure) for figure in figures]
 
 
@@ -188,7 +194,7 @@ def part_of(name: str, sessions: int) -> Any:
     """What one part finds."""
     if name in IN_MEMORY:
         return IN_MEMORY[name](f"{FOLDER}/{sessions}")
-    return {**WITH_SPARK, "matrix": matrix, "prepare": prepare, "weights": weights}[name](sessions)
+    return {**WITH_SPARK, "matrix": matrix, "prepare": prepare, "lighter": lighter}[name](sessions)
 
 
 IN_MEMORY = {part.__name__: part for part in (worker, bare, keras, memory)}
@@ -263,7 +269,7 @@ def main() -> None:
     if not Path(f"{FOLDER}/{sessions}/models").exists():
         measured("prepare", sessions)
     if "--tried" in sys.argv:
-        publish("score-tried", [Figure(**one) for one in measured("weights", sessions)])
+        publish("score-tried", [Figure(**one) for one in measured("lighter", sessions)])
     else:
         publish("score", figures(sessions))
 

@@ -1,0 +1,93 @@
+"""What limits a detector on the Handbook's payments: which frauds it misses, what its inputs give.
+
+Of each kind of fraud it is told what share is among the first payments by score, as many as there
+are frauds. Then gradient boosting is fitted again without what a group of features tells.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from _figures import Figure
+from _payments import MEASURES, SEED, values_of
+
+from habitus.domain.detectors.labelled import Labelled
+from habitus.domain.detectors.trees import GradientBoostingDetector
+from habitus.domain.units import Units
+from habitus.domain.vocabulary import Vocabulary
+
+_AT_TERMINAL = pl.col("TX_FRAUD_SCENARIO") == 2
+KINDS = {
+    "large amounts": pl.col("TX_FRAUD_SCENARIO") == 1,
+    "terminals with a known fraud": _AT_TERMINAL & pl.col("visible"),
+    "terminals without a known fraud": _AT_TERMINAL & ~pl.col("visible"),
+    "compromised customers": pl.col("TX_FRAUD_SCENARIO") == 3,
+}
+COMPARED = [f"user_amount_{measure}_*" for measure in ("ratio", "zscore", "multiple", "peak")]
+GROUPS: dict[str, Collection[str]] = {
+    "known frauds at the terminal": ("counterparty_risk_*", "counterparty_*anomal*"),
+    "numbers of payments at the terminal": ("counterparty_count_*",),
+    "amounts beside the user's own": COMPARED,
+    "anything of the user's past": ("user_*",),
+}
+
+
+def of_kinds(detector: str, scored: pl.DataFrame) -> list[Figure]:
+    """What share of each kind of fraud is among the first payments."""
+    frauds = int(scored["TX_FRAUD"].sum())
+    first = scored.sort("score", "TRANSACTION_ID", descending=True).head(frauds)
+    return [
+        Figure(
+            f"{detector}, share found of {scored.filter(kind).height} frauds of {name}",
+            first.filter(kind).height / max(scored.filter(kind).height, 1),
+        )
+        for name, kind in KINDS.items()
+    ]
+
+
+def without_groups(root: str, test: pl.DataFrame) -> list[Figure]:
+    """Gradient boosting without what a group of features tells, from a lake's tables."""
+    (path,) = Path(root, "vocabularies").iterdir()
+    vocabulary = Vocabulary.model_validate_json(path.read_text(encoding="utf-8"))
+    split = vocabulary.split
+    rows = pl.read_delta(f"{root}/sequences").sort("unit_id")
+    labels = pl.read_delta(f"{root}/labels").filter(
+        pl.col("label") & (pl.col("known_at") <= split.validation_until)
+    )
+    trained = rows.filter(
+        pl.col("ended_at").is_between(split.train_from, split.train_until, closed="left")
+    )
+    judged = test.join(rows, left_on="TRANSACTION_ID", right_on="unit_id", maintain_order="left")
+    learned = Labelled(
+        units=Units.from_arrow(trained.to_arrow(), vocabulary.field_names),
+        anomalous=trained["unit_id"].is_in(labels["unit_id"].implode()).to_numpy(),
+        weights=np.ones(trained.height),
+        users=trained["user_id"].rank("dense").cast(pl.Int64).to_numpy(),
+    )
+    of_units = judged.select(name for name in rows.columns if name != "unit_id")
+    units = Units.from_arrow(of_units.to_arrow(), vocabulary.field_names)
+    figures = []
+    for name, patterns in {"nothing": (), **GROUPS}.items():
+        hidden = [
+            column
+            for column, feature in enumerate(vocabulary.context)
+            if any(fnmatchcase(feature, pattern) for pattern in patterns)
+        ]
+        known = replace(learned, units=_without(learned.units, hidden))
+        detector = GradientBoostingDetector.fit(known, vocabulary, SEED)
+        scored = test.with_columns(pl.Series("score", detector.score(_without(units, hidden))))
+        figures += [
+            Figure(f"gradient_boosting without {name}, {measure}", value)
+            for measure, value in zip(MEASURES, values_of(scored), strict=True)
+        ]
+    return figures
+
+
+def _without(units: Units, hidden: list[int]) -> Units:
+    """The units of which some columns of the context are not known."""
+    context = units.context.copy()
+    context[:, hidden] = np.nan
+    return replace(units, context=context)
