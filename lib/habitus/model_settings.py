@@ -85,6 +85,21 @@ class FineTuneSettings(Frozen):
     dropout: float = Field(ge=0, lt=1, description="Dropout after the head's dense layer.")
 
 
+class EcodSettings(Frozen):
+    """What the detector `ecod` looks at."""
+
+    features: tuple[str, ...] = Field(
+        min_length=1,
+        description="The counts, amounts, times and features that it looks at: names, or patterns "
+        "like user_amount_*; * for all. Each that says nothing hides a little of what others say.",
+    )
+    power: float = Field(
+        ge=1,
+        description="Of the norm by which their surprises are added up: 1 finds what shows a "
+        "little in many, a larger one what shows in few.",
+    )
+
+
 class TrainSettings(Frozen):
     """How the models are fitted."""
 
@@ -112,6 +127,7 @@ class TrainSettings(Frozen):
         description="Whether detectors that learn from labels are fitted again without the "
         "features that tell them nothing of validation units."
     )
+    ecod: EcodSettings
     behaviour: BehaviourSettings
     fine_tune: FineTuneSettings
 

@@ -194,16 +194,21 @@ def of_bound(weeks: Sequence[dict[str, pl.DataFrame]]) -> list[Figure]:
 
 
 def without_label_settings() -> tuple[str, ...]:
-    """Fields and features that are not computed from labels, as settings.
+    """Features that are not computed from labels, and what ecod makes of them, as settings.
 
-    What compares the payment's amount with the same user's, less what was found to say little on
-    the weeks from 2018-07-04 to 2018-07-24, each trained two weeks earlier: how many payments there
-    were of the user or at the terminal, means of a single day, the hour, new terminals.
+    Chosen on the weeks from 2018-07-11 to 2018-07-24, each trained two weeks earlier, among sums
+    and norms over these and what else compares the payment with the same user's: means, maxima,
+    ratios and z-scores of 7 to 90 days, gaps, the number of earlier payments.
     """
-    kept = "{entity: user, windows: [7 days, 30 days], measures: [mean, max]}"
-    compared = "{entity: user, windows: [30 days, 90 days], measures: [ratio, zscore, multiple]}"
+    compared = "{entity: user, windows: [90 days], measures: [multiple]}"
     peak = "{entity: user, windows: [14 days], measures: [peak]}"
-    return f"features=[{kept}, {compared}, {peak}]", "sequences.fields=[action, gap, amount]"
+    seen = "[amount, user_amount_multiple_90d, user_amount_peak_14d]"
+    return (
+        f"features=[{compared}, {peak}]",
+        "sequences.fields=[action, gap, amount]",
+        f"train.ecod.features={seen}",
+        "train.ecod.power=2",
+    )
 
 
 @contextmanager

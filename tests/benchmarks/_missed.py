@@ -15,6 +15,7 @@ from _figures import Figure
 from _payments import MEASURES, SEED, values_of
 
 from habitus.domain.detectors.labelled import Labelled
+from habitus.domain.detectors.selected import without
 from habitus.domain.detectors.trees import GradientBoostingDetector
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
@@ -72,22 +73,17 @@ def without_groups(root: str, test: pl.DataFrame) -> list[Figure]:
     figures = []
     for name, patterns in {"nothing": (), **GROUPS}.items():
         hidden = [
-            column
-            for column, feature in enumerate(vocabulary.context)
+            feature
+            for feature in vocabulary.context
             if any(fnmatchcase(feature, pattern) for pattern in patterns)
         ]
-        known = replace(learned, units=_without(learned.units, hidden))
+        known = replace(learned, units=without(learned.units, hidden, vocabulary))
         detector = GradientBoostingDetector.fit(known, vocabulary, SEED)
-        scored = test.with_columns(pl.Series("score", detector.score(_without(units, hidden))))
+        scored = test.with_columns(
+            pl.Series("score", detector.score(without(units, hidden, vocabulary)))
+        )
         figures += [
             Figure(f"gradient_boosting without {name}, {measure}", value)
             for measure, value in zip(MEASURES, values_of(scored), strict=True)
         ]
     return figures
-
-
-def _without(units: Units, hidden: list[int]) -> Units:
-    """The units of which some columns of the context are not known."""
-    context = units.context.copy()
-    context[:, hidden] = np.nan
-    return replace(units, context=context)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class _OnUnits(Detector, Protocol):
-    """A detector that is fitted in one process."""
+    """A detector that is fitted in one process, perhaps with settings for that."""
 
     @classmethod
-    def fit(cls, units: Units, vocabulary: Vocabulary, seed: int) -> Self: ...
+    def fit(cls, units: Units, vocabulary: Vocabulary, seed: int, *settings: object) -> Self: ...
 
 
 class _OnLabels(Detector, Protocol):
@@ -83,8 +83,10 @@ def fitted(
         return _clusters(name, data, context.settings.seed)
     if name in SUPERVISED:
         return _supervised(context, name, data, members)
+    seed, ecod = context.settings.seed, context.settings.train.ecod
     kind = cast(type[_OnUnits], detector_class(name))
-    return Fitted(kind.fit(data.training, data.vocabulary, context.settings.seed).to_files())
+    more = (ecod,) if name == "ecod" else ()
+    return Fitted(kind.fit(data.training, data.vocabulary, seed, *more).to_files())
 
 
 def _supervised(

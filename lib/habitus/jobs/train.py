@@ -20,7 +20,7 @@ from habitus.jobs.training_data import TrainingData
 from habitus.setting_types import DetectorName
 
 # To be raised when what a model's files hold, or how they are made, changes.
-_FORMAT = 10
+_FORMAT = 11
 
 
 def run(context: JobContext) -> None:
@@ -49,7 +49,14 @@ def _settings_of(name: DetectorName, context: JobContext, data: TrainingData) ->
     settings = context.settings
     train = settings.train.model_dump(mode="json")
     if name == "behaviour":
-        idle = {"start_timeout", "restarts", "minimum_units", "select_features", "fine_tune"}
+        idle = {
+            "start_timeout",
+            "restarts",
+            "minimum_units",
+            "select_features",
+            "fine_tune",
+            "ecod",
+        }
         learning = {key: value for key, value in train.items() if key not in idle}
         learning["behaviour"] = settings.train.behaviour.in_use
     else:
@@ -58,6 +65,8 @@ def _settings_of(name: DetectorName, context: JobContext, data: TrainingData) ->
         learning["labels"] = data.labels.fingerprint
     if name in SUPERVISED:
         learning["select_features"] = train["select_features"]
+    if name == "ecod":
+        learning["ecod"] = train["ecod"]
     if name == "fine_tuned":
         learning["fine_tune"] = train["fine_tune"]
     learning["format"] = _FORMAT

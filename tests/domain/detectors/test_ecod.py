@@ -15,7 +15,8 @@ from habitus.domain.detectors import load_detector
 from habitus.domain.detectors.ecod import EcodDetector, Tail, Tails
 from habitus.domain.detectors.summary import Feature, summarise
 from habitus.domain.units import Floats
-from habitus.errors import ArtefactError, TrainingError
+from habitus.errors import ArtefactError, SettingsError, TrainingError
+from habitus.model_settings import EcodSettings
 from habitus.setting_types import UnitKind
 
 pytestmark = pytest.mark.plain
@@ -77,6 +78,44 @@ def test_what_never_varied_in_training_counts_when_it_does_either_way(value: flo
     farther = np.log2(100 / 2) + 50 / np.log(2)
     assert same == 0
     assert [more, less] == pytest.approx([farther, farther])
+
+
+def test_a_norm_of_a_higher_power_weighs_the_largest_surprise_more() -> None:
+    bits = np.array([[3.0, 4.0], [7.0, 0.0]])
+    by_power = {
+        power: tails_of(*np.eye(2) * 30).model_copy(update={"power": power}).together(bits)
+        for power in (1.0, 2.0, 50.0)
+    }
+
+    assert by_power[1].tolist() == [7, 7]
+    assert by_power[2] == pytest.approx([5, 7])
+    assert by_power[50] == pytest.approx([4, 7], rel=1e-2)
+
+
+def test_it_looks_at_the_numbers_that_settings_name_and_no_others() -> None:
+    words = vocabulary()
+    training, later = units(500, 1, words), units(100, 2, words)
+    settings = EcodSettings(features=("duration", "*amount*"), power=1)
+
+    narrow = EcodDetector.fit(training, words, 7, settings)
+    again = EcodDetector.from_files(narrow.to_files(), words)
+
+    matrix, features = summarise(training, words)
+    kept = [i for i, one in enumerate(features) if one.name == "duration" or "amount" in one.name]
+    assert 1 < len(kept) < len(features)
+    tails = Tails.fit(matrix[:, kept], [features[i] for i in kept], words)
+    expected = tails.bits(summarise(later, words)[0][:, kept]).sum(axis=1)
+    np.testing.assert_allclose(again.score(later), expected)
+    told = {reason.field for reasons in again.explain(later, 9) for reason in reasons}
+    assert told <= {features[i].name for i in kept}
+
+
+def test_a_pattern_that_names_no_number_is_refused_with_the_nearest_name() -> None:
+    words = vocabulary()
+    settings = EcodSettings(features=("durations",), power=1)
+
+    with pytest.raises(SettingsError, match=r"'durations' names none.*'duration'"):
+        EcodDetector.fit(units(100, 1, words), words, 7, settings)
 
 
 @given(

@@ -6,7 +6,9 @@ is at least as far out on the side to which the feature is skewed (section 3.2);
 not skewed has two sides, and the smaller of their p-values is doubled. The score adds up the
 surprises, -log2 p, over features: Fisher's (1932) way to combine p-values, which finds what shows a
 little in several features as well as what shows in one. Of the three sums of the paper this is the
-one over the skewed sides.
+one over the skewed sides. Where `EcodSettings` say so it is their Minkowski norm instead, in which
+the strangest number weighs more: of power 1 it is the sum, of a high one the largest surprise alone
+(Tippett 1931).
 
 A rank among n units tells no p-value below 1 / (n + 1), and anomalies in training would hide others
 like them. So beyond the second value in the last _TAIL of units an exponential tail takes over, by
@@ -15,12 +17,13 @@ simple general approach to inference about the tail of a distribution"). It neve
 by one e-fold a grain of the column. Up to there p-values are exact, however many units are tied;
 columns of more than _POINTS values are exact to a share of 1 / _POINTS.
 
-That the sum is over one side, as it is over all features alike, and how long the tail is, was
-chosen on other data than the README's figures are for: on the Handbook's payments before
-2018-07-18, on BankSim's steps before 126 and on the shop of seed 7.
+That the sum is over one side, and how long the tail is, was chosen on other data than the README's
+figures are for: on the Handbook's payments before 2018-07-18, on BankSim's steps before 126 and on
+the shop of seed 7.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import ClassVar, Self
 
 import numpy as np
@@ -32,8 +35,10 @@ from habitus.domain.detectors.summary import Feature, Numbers, summarise
 from habitus.domain.detectors.usual import Usual
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import Vocabulary
-from habitus.errors import TrainingError
+from habitus.errors import SettingsError, TrainingError, nearest
+from habitus.model_settings import EcodSettings
 
+AS_PUBLISHED = EcodSettings(features=("*",), power=1)
 _FEWEST = 20  # training units; a tail of fewer is none
 _TAIL = 0.05
 _POINTS = 1000
@@ -114,12 +119,14 @@ class Tails(BaseModel):
     Args:
         usual: What the training units were like.
         sides: [D] the one or two sides of each.
+        power: Of the norm by which surprises are added up.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     usual: Usual
     sides: tuple[tuple[Tail, ...], ...]
+    power: float = Field(ge=1)
 
     @model_validator(mode="after")
     def _sides_of_every_feature(self) -> Self:
@@ -129,7 +136,13 @@ class Tails(BaseModel):
         return self
 
     @classmethod
-    def fit(cls, matrix: Floats, features: tuple[Feature, ...], vocabulary: Vocabulary) -> Self:
+    def fit(
+        cls,
+        matrix: Floats,
+        features: Sequence[Feature],
+        vocabulary: Vocabulary,
+        power: float = AS_PUBLISHED.power,
+    ) -> Self:
         """Learn from [N, D] summaries; NaN where a number is not known."""
         usual = Usual.fit(matrix, features, vocabulary)
         filled = usual.filled(matrix).astype(np.float64)
@@ -137,7 +150,7 @@ class Tails(BaseModel):
             tuple(Tail.fit(column, upwards, feature.grain) for upwards in _sides(column, feature))
             for column, feature in zip(filled.T, features, strict=True)
         ]
-        return cls(usual=usual, sides=tuple(sides))
+        return cls(usual=usual, sides=tuple(sides), power=power)
 
     def bits(self, matrix: Floats) -> Scores:
         """[N, D] the surprise of each number, at least 0; of the median where it is not known."""
@@ -148,9 +161,14 @@ class Tails(BaseModel):
             bits[:, index] = np.maximum.reduce(each) - np.log2(len(sides))
         return bits.clip(min=0)
 
+    def together(self, bits: Scores) -> Scores:
+        """[N] what [N, D] surprises come to."""
+        score: Scores = (bits**self.power).sum(axis=1) ** (1 / self.power)
+        return score
+
 
 class EcodDetector:
-    """The sum of the surprises of a unit's numbers."""
+    """The surprises of a unit's numbers together."""
 
     name: ClassVar[str] = "ecod"
 
@@ -159,33 +177,50 @@ class EcodDetector:
         self._tails = tails
 
     @classmethod
-    def fit(cls, units: Units, vocabulary: Vocabulary, seed: int) -> Self:
+    def fit(
+        cls,
+        units: Units,
+        vocabulary: Vocabulary,
+        seed: int,
+        settings: EcodSettings = AS_PUBLISHED,
+    ) -> Self:
         """Learn the tails of training units.
 
         Args:
             units: Training units.
             vocabulary: What the tokens mean.
             seed: Of nothing: there is no chance in it.
+            settings: Which numbers it looks at, and how their surprises are added up.
 
         Raises:
             TrainingError: There are fewer than 20 units.
+            SettingsError: A pattern of features names none.
         """
         if len(units) < _FEWEST:
             problem = f"{len(units)} training units, fewer than {_FEWEST}"
             raise TrainingError("sequences", problem, "Move the split.")
-        return cls(vocabulary, Tails.fit(*summarise(units, vocabulary), vocabulary))
+        matrix, features = summarise(units, vocabulary)
+        kept = _named([feature.name for feature in features], settings.features)
+        seen = [features[column] for column in kept]
+        return cls(vocabulary, Tails.fit(matrix[:, kept], seen, vocabulary, settings.power))
 
     def score(self, units: Units) -> Scores:
         """[N] bits; an ordinary unit has about 1.4 a feature, fewer where many units are alike."""
-        scores: Scores = self._tails.bits(summarise(units, self._vocabulary)[0]).sum(axis=1)
-        return scores
+        return self._tails.together(self._tails.bits(self._seen(units)[0]))
 
     def explain(self, units: Units, count: int) -> list[list[Reason]]:
         """The first `count` features of each unit with unusual values, by their surprise."""
-        matrix, features = summarise(units, self._vocabulary)
+        matrix, features = self._seen(units)
         usual, bits = self._tails.usual, self._tails.bits(matrix)
-        worth = np.where(usual.is_unusual(usual.filled(matrix)), bits, 0)
+        worth = np.where(usual.is_unusual(usual.filled(matrix)), bits**self._tails.power, 0)
         return usual.reasons(matrix, worth, features, count, bits)
+
+    def _seen(self, units: Units) -> tuple[Floats, list[Feature]]:
+        """The numbers that it looks at: [N, D] of each unit, and what they mean."""
+        matrix, features = summarise(units, self._vocabulary)
+        kept = set(self._tails.usual.features)
+        columns = [column for column, one in enumerate(features) if one.name in kept]
+        return matrix[:, columns], [features[column] for column in columns]
 
     def to_files(self) -> dict[str, bytes]:
         """All of it as JSON."""
@@ -201,6 +236,23 @@ class EcodDetector:
         tails = read_about(Tails, files, _ABOUT)
         refuse_another_vocabulary(_ABOUT, tails.usual.vocabulary_id, vocabulary)
         return cls(vocabulary, tails)
+
+
+def _named(names: Sequence[str], patterns: Sequence[str]) -> list[int]:
+    """Which names a pattern holds for.
+
+    Raises:
+        SettingsError: A pattern holds for none.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            problem = f"{pattern!r} names none of the {len(names)} numbers of a unit"
+            raise SettingsError("train.ecod.features", problem, nearest(pattern, names))
+    return [
+        column
+        for column, name in enumerate(names)
+        if any(fnmatchcase(name, pattern) for pattern in patterns)
+    ]
 
 
 def _sides(column: Numbers, feature: Feature) -> tuple[bool, ...]:
