@@ -117,6 +117,14 @@ def test_an_event_beside_strange_ones_comes_before_a_stranger_one_that_stands_al
     assert _strongest_first([alone, first, further], "session") == [alone, first, further]
 
 
+def test_the_first_reasons_name_another_event_before_one_that_is_named_says_more() -> None:
+    first, again, other = reason(1, 0.5), reason(1, 0.3), reason(9, 0.3)
+    assert _strongest_first([first, again, other], "session") == [first, other, again]
+    # What is far stronger stays before it, whatever event it is at.
+    weak = reason(9, 0.1)
+    assert _strongest_first([first, again, weak], "session") == [first, again, weak]
+
+
 def test_a_sessions_hour_comes_after_what_was_done() -> None:
     hour, pay = reason(0, 0.3, "hour"), reason(7, 0.2)
     assert _strongest_first([hour, pay], "session") == [pay, hour]

@@ -24,6 +24,8 @@ _FOLDS = 5
 _ASKED = 2  # times as many reasons at single events are weighed as are told
 # How much of the shares at the same event, and at those up to so far from it, add to a reason's.
 _SAME_ADDS, _NEAR_ADDS, _NEAR = 0.5, 0.25, 2
+# Among so many first reasons, what one counts whose event is named already.
+_FIRST, _AGAIN = 3, 0.5
 _MEAN_GAP = Feature("mean gap", "plain", "s")
 
 
@@ -210,7 +212,8 @@ def _strongest_first(reasons: list[Reason], unit_kind: UnitKind) -> list[Reason]
 
     An event that is strange in several ways says more than one that is in a single way, and an
     attack is a run of events. A session's hour, told at its first event, says nothing of what was
-    done there: its share counts half.
+    done there: its share counts half. So does, among the first, what is told of an event that is
+    named already: whoever reads no further has seen more of the unit.
     """
     shares = np.array(
         [one.share / (1 + (one.field == "hour" and unit_kind == "session")) for one in reasons]
@@ -221,7 +224,16 @@ def _strongest_first(reasons: list[Reason], unit_kind: UnitKind) -> list[Reason]
     )
     apart = np.abs(places[:, None] - places)
     added = np.select([apart == 0, apart <= _NEAR], [_SAME_ADDS, _NEAR_ADDS], 0.0)
-    return [reasons[index] for index in np.argsort(-(shares + added @ shares), kind="stable")]
+    worth = shares + added @ shares
+    first: list[int] = []
+    left = worth.copy()
+    for _ in range(min(_FIRST, len(reasons))):
+        best = int(left.argmax())
+        first.append(best)
+        left[apart[best] == 0] *= _AGAIN
+        left[best] = -np.inf
+    others = [index for index in np.argsort(-worth, kind="stable") if index not in first]
+    return [reasons[index] for index in (*first, *others)]
 
 
 def _in_seconds(reason: Reason, seconds: Reals, numbers: Floats, ranges: Scores) -> Reason:
