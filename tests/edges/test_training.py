@@ -22,6 +22,8 @@ from habitus.edges.training import Task, train_behaviour
 
 pytestmark = pytest.mark.train
 
+SHORT = Plan(seed=7, epochs=1, steps=3, patience=1, learning_rate=0.01)
+
 
 def task_in(folder: Path) -> Task:
     """400 training and 100 validation units, in 8 files of several row groups."""
@@ -51,7 +53,7 @@ def train_and_die(folder: str, epoch: int) -> None:
     import os
 
     def report(line: str) -> None:
-        if json.loads(line)["epoch"] == epoch:
+        if json.loads(line).get("epoch") == epoch:
             os.kill(os.getpid(), signal.SIGKILL)
 
     train_behaviour(LocalRing(), report, task_in(Path(folder)))
@@ -67,13 +69,10 @@ def test_a_run_killed_after_an_epoch_comes_to_the_same_model(tmp_path: Path) -> 
     )
     killed = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    epochs: list[int] = []
-    resumed = train_behaviour(
-        LocalRing(),
-        lambda line: epochs.append(json.loads(line)["epoch"]),
-        task_in(tmp_path / "killed"),
-    )
-    assert epochs == [1, 2, 3, 4]
+    told: list[str] = []
+    resumed = train_behaviour(LocalRing(), told.append, task_in(tmp_path / "killed"))
+    assert json.loads(told[0]) == {"note": "goes on from its checkpoint after epoch 2"}
+    assert [json.loads(line)["epoch"] for line in told[1:]] == [1, 2, 3, 4]
     whole = train_behaviour(LocalRing(), lambda line: None, task_in(tmp_path / "whole"))
     assert resumed.keys() == whole.keys()
     assert resumed["weights.npz"] == whole["weights.npz"]
@@ -81,6 +80,25 @@ def test_a_run_killed_after_an_epoch_comes_to_the_same_model(tmp_path: Path) -> 
     units = builders.units(20, 1, WORDS)
     scores = [BehaviourDetector.from_files(f, WORDS).score(units) for f in (resumed, whole)]
     np.testing.assert_array_equal(*scores)
+
+
+def test_a_damaged_checkpoint_is_told_and_training_begins_anew(tmp_path: Path) -> None:
+    task = replace(task_in(tmp_path), plan=SHORT)
+    checkpoint = tmp_path / task.checkpoint / "state.npz"
+    whole = train_behaviour(LocalRing(), lambda line: None, task)
+    cut_off, of_something_else = checkpoint.read_bytes()[:-20], whole["weights.npz"]
+
+    for content, problem in ((cut_off, "not readable: "), (of_something_else, "of another model")):
+        checkpoint.write_bytes(content)
+        told: list[str] = []
+        again = train_behaviour(LocalRing(), told.append, task)
+
+        note, *epochs = map(json.loads, told)
+        words = f"cannot be used (checkpoints/behaviour-trial/state.npz: {problem}"
+        assert words in note["note"]
+        assert note["note"].endswith("; begins with epoch 1")
+        assert [epoch["epoch"] for epoch in epochs] == [1]
+        assert again["weights.npz"] == whole["weights.npz"]
 
 
 def test_in_mixed_precision_a_model_learns_as_much_and_is_kept_in_float32(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
+from habitus.domain.detectors.files import read_about
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError
 
@@ -113,8 +114,18 @@ class ArtefactStore:
         self.write_file(name, vocabulary.model_dump_json(indent=1).encode())
 
     def read_vocabulary(self, vocabulary_id: str) -> Vocabulary:
-        """Read the vocabulary with this id."""
-        return Vocabulary.model_validate_json(self.read_file(f"vocabularies/{vocabulary_id}.json"))
+        """Read the vocabulary with this id.
+
+        Raises:
+            ArtefactError: There is no such file, or it is damaged.
+        """
+        name = f"vocabularies/{vocabulary_id}.json"
+        place, content = f"{self.root}/{name}", self.read_file(name)
+        try:
+            return read_about(Vocabulary, {place: content}, place)
+        except ArtefactError as error:
+            mend = "Restore the file, or run `habitus features` again."
+            raise ArtefactError(place, error.problem, mend) from error
 
     def _read_json(self, name: str) -> dict[str, str]:
         content = self.read_file(name)

@@ -17,7 +17,8 @@ from habitus.domain.models import behaviour
 from habitus.domain.models.batches import Batch, by_length, joined, shuffled
 from habitus.domain.models.onnx_export import detector_of
 from habitus.domain.models.shape import BehaviourShape
-from habitus.domain.models.training import Plan, Ring, State, fit
+from habitus.domain.models.state import State
+from habitus.domain.models.training import Plan, Ring, Trainer, fit
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.edges.artefacts import ArtefactStore
@@ -67,8 +68,8 @@ class Task:
 def train_behaviour(ring: Ring, report: Report, task: Task) -> dict[str, bytes]:
     """Train in one place of the ring; the first process returns the detector's files.
 
-    Reports each epoch as a line of JSON, those before a break again. The checkpoint stays until
-    the caller has stored the files.
+    Reports lines of JSON: each epoch, those before a break again, and under `note` how it goes on
+    after a break. The checkpoint stays until the caller has stored the files.
     """
     # The same seed gives the same weights on the same machine, at a few percent of speed.
     tf.config.experimental.enable_op_determinism()
@@ -91,8 +92,12 @@ def train_behaviour(ring: Ring, report: Report, task: Task) -> dict[str, bytes]:
             store.write_file(f"{task.checkpoint}/state.npz", state.to_bytes())
             report(json.dumps(vars(state.history[-1])))
 
+    def note(words: str) -> None:
+        report(json.dumps({"note": words}))
+
     model = behaviour.build(task.shape, task.plan.seed, task.precision)
-    resume = _checkpoint(store, task)
+    first = Trainer(model, task.plan, ring).state()
+    resume = _checkpoint(store, f"{task.checkpoint}/state.npz", first, note)
     for epoch in resume.history if resume else []:
         report(json.dumps(vars(epoch)))
     fit(model, task.plan, batches, validation, ring, resume, on_epoch)
@@ -114,11 +119,22 @@ def training_batches(task: Task, ring: Ring, epoch: int) -> Generator[Batch]:
         yield from shuffled(parts, task.batch_size, buffer, task.shape, seed)
 
 
-def _checkpoint(store: ArtefactStore, task: Task) -> State | None:
+def _checkpoint(store: ArtefactStore, name: str, first: State, note: Report) -> State | None:
+    """The state to go on from; none without a checkpoint, or with one that is damaged.
+
+    Every process of the ring reads the same file, and so comes to the same.
+    """
     try:
-        return State.from_bytes(store.read_file(f"{task.checkpoint}/state.npz"))
+        content = store.read_file(name)
     except ArtefactError:
         return None
+    try:
+        state = State.from_bytes(content, name, first)
+    except ArtefactError as error:
+        note(f"the checkpoint cannot be used ({error.place}: {error.problem}); begins with epoch 1")
+        return None
+    note(f"goes on from its checkpoint after epoch {len(state.history)}")
+    return state
 
 
 def _some(parts: Iterator[Units], most: int) -> Units:

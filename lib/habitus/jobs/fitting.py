@@ -152,6 +152,9 @@ def _behaviour(
 
     def report(line: str) -> None:
         epoch = json.loads(line)
+        if "note" in epoch:
+            context.reporter.say(epoch["note"])
+            return
         history.append(epoch)
         step = int(epoch["epoch"])
         tracked.metrics({key: value for key, value in epoch.items() if key != "epoch"}, step)

@@ -203,7 +203,7 @@ def test_files_bring_back_the_same_detector() -> None:
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "behaviour.json", "weights.npz", "whitening.npz"])
-@pytest.mark.parametrize("content", [None, b"not what it should be"])
+@pytest.mark.parametrize("content", [None, b"", b"not what it should be", b"PK\x03\x04"])
 def test_a_missing_or_damaged_file_is_named(name: str, content: bytes | None) -> None:
     files = dict(detector().to_files())
     if content is None:

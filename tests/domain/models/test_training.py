@@ -14,7 +14,8 @@ import pytest
 from habitus.domain.models import behaviour, onnx_export
 from habitus.domain.models.batches import Batch, batch_of, by_length, shuffled
 from habitus.domain.models.shape import BehaviourShape
-from habitus.domain.models.training import Plan, State, Trainer, fit
+from habitus.domain.models.state import State
+from habitus.domain.models.training import Plan, Trainer, fit
 from habitus.domain.units import Units
 from habitus.edges.ring import LocalRing
 from habitus.errors import ArtefactError, TrainingError
@@ -94,10 +95,16 @@ def test_the_same_seed_gives_the_same_weights(body: BodyName) -> None:
         np.testing.assert_array_equal(mine, others)
 
 
+def first_state(body: BodyName = "lstm") -> State:
+    model = behaviour.build(shape_for(some_units(), body=body), 7)
+    return Trainer(model, PLAN, LocalRing()).state()
+
+
 @pytest.mark.parametrize("body", ["lstm", "transformer"])
 def test_training_goes_on_from_a_stored_state_as_if_nothing_had_happened(body: BodyName) -> None:
     whole, states = undisturbed(body)
-    resumed, later = trained(PLAN, State.from_bytes(states[0].to_bytes()), body)
+    stored = State.from_bytes(states[0].to_bytes(), "state.npz", first_state(body))
+    resumed, later = trained(PLAN, stored, body)
     assert [epoch.epoch for epoch in later[-1].history] == [1, 2, 3]
     assert resumed.history == whole.history
     for one, other in zip(whole.weights, resumed.weights, strict=True):
@@ -117,9 +124,22 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_batch() -> None:
     model = behaviour.build(shape_for(some_units()), 7)
     plan = replace(PLAN, learning_rate=1e38)
     with pytest.raises(
-        TrainingError, match=r"epoch 1, batch . of 4 \(\d+ units .*nan.*below 1e\+38"
+        TrainingError,
+        match=r"epoch 1, batch . of 4 \(\d+ units .*nan\. Lower train.learning_rate; .* 1e\+38",
     ):
         fit(model, plan, batches, validation, LocalRing())
+
+
+def test_a_validation_loss_that_is_no_number_is_no_best_one() -> None:
+    states: list[State] = []
+    model = behaviour.build(shape_for(some_units()), 7)
+    # The loss of the only step is finite; the weights that it leaves are not.
+    plan = replace(PLAN, steps=1, learning_rate=1e38)
+    with pytest.raises(
+        TrainingError, match=r"epoch 1, validation \(\d+ events, seed 7\): the loss is .* Lower"
+    ):
+        fit(model, plan, batches, validation, LocalRing(), on_epoch=states.append)
+    assert not states
 
 
 def test_history_is_read_but_not_judged() -> None:

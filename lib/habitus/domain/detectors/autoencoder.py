@@ -8,8 +8,6 @@ The network is trained in Keras and asked in numpy, which spares every Python wo
 TensorFlow.
 """
 
-import io
-import zipfile
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
@@ -18,7 +16,13 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, PositiveFloat
 
 from habitus.domain.detectors.base import Reason, Scores
-from habitus.domain.detectors.files import MEND, read_about, refuse_another_vocabulary
+from habitus.domain.detectors.files import (
+    MEND,
+    arrays_file,
+    read_about,
+    read_arrays,
+    refuse_another_vocabulary,
+)
 from habitus.domain.detectors.reconstruction import Known, Network, Reconstruction
 from habitus.domain.detectors.summary import summarise
 from habitus.domain.detectors.usual import Usual
@@ -113,10 +117,8 @@ class AutoencoderDetector:
 
     def to_files(self) -> dict[str, bytes]:
         """The network and its errors as arrays, what it was trained on as JSON."""
-        stream = io.BytesIO()
-        np.savez(stream, **self._reconstruction.to_arrays())
         about = self._about.model_dump_json(indent=1).encode()
-        return {_ABOUT: about, _ARRAYS: stream.getvalue()}
+        return {_ABOUT: about, _ARRAYS: arrays_file(self._reconstruction.to_arrays())}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], vocabulary: Vocabulary) -> Self:
@@ -131,11 +133,7 @@ class AutoencoderDetector:
         if not width == len(about.means) == len(about.deviations):
             problem = f"not every of {width} features has a mean and a deviation"
             raise ArtefactError(_ABOUT, problem, MEND)
-        try:
-            with np.load(io.BytesIO(files[_ARRAYS]), allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-            raise ArtefactError(_ARRAYS, f"not readable: {error}", MEND) from error
+        arrays = read_arrays(files, _ARRAYS)
         return cls(vocabulary, about, Reconstruction.from_arrays(arrays, width, _ARRAYS))
 
 

@@ -1,6 +1,5 @@
 """The behaviour language model as a detector: units are scored by how much they surprise it."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, NamedTuple, Self
@@ -16,7 +15,7 @@ from habitus.domain.detectors.behaviour_model import (
     BehaviourModel,
     told,
 )
-from habitus.domain.detectors.files import MEND, read_about
+from habitus.domain.detectors.files import MEND, arrays_file, read_about, read_arrays
 from habitus.domain.detectors.rarity import FIELD, HABIT, TOTAL, Rarity, Surprises
 from habitus.domain.models.batches import Batch
 from habitus.domain.models.shape import Array, BehaviourShape
@@ -227,8 +226,8 @@ class BehaviourDetector:
         return {
             MODEL: self._content,
             SETTINGS: stored.model_dump_json(indent=1).encode(),
-            WEIGHTS: _archive(self._weights),
-            WHITENING: _archive(vars(self._whitening)),
+            WEIGHTS: arrays_file(self._weights),
+            WHITENING: arrays_file(vars(self._whitening)),
         }
 
     @classmethod
@@ -240,29 +239,15 @@ class BehaviourDetector:
         """
         stored = read_about(_Stored, files, SETTINGS, [MODEL, WEIGHTS, WHITENING])
         _refuse_other(stored.shape, vocabulary)
-        weights = _arrays(files, WEIGHTS)
+        weights = read_arrays(files, WEIGHTS)
         try:
-            whitening = Whitening(**_arrays(files, WHITENING))
+            whitening = Whitening(**read_arrays(files, WHITENING))
         except TypeError as error:
             raise ArtefactError(WHITENING, f"holds something else: {error}", MEND) from error
         try:
             return cls(vocabulary, stored.shape, files[MODEL], weights, stored.rarity, whitening)
         except Exception as error:  # ONNX Runtime has no one root for what a damaged file raises
             raise ArtefactError(MODEL, f"not readable: {error}", MEND) from error
-
-
-def _archive(arrays: Mapping[str, Array]) -> bytes:
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    return content.getvalue()
-
-
-def _arrays(files: Mapping[str, bytes], name: str) -> dict[str, Array]:
-    try:
-        with np.load(io.BytesIO(files[name]), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError) as error:
-        raise ArtefactError(name, f"not readable: {error}", MEND) from error
 
 
 def _refuse_other(shape: BehaviourShape, vocabulary: Vocabulary) -> None:

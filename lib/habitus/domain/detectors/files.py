@@ -1,8 +1,11 @@
 """The files of a detector's artefact: what each detector checks before it believes them."""
 
+import io
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 
 from habitus.domain.vocabulary import Vocabulary
@@ -37,6 +40,32 @@ def read_about(
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
         raise ArtefactError(name, f"{where} {fault['msg']}".strip(), MEND) from error
+
+
+def arrays_file(arrays: Mapping[str, npt.NDArray[Any]], compressed: bool = False) -> bytes:
+    """The content of a file that holds arrays by name."""
+    stream = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(stream, **arrays)
+    return stream.getvalue()
+
+
+def read_arrays(files: Mapping[str, bytes], name: str) -> dict[str, npt.NDArray[Any]]:
+    """Read the arrays of a file; nothing that it holds is ever run.
+
+    Args:
+        files: The artefact's files by name.
+        name: The file's name; it must be there.
+
+    Raises:
+        ArtefactError: The file is damaged, or holds something else.
+    """
+    try:
+        with np.load(io.BytesIO(files[name]), allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (
+        Exception
+    ) as error:  # numpy, zip and zlib have no one root for what a damaged file raises
+        raise ArtefactError(name, f"not readable: {error}", MEND) from error
 
 
 def refuse_another_vocabulary(name: str, made_for: str, vocabulary: Vocabulary) -> None:

@@ -15,8 +15,6 @@ itself left out of the counts:
   which is Bonferroni's correction for having looked at them all.
 """
 
-import io
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Self
 
@@ -26,7 +24,13 @@ from pydantic import BaseModel, ConfigDict
 
 from habitus.domain.detectors.backoff import BackOff, Keys, Reals
 from habitus.domain.detectors.base import Reason, Scores, within_sequence
-from habitus.domain.detectors.files import MEND, read_about, refuse_another_vocabulary
+from habitus.domain.detectors.files import (
+    MEND,
+    arrays_file,
+    read_about,
+    read_arrays,
+    refuse_another_vocabulary,
+)
 from habitus.domain.detectors.steps import Steps, order_for, steps_of, values_of
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
@@ -186,15 +190,14 @@ class MarkovDetector:
         for name, model in self._models.items():
             arrays |= model.to_arrays(name)
             arrays[f"{name}.ordinary"] = self._ordinary[name]
-        stream = io.BytesIO()
-        np.savez_compressed(stream, **arrays)
         about = _About(
             vocabulary_id=self._vocabulary.vocabulary_id,
             order=self._order,
             drift=self._drift,
             peak=self._peak,
         )
-        return {_COUNTS: stream.getvalue(), _ABOUT: about.model_dump_json().encode()}
+        counts = arrays_file(arrays, compressed=True)
+        return {_COUNTS: counts, _ABOUT: about.model_dump_json().encode()}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], vocabulary: Vocabulary) -> Self:
@@ -203,7 +206,8 @@ class MarkovDetector:
         Raises:
             ArtefactError: A file is missing, damaged, or made for another vocabulary.
         """
-        about, arrays = _read(files)
+        about = read_about(_About, files, _ABOUT, [_COUNTS])
+        arrays = read_arrays(files, _COUNTS)
         refuse_another_vocabulary(_ABOUT, about.vocabulary_id, vocabulary)
         models, ordinary = {}, {}
         for name in vocabulary.field_names:
@@ -272,12 +276,3 @@ def _standardised(totals: Reals, variance: Reals) -> Reals:
     """[N] sums over the standard deviation they would have, were the summands independent."""
     standardised: Reals = totals / np.sqrt(variance.clip(min=_LEAST_VARIANCE))
     return standardised
-
-
-def _read(files: Mapping[str, bytes]) -> tuple[_About, dict[str, npt.NDArray[np.generic]]]:
-    about = read_about(_About, files, _ABOUT, [_COUNTS])
-    try:
-        with np.load(io.BytesIO(files[_COUNTS]), allow_pickle=False) as arrays:
-            return about, {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise ArtefactError(_COUNTS, "is damaged", MEND) from error

@@ -4,11 +4,9 @@ The same loop runs in one process and in a ring of processes that each see a par
 What it does depends on the plan, the batches and the state it starts from, on nothing else.
 """
 
-import io
-import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Protocol
 
@@ -20,6 +18,7 @@ import tensorflow as tf
 from habitus.domain.models.batches import Batch
 from habitus.domain.models.behaviour import logits_of
 from habitus.domain.models.shape import Array
+from habitus.domain.models.state import Epoch, State
 from habitus.errors import TrainingError
 
 WARM_UP = 0.1  # share of all steps over which the learning rate rises
@@ -71,68 +70,6 @@ class Plan:
     steps: int
     patience: int
     learning_rate: float
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to; losses in nats per judged event."""
-
-    epoch: int
-    loss: float
-    validation_loss: float
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class State:
-    """Everything that training goes on from after an epoch.
-
-    Args:
-        weights: Weights of the model, in its order.
-        optimizer: Variables of the optimizer, in its order.
-        best: Weights with the lowest validation loss so far.
-        history: The epochs so far.
-    """
-
-    weights: list[Array]
-    optimizer: list[npt.NDArray[np.generic]]
-    best: list[Array]
-    history: list[Epoch] = field(default_factory=list)
-
-    @property
-    def best_epoch(self) -> int:
-        """The epoch of the best weights, counted from 1."""
-        losses = [epoch.validation_loss for epoch in self.history]
-        return int(np.argmin(losses)) + 1
-
-    def to_bytes(self) -> bytes:
-        """As an archive of arrays."""
-        buffer = io.BytesIO()
-        history = json.dumps([vars(epoch) for epoch in self.history])
-        groups: dict[str, Sequence[npt.NDArray[Any]]] = {
-            "weights": self.weights,
-            "optimizer": self.optimizer,
-            "best": self.best,
-        }
-        arrays: dict[str, npt.NDArray[Any]] = {
-            f"{name}_{index:04d}": array
-            for name, group in groups.items()
-            for index, array in enumerate(group)
-        }
-        np.savez(buffer, history=np.frombuffer(history.encode(), dtype=np.uint8), **arrays)
-        return buffer.getvalue()
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> "State":
-        """Read what `to_bytes` wrote."""
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            names = sorted(archive.files)
-            groups = {
-                group: [archive[name] for name in names if name.startswith(f"{group}_")]
-                for group in ("weights", "optimizer", "best")
-            }
-            history = [Epoch(**values) for values in json.loads(archive["history"].tobytes())]
-        return cls(history=history, **groups)
 
 
 class Trainer:
@@ -213,7 +150,7 @@ class Trainer:
                     f"epoch {epoch}, batch {step} of {self.plan.steps} "
                     f"({units} units of up to {length} events, seed {self.plan.seed})",
                     f"the loss is {came_to[0]:g}",
-                    f"Set train.learning_rate below {self.plan.learning_rate:g}.",
+                    self._lower,
                 )
             total += came_to
         return float(total[0] / max(total[1], 1.0))
@@ -225,18 +162,31 @@ class Trainer:
             if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
                 layer.seed_generator.state.assign(random.integers(0, 2**31, size=2))
 
-    def judge(self, batches: Iterator[Batch]) -> float:
-        """Nats per judged event over these batches and those of the rest of the ring."""
+    def judge(self, epoch: int, batches: Iterator[Batch]) -> float:
+        """Nats per judged event over these batches and those of the rest of the ring.
+
+        Raises:
+            TrainingError: The loss is no number.
+        """
         total = np.zeros(2)
         for batch in batches:
             total += self._judge(batch.tokens, batch.context, batch.judged).numpy()
         nats, count = self.ring.sum(tf.constant(total)).numpy()
+        if not np.isfinite(nats):
+            # The last steps went astray, and NaN would pass for the lowest loss.
+            place = f"epoch {epoch}, validation ({count:.0f} events, seed {self.plan.seed})"
+            raise TrainingError(place, f"the loss is {nats:g}", self._lower)
         return float(nats / max(count, 1.0))
 
-    def now(self) -> tuple[list[Array], list[npt.NDArray[np.generic]]]:
-        """Weights of model and optimizer."""
+    @property
+    def _lower(self) -> str:
+        return f"Lower train.learning_rate; the highest rate was {self.plan.learning_rate:g}."
+
+    def state(self) -> State:
+        """Where the model and the optimizer are, as if there had been no epoch yet."""
         weights = [np.asarray(variable) for variable in self.model.trainable_variables]
-        return weights, [np.asarray(variable) for variable in self.optimizer.variables]
+        optimizer = [np.asarray(variable) for variable in self.optimizer.variables]
+        return State(weights, optimizer, best=weights)
 
 
 def fit(
@@ -261,31 +211,24 @@ def fit(
         on_epoch: Called after each epoch, on every process.
 
     Raises:
-        TrainingError: The loss became no number.
+        TrainingError: The loss of training or of validation became no number.
     """
     trainer = Trainer(model, plan, ring)
-    if resume is None:
-        weights, optimizer = trainer.now()
-        state = State(weights, optimizer, best=weights)
-    else:
-        state = resume
-        _assign(model, state.weights)
-        for variable, value in zip(trainer.optimizer.variables, state.optimizer, strict=True):
-            variable.assign(value)
+    state = resume or trainer.state()
+    _assign(model.trainable_variables, state.weights)
+    _assign(trainer.optimizer.variables, state.optimizer)
     ring.broadcast([*model.trainable_variables, *trainer.optimizer.variables])
     while not _done(state, plan):
         epoch = len(state.history) + 1
         with closing(training(epoch)) as batches:
             loss = trainer.train(epoch, batches)
-        validation_loss = trainer.judge(validation())
+        validation_loss = trainer.judge(epoch, validation())
         rate = float(trainer.rate(trainer.optimizer.iterations))
         history = [*state.history, Epoch(epoch, loss, validation_loss, rate)]
-        weights, optimizer = trainer.now()
-        state = replace(state, weights=weights, optimizer=optimizer, history=history)
-        if state.best_epoch == epoch:
-            state = replace(state, best=weights)
+        now = replace(trainer.state(), history=history)
+        state = now if now.best_epoch == epoch else replace(now, best=state.best)
         on_epoch(state)
-    _assign(model, state.best)
+    _assign(model.trainable_variables, state.best)
     return state
 
 
@@ -294,6 +237,6 @@ def _done(state: State, plan: Plan) -> bool:
     return epochs >= plan.epochs or (epochs > 0 and epochs - state.best_epoch >= plan.patience)
 
 
-def _assign(model: keras.Model, weights: list[Array]) -> None:
-    for variable, value in zip(model.trainable_variables, weights, strict=True):
+def _assign(variables: list[Any], values: Sequence[Array | npt.NDArray[np.generic]]) -> None:
+    for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
