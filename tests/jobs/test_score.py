@@ -14,6 +14,7 @@ from sequence_files import START
 
 from habitus.alert_settings import RuleSettings
 from habitus.domain.features import feature_names
+from habitus.domain.scoring import NOTES
 from habitus.domain.vocabulary import RARE
 from habitus.jobs import train
 from habitus.jobs.frame import JobContext
@@ -22,6 +23,7 @@ from habitus.tables import features
 pytestmark = pytest.mark.jobs
 
 UNITS, TESTED = 800, 200
+_, ALL_UNKNOWN, _ = NOTES
 CHOICE = ("detectors=[markov, isolation_forest]", "alerts.detector=markov")
 
 
@@ -55,6 +57,14 @@ def test_events_of_actions_that_training_did_not_know_are_counted_once_and_told_
     told = "of the events to score have an action that training did not know"
     assert any(told in line for line in first.reporter.lines)
     assert second.rows_in["units to score"] == second.rows_in["events of unknown actions"] == 0
+    # Neither model can score them, and both say so.
+    scores = pl.read_delta(f"{trained.lake.root}/scores")
+    noted = scores.filter(pl.col("note") == ALL_UNKNOWN)
+    assert noted.height == 2 * (TESTED // 4) == scores["note"].count()
+    assert noted.select("score", "p_value").unique().rows() == [(0, 1)]
+    assert first.rows_out[f"scores that mean nothing: {ALL_UNKNOWN}"] == noted.height
+    assert f"{noted.height} of the new scores mean nothing: {ALL_UNKNOWN}" in first.reporter.lines
+    assert second.rows_out[f"scores that mean nothing: {ALL_UNKNOWN}"] == 0
     assert not any(told in line for line in second.reporter.lines)
 
 

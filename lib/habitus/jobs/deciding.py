@@ -27,6 +27,8 @@ def flag_candidates(
     """
     alerts = context.settings.alerts
     scores = context.read_now(SCORES).where(F.col("model_id") == model_id)
+    # What the model cannot score is never rare, nor one of the units that a day's rate is of.
+    scores = scores.where("note is null").drop("note")
     scores = scores.join(units.select(*_KEY), _KEY, "semi")
     candidates = rare(scores, alerts, precise_until)
     if alerts.rules or alerts.suppress:
