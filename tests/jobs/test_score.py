@@ -64,7 +64,7 @@ def test_events_of_actions_that_training_did_not_know_are_counted_once_and_told_
     assert noted.select("score", "p_value").unique().rows() == [(0, 1)]
     assert first.rows_out[f"scores that mean nothing: {ALL_UNKNOWN}"] == noted.height
     assert f"{noted.height} of the new scores mean nothing: {ALL_UNKNOWN}" in first.reporter.lines
-    assert second.rows_out[f"scores that mean nothing: {ALL_UNKNOWN}"] == 0
+    assert not any("mean nothing" in name for name in second.rows_out)
     assert not any(told in line for line in second.reporter.lines)
 
 

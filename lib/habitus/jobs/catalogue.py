@@ -137,9 +137,9 @@ JOBS: dict[str, Job] = {
         ),
         Job(
             name="feedback",
-            summary="Turn what analysts made of flags and cases into labels.",
-            reads=("anomalies", "cases", "labels"),
-            writes=("labels",),
+            summary="Turn verdicts on flags and cases, and label files, into labels.",
+            reads=("anomalies", "cases", "labels", "sequences"),
+            writes=("labels", "events_rejected"),
             run=_lazily("feedback"),
         ),
         Job(

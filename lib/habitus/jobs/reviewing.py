@@ -1,11 +1,12 @@
-"""What analysts made of flags and cases."""
+"""What flags turned out to be, by what analysts made of them and of cases, and by labels."""
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from habitus.domain.labelling import unit_verdicts
 from habitus.domain.reviews import Precision, precise_until, precisions, reviews
 from habitus.jobs.frame import JobContext
-from habitus.tables import ANOMALIES, CASES
+from habitus.tables import ANOMALIES, CASES, LABELS, sequences
 
 # The status that says what a flag turned out to be, and whether that is an anomaly.
 _VERDICTS = {"confirmed": True, "dismissed": False}
@@ -18,7 +19,23 @@ def is_decided() -> Column:
 
 
 def verdicts(context: JobContext) -> DataFrame:
-    """The flagged units with a verdict, of any model: unit_kind, unit_id and label.
+    """The flagged units that are known to be anomalies or not: unit_kind, unit_id and label.
+
+    What an analyst made of a flag or its case counts, else labels that are known by now and name
+    the unit itself or one of its events.
+    """
+    by_status = status_verdicts(context)
+    if not context.lake.exists(LABELS):
+        return by_status
+    flagged = context.read_or_empty(ANOMALIES).select(*_KEY).distinct()
+    units = context.read_or_empty(sequences(context.settings.sequences.fields))
+    units = units.join(F.broadcast(flagged), _KEY, "left_semi")
+    by_label = unit_verdicts(context.read(LABELS), flagged, units, context.started_at)
+    return by_status.unionByName(by_label.join(by_status, _KEY, "left_anti"))
+
+
+def status_verdicts(context: JobContext) -> DataFrame:
+    """The flagged units that analysts gave a verdict on: unit_kind, unit_id and label.
 
     A verdict on a case holds for its flags, except those with one of their own.
     """

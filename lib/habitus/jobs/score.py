@@ -179,8 +179,8 @@ def _tell(context: JobContext, counted: Counted) -> None:
             f"hardly, more than score.unknown_share={most:g}: train on a later time"
         )
     for note, times in counted.notes.items():
-        context.rows_out[f"scores that mean nothing: {note}"] = times.value
         if times.value:
+            context.rows_out[f"scores that mean nothing: {note}"] = times.value
             context.reporter.say(f"{times.value:,} of the new scores mean nothing: {note}")
     if laid_out := counted.positions.value:
         context.rows_in["positions of units scored by length"] = laid_out
