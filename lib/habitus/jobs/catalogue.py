@@ -67,7 +67,7 @@ JOBS: dict[str, Job] = {
         Job(
             name="score",
             summary="Score units and flag the strangest, with reasons.",
-            reads=("sequences",),
+            reads=("sequences", "cases", "labels"),
             writes=("scores", "anomalies", "flag_days"),
             run=_lazily("score"),
         ),
@@ -130,7 +130,7 @@ JOBS: dict[str, Job] = {
         Job(
             name="decide",
             summary="Apply the rules of alerts to the flags that are there.",
-            reads=("anomalies", "scores", "sequences", "features"),
+            reads=("anomalies", "scores", "sequences", "features", "cases", "labels"),
             writes=("anomalies",),
             run=_lazily("decide"),
             preview=_previewed("decide"),

@@ -4,6 +4,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from habitus.domain.labelling import unit_verdicts
+from habitus.domain.policy import Mutes, first_reason
 from habitus.domain.reviews import Precision, precise_until, precisions, reviews
 from habitus.jobs.frame import JobContext
 from habitus.tables import ANOMALIES, CASES, LABELS, sequences
@@ -28,10 +29,44 @@ def verdicts(context: JobContext) -> DataFrame:
     if not context.lake.exists(LABELS):
         return by_status
     flagged = context.read_or_empty(ANOMALIES).select(*_KEY).distinct()
-    units = context.read_or_empty(sequences(context.settings.sequences.fields))
+    # Whatever fields it has, what is asked for is the events.
+    units = context.read_or_empty(sequences(()))
     units = units.join(F.broadcast(flagged), _KEY, "left_semi")
     by_label = unit_verdicts(context.read(LABELS), flagged, units, context.started_at)
     return by_status.unionByName(by_label.join(by_status, _KEY, "left_anti"))
+
+
+def judged_flags(context: JobContext) -> DataFrame:
+    """The flags, of any model, that are known to be anomalies or not, each unit once.
+
+    Returns:
+        unit_kind, unit_id, user_id, event_time, `label`, and `fields`: the first reasons.
+    """
+    field = first_reason(F.col("reasons")).alias("field")
+    flags = context.read_or_empty(ANOMALIES).select(*_KEY, "user_id", "event_time", field)
+    of_units = flags.groupBy(*_KEY, "user_id").agg(
+        F.min("event_time").alias("event_time"), F.collect_set("field").alias("fields")
+    )
+    return of_units.join(verdicts(context), _KEY)
+
+
+def mutes(context: JobContext, judged: DataFrame) -> Mutes:
+    """What mutes flags in this run: the settings, and what is known of earlier flags.
+
+    Args:
+        context: The job.
+        judged: From `judged_flags`.
+    """
+    alerts = context.settings.alerts
+    if alerts.mute_after is None:
+        return Mutes.of(alerts, {})
+    counts = (
+        judged.select("label", F.explode("fields").alias("field"))
+        .groupBy("field")
+        .agg(F.count_if("label").alias("confirmed"), F.count_if(~F.col("label")).alias("dismissed"))
+        .where("confirmed = 0")
+    )
+    return Mutes.of(alerts, {row["field"]: row["dismissed"] for row in counts.collect()})
 
 
 def status_verdicts(context: JobContext) -> DataFrame:
