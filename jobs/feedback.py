@@ -1,6 +1,7 @@
-"""Turn what analysts made of flags and cases into labels.
+"""Turn verdicts on flags and cases, and label files, into labels.
 
-spark-submit jobs/feedback.py [--env NAME] [--set KEY=VALUE ...] [--dry-run] [--verbose]
+spark-submit jobs/feedback.py [--source FILE.yaml --input PATH]
+    [--env NAME] [--set KEY=VALUE ...] [--dry-run] [--verbose]
 """
 
 import sys

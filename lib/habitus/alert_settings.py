@@ -58,9 +58,14 @@ class AlertSettings(Frozen):
     mute: tuple[str, ...] = Field(
         description="Fields and features; a flag with its strongest reason there is not shown."
     )
+    mute_after: int | None = Field(
+        ge=1,
+        description="A field or feature that was the strongest reason of so many dismissed flags, "
+        "and of no confirmed one, is muted for flags that nobody judged yet; none: is not.",
+    )
     cool_down: Duration | None = Field(
-        description="A flag is not shown where its user had one at least as strange so shortly "
-        "before; none: it is."
+        description="A flag is not shown where one of its user, at least as strange, was so "
+        "shortly before; none: it is."
     )
     reasons: int = Field(ge=1, description="Reasons kept per flag.")
     language: Language = Field(description="Of the summaries of new flags: en or zh.")

@@ -30,11 +30,14 @@ SCORES = Table(
     columns=(
         *_SCORE,
         _MODEL,
+        Column(
+            "note", "string", "Why the model cannot score it: score and p-value mean nothing then."
+        ),
         Column("fingerprint", "bigint", "Hash of the unit as it was scored.", required=True),
         *_SCORED,
     ),
     key=("unit_kind", "unit_id", "model_id"),
-    checks=_P_VALUE | KINDS,
+    checks=_P_VALUE | KINDS | {"what_has_a_note_is_not_rare": "note is null or p_value = 1"},
     cluster_by=("event_date",),
 )
 

@@ -51,7 +51,7 @@ EVENTS = Table(
 
 EVENTS_REJECTED = Table(
     name="events_rejected",
-    comment="One source row that is not a valid event.",
+    comment="One source row that is not a valid event, or label.",
     columns=(
         Column("rejected_id", "string", "Hash of source and row.", required=True),
         Column("source", "string", "Name of the source mapping.", required=True),

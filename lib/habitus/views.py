@@ -10,9 +10,9 @@ from habitus.tables import ANOMALIES, FLAG_DAYS
 _FLAGS = Column("flags", "bigint", "Flags shown.", required=True)
 _CONFIRMED = Column("confirmed", "bigint", "Of those, found to be anomalies.", required=True)
 
-# As in `jobs.reviewing`: a unit's verdict is that of its flags, by any model, else that of cases
-# that they are in; one confirmation is enough, and it is the least of the two words. Joins by day
-# too let a reader who asks for one day read one day's files.
+# As in `reviewing.status_verdicts`: a unit's verdict is that of its flags, by any model, else that
+# of cases that they are in; one confirmation is enough, and it is the least of the two words. Joins
+# by day too let a reader who asks for one day read one day's files.
 SHOWN_FLAGS = View(
     name="shown_flags",
     comment="A flag that is not suppressed, with what it turned out to be.",

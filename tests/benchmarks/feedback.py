@@ -2,8 +2,9 @@
 
 Twelve weeks of a simulated shop (conf/demo.yaml, stealth 0.5). In the first four nobody looks at
 anything: `conduct` learns from them without labels. In each of the eight that follow the
-sessions that score highest are flagged, BUDGET a day, and reviewed; what a review finds is what the
-simulator knows. Nothing is known of sessions that were not flagged: to training they are normal.
+sessions that score highest are flagged, BUDGET a day, and reviewed when the day is over; what a
+review finds is what the simulator knows, and it is known DELAY later. Nothing is known of sessions
+that were not flagged, or not yet: to training they are normal.
 
 With feedback, before each week gradient boosting and logistic regression are fitted on all sessions
 but those of the last week, on which an ensemble of them and `conduct` is weighed, as
@@ -35,6 +36,8 @@ SEED = 304
 BUDGET = 10  # flags a day
 SMALL_BUDGET = 3
 WEEK = timedelta(days=7)
+DAY = timedelta(days=1)
+DELAY = DAY  # from a review until it is known
 WEEKS = 8
 DAYS = 84
 # The first four weeks train and calibrate `conduct`; all later ones are tested.
@@ -58,7 +61,7 @@ def learned(shop: Shop, ended: Bools, last: Bools, confirmed: Bools, base: Detec
         shop: All its sessions.
         ended: Which of them have ended before the last week.
         last: Which of them are of the last week.
-        confirmed: Which reviews found to be of attacks.
+        confirmed: Which are known by now to be of attacks, by reviews.
         base: What flags without reviews.
     """
 
@@ -83,17 +86,19 @@ def precisions(shop: Shop, base: Detector, budget: int, feedback: bool) -> list[
     ended = shop.sessions["ended_at"].dt.replace_time_zone("UTC")
     attack = (shop.sessions["kinds"].list.len() > 0).to_numpy()
     days = ended.dt.date().cast(pl.Int32).to_numpy().astype(np.int64)
-    confirmed, found = np.zeros(len(attack), dtype=bool), []
+    reviewed_on = ended.dt.truncate("1d") + DAY
+    looked_at, found = np.zeros(len(attack), dtype=bool), []
     end: datetime = ended.max()  # type: ignore[assignment]
     for number in range(WEEKS):
         start = end - (WEEKS - number) * WEEK
         before = (ended < start - WEEK).to_numpy()
         last = ended.is_between(start - WEEK, start, closed="left").to_numpy()
         chosen = np.flatnonzero(ended.is_between(start, start + WEEK, closed="left").to_numpy())
+        confirmed = looked_at & attack & (reviewed_on + DELAY <= start).to_numpy()
         detector = learned(shop, before, last, confirmed, base) if feedback else base
         scores = detector.score(shop.units.take(chosen))
         reviewed = chosen[flagged(scores, days[chosen], budget)]
-        confirmed[reviewed[attack[reviewed]]] = True
+        looked_at[reviewed] = True
         found.append(float(attack[reviewed].mean()))
     return found
 

@@ -5,11 +5,12 @@ from datetime import date
 import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from scipy.stats import false_discovery_control
 
 from habitus.alert_settings import AlertSettings, CostSettings
 from habitus.domain import alerts
-from habitus.domain.alerts import cost_threshold, rare
+from habitus.domain.alerts import cost_threshold, rare, rare_by_day
 from habitus.domain.policy import with_suppression
 
 pytestmark = pytest.mark.spark
@@ -23,6 +24,7 @@ SETTINGS = AlertSettings(
     rules=(),
     suppress=(),
     mute=(),
+    mute_after=None,
     cool_down=None,
     reasons=5,
     language="en",
@@ -34,11 +36,6 @@ Row = tuple[str, float, float, date]
 def choose(scores: DataFrame, settings: AlertSettings) -> DataFrame:
     candidates = with_suppression(rare(scores, settings), settings)
     return alerts.choose(candidates, settings.budget_per_day)
-
-
-def cut_by_budget(scores: DataFrame, settings: AlertSettings) -> DataFrame:
-    candidates = with_suppression(rare(scores, settings), settings)
-    return alerts.cut_by_budget(candidates, settings.budget_per_day)
 
 
 def frame(spark: SparkSession, rows: list[Row]) -> DataFrame:
@@ -79,21 +76,16 @@ def test_severity_follows_the_decades_of_the_p_value(spark: SparkSession) -> Non
     assert found == ["critical"] * 2 + ["high"] * 2 + ["medium"] * 2 + ["low"] * 2
 
 
-def test_what_the_budget_cut_is_counted(spark: SparkSession) -> None:
+def test_rare_units_are_counted_by_day_and_those_of_them_that_are_suppressed(
+    spark: SparkSession,
+) -> None:
     rows = [(f"a{index}", 1.0, 0.005, date(2026, 1, 1)) for index in range(5)]
     rows += [("b", 1.0, 0.005, date(2026, 1, 2)), ("c", 1.0, 0.5, date(2026, 1, 3))]
-    found = {
-        row["event_date"].day: (row["rare"], row["cut"])
-        for row in cut_by_budget(frame(spark, rows), SETTINGS).collect()
-    }
+    candidates = rare(frame(spark, rows), SETTINGS)
+    ours = F.when(F.col("unit_id").isin("a1", "a2"), "ours")
+    counted = rare_by_day(candidates.withColumn("suppressed_by", ours)).collect()
+    found = {row["event_date"].day: (row["rare"], row["suppressed"]) for row in counted}
     assert found == {1: (5, 2), 2: (1, 0)}
-
-
-def test_flagged_and_cut_add_up_to_the_rare_units(spark: SparkSession) -> None:
-    rows = many(200)
-    chosen = choose(frame(spark, rows), SETTINGS).count()
-    cut = sum(row["cut"] for row in cut_by_budget(frame(spark, rows), SETTINGS).collect())
-    assert chosen + cut == sum(row[2] <= 0.01 for row in rows)
 
 
 def test_only_a_days_budget_of_rows_is_shuffled_from_each_task(spark: SparkSession) -> None:
@@ -106,7 +98,8 @@ def test_only_a_days_budget_of_rows_is_shuffled_from_each_task(spark: SparkSessi
 def test_no_scores_give_no_flags(spark: SparkSession) -> None:
     none = frame(spark, [])
     assert choose(none, SETTINGS).count() == 0
-    assert cut_by_budget(none, SETTINGS).count() == 0
+    candidates = with_suppression(rare(none, SETTINGS), SETTINGS)
+    assert rare_by_day(candidates).count() == 0
 
 
 def test_the_false_discovery_rate_is_that_of_benjamini_and_hochberg(spark: SparkSession) -> None:

@@ -221,3 +221,11 @@ def test_what_cannot_be_calibrated_on_is_refused(scores: Reals, problem: str) ->
 def test_no_units_have_no_p_values() -> None:
     found, used = Calibration.fit(np.arange(30.0), of(30)).p_values(np.array([]), of(0))
     assert found.shape == used.shape == (0,)
+
+
+def test_what_is_no_number_is_never_rare() -> None:
+    calibration = Calibration.fit(np.arange(600.0), of(600, "a"))
+    scores = np.array([np.nan, -np.inf, 599.0, np.inf])
+    found, _ = calibration.p_values(scores, of(4, "a"))
+    assert found[:2].tolist() == [1, 1]
+    assert found[3] < found[2] < 0.01

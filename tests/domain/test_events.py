@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
-from habitus.domain.events import file_labels, judge, rejected_rows, row_labels, valid_events
-from habitus.domain.mapping import LabelFileMapping, SourceMapping, load_mapping
+from habitus.domain.events import judge, rejected_rows, row_labels, valid_events
+from habitus.domain.mapping import SourceMapping, load_mapping
 from habitus.loading import configuration_folder
 from habitus.tables import EVENTS, EVENTS_REJECTED, LABELS
 
@@ -207,25 +207,6 @@ def test_what_rows_say_of_the_sources_sessions_is_said_of_their_events(
     rows = row_labels(judged(spark, lines, source), source).collect()
 
     assert {(row["unit_kind"], row["unit_id"], row["label"]) for row in rows} == labels
-
-
-def test_label_files_are_mapped_and_rows_without_a_key_left_out(spark: SparkSession) -> None:
-    columns = {
-        "unit_kind": "'event'",
-        "unit_id": "id",
-        "label": "fraud = '1'",
-        "known_at": "to_timestamp(ts)",
-    }
-    rows = spark.createDataFrame(
-        [("1", "2026-01-01", None, None, None, "1"), (None, "2026-01-01", None, None, None, "1")],
-        SCHEMA,
-    )
-
-    frame = file_labels(rows, LabelFileMapping(path="x", format="csv", columns=columns), "shop")
-
-    (row,) = frame.collect()
-    assert LABELS.faults(frame.schema) == []
-    assert (row["unit_id"], row["label"], row["kind"]) == ("1", True, None)
 
 
 def test_payments_of_banksim_that_are_alike_stay_apart_in_the_order_of_the_file(

@@ -4,7 +4,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from habitus.domain.labelling import UNNAMED, doubtful_labels, unit_labels
+from habitus.domain.labelling import UNNAMED, doubtful_labels, unit_labels, unit_verdicts
 
 pytestmark = pytest.mark.spark
 
@@ -109,3 +109,32 @@ def test_labels_of_nothing_and_labels_from_before_are_counted(spark: SparkSessio
     found = doubtful_labels(frame, units).first()
     assert found is not None
     assert found.asDict() == {"unmatched": 3, "early": 1}
+
+
+def verdicts(
+    spark: SparkSession,
+    labels: list[Label],
+    sequences: list[tuple[str, str, str, int, int, list[str]]],
+    known_by: int = 9,
+) -> dict[str, bool]:
+    frame = spark.createDataFrame([(*label[:4], day(label[4])) for label in labels], LABEL)
+    units = spark.createDataFrame(sequences, SEQUENCE)
+    flagged = units.select("unit_kind", "unit_id")
+    rows = unit_verdicts(frame, flagged, units, day(known_by)).collect()
+    return {row["unit_id"]: row["label"] for row in rows}
+
+
+def test_what_a_flag_turned_out_to_be_is_said_of_it_or_of_an_event_that_it_judges(
+    spark: SparkSession,
+) -> None:
+    labels: list[Label] = [
+        ("session", "s1", False, None, 2),
+        ("event", "e2", True, "card_testing", 3),  # known after its session was cleared
+        ("event", "e3", False, None, 1),
+        ("user", "bob", True, "scraping", 1),  # says nothing of one session
+        ("session", "elsewhere", True, None, 1),
+    ]
+    assert verdicts(spark, labels, SESSIONS) == {"s1": True, "s2": False}
+    assert verdicts(spark, labels, SESSIONS, known_by=2) == {"s1": False, "s2": False}
+    of_events: list[Label] = [("event", "e1", True, None, 1), ("event", "e3", False, None, 1)]
+    assert verdicts(spark, of_events, EVENTS) == {"e1": True, "e3": False}

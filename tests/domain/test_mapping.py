@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from habitus.domain.mapping import load_mapping
+from habitus.domain.mapping import load_label_mapping, load_mapping
 from habitus.errors import SettingsError
 from habitus.loading import configuration_folder
 
@@ -42,6 +42,38 @@ def test_a_wrong_mapping_is_refused_by_name(tmp_path: Path, text: str, words: li
         load_mapping(str(path))
 
     assert caught.value.place.startswith(str(path))
+    for word in words:
+        assert word in str(caught.value)
+
+
+LABELS = (
+    "name: bank\nlabel_file: {format: delta, "
+    "columns: {unit_kind: k, unit_id: u, label: l, known_at: t}}\n"
+)
+
+
+def test_a_source_of_labels_has_them_where_its_input_is(tmp_path: Path) -> None:
+    (tmp_path / "bank.yaml").write_text(LABELS)
+
+    assert load_label_mapping(str(tmp_path / "bank.yaml")).label_file.path == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (GOOD, ["'format'", "Known names: label_file, name."]),
+        (LABELS.replace("known_at: t", "kind: t"), ["label_file.columns", "'known_at'", "Add it"]),
+        (LABELS.replace("unit_id: u", "unit: u"), ["label_file.columns", "'unit'", "'unit_id'"]),
+    ],
+)
+def test_a_wrong_mapping_of_labels_is_refused_by_name(
+    tmp_path: Path, text: str, words: list[str]
+) -> None:
+    (tmp_path / "bank.yaml").write_text(text)
+
+    with pytest.raises(SettingsError) as caught:
+        load_label_mapping(str(tmp_path / "bank.yaml"))
+
     for word in words:
         assert word in str(caught.value)
 

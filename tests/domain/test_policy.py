@@ -7,8 +7,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from habitus.alert_settings import AlertSettings, RuleSettings, SuppressSettings
-from habitus.domain.alerts import choose, cut_by_budget, of_severity
-from habitus.domain.policy import decided, muted, with_flags_before, with_suppression
+from habitus.domain.alerts import choose, of_severity, rare_by_day
+from habitus.domain.policy import (
+    Mutes,
+    decided,
+    with_flags_before,
+    with_suppression,
+    with_verdicts_before,
+)
 from habitus.errors import SettingsError
 from habitus.loading import load_settings
 
@@ -76,10 +82,22 @@ def test_a_rule_sees_how_many_flags_of_the_user_began_earlier_shown_or_not(
     assert {row["flags_before"] for row in rows} == {0}
 
 
-def test_a_user_is_quiet_for_a_while_unless_it_gets_stranger(spark: SparkSession) -> None:
-    rows = with_suppression(flags(spark), settings(cool_down=timedelta(hours=1))).collect()
-    quiet = {row["unit_id"]: row["suppressed_by"] for row in rows if row["suppressed_by"]}
-    assert quiet == {"u2": "cool-down of 1:00:00"}
+def test_a_rule_sees_what_earlier_units_of_the_user_turned_out_to_be(spark: SparkSession) -> None:
+    verdicts = {"u1": False, "u3": True, "u5": True}
+    judged = flags(spark).where(F.col("unit_id").isin(*verdicts))
+    label = F.create_map(*(F.lit(part) for pair in verdicts.items() for part in pair))
+    rows = with_verdicts_before(flags(spark), judged.withColumn("label", label[F.col("unit_id")]))
+    found = {
+        row["unit_id"]: (row["confirmed_before"], row["dismissed_before"]) for row in rows.collect()
+    }
+    assert found == {
+        "u1": (0, 0),
+        "u2": (0, 1),
+        "u3": (0, 1),
+        "u4": (1, 1),
+        "u5": (0, 0),
+        "u6": (0, 0),
+    }
 
 
 def test_what_is_suppressed_leaves_its_place_to_another_and_is_kept_where_it_would_have_been(
@@ -89,22 +107,36 @@ def test_what_is_suppressed_leaves_its_place_to_another_and_is_kept_where_it_wou
     candidates = with_suppression(flags(spark), settings(suppress=suppress))
     chosen = {row["unit_id"]: row["suppressed_by"] for row in choose(candidates, 2).collect()}
     assert chosen == {"u3": None, "u1": None, "u6": "our own crawler"}
-    counts = cut_by_budget(candidates, 2).first()
+    counts = rare_by_day(candidates).first()
     assert counts is not None
     assert counts.asDict() | {"event_date": None} == {
         "event_date": None,
         "rare": 6,
-        "cut": 3,
+        "suppressed": 1,
     }
 
 
 def test_a_flag_whose_strongest_reason_is_muted_is_not_shown(spark: SparkSession) -> None:
     fields = spark.createDataFrame(
-        [(["hour", "gap"],), (["gap", "hour"],), ([],)], "fields array<string>"
+        [
+            (1, ["hour", "gap"], True),
+            (2, ["gap", "hour"], False),
+            (3, ["gap"], True),
+            (4, ["amount"], False),
+            (5, [], False),
+        ],
+        "number int, fields array<string>, judged boolean",
     )
     reasons = F.transform("fields", lambda field: F.struct(field.alias("field")))
-    rows = fields.select(muted(reasons, settings(mute=("hour",))).alias("by")).collect()
-    assert [row["by"] for row in rows] == ["muted: hour", None, None]
+    mutes = Mutes.of(settings(mute=("hour",), mute_after=3), {"gap": 3, "amount": 2})
+    rows = fields.select("number", mutes.by(reasons, F.col("judged")).alias("by")).collect()
+    assert {row["number"]: row["by"] for row in rows} == {
+        1: "muted: hour",
+        2: "muted: gap, first reason of 3 dismissed flags, no confirmed one",
+        3: None,
+        4: None,
+        5: None,
+    }
 
 
 @pytest.mark.parametrize(

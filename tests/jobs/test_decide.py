@@ -34,7 +34,7 @@ def test_rules_of_today_are_applied_to_the_flags_that_are_there(
     again = run(spark, "decide", settings)
 
     changed = (after["decision"] != before["decision"]) | after["suppressed_by"].is_not_null()
-    assert told[0] == f"  of {len(before)} flags {changed.sum()} change"
+    assert told[0] == f"  of {len(before)} flags of the model {changed.sum()} change"
     assert any("to freeze (new)" in line for line in told[1:])
     hidden = after.filter(pl.col("suppressed_by") == "a friend")
     assert set(hidden["user_id"]) == {user}

@@ -16,12 +16,11 @@ pytestmark = pytest.mark.jobs
 
 
 class Day(NamedTuple):
-    """A day's units: how many there are, of those rare, of those suppressed; of flags muted."""
+    """A day's units: how many there are, of those rare, of those suppressed."""
 
     units: int
     rare: int = 0
     suppressed: int = 0
-    muted: int = 0
 
 
 Days = dict[int, Day]
@@ -50,10 +49,11 @@ def count(
         for number in range(of.rare)
     ]
     flags = [
-        (date(2026, 1, day), "muted: hour" if number < of.muted else None)
+        (date(2026, 1, day), None)
         for day, of in days.items()
-        for number in range(min(of.rare - of.suppressed, BUDGET))
+        for _ in range(min(of.rare - of.suppressed, BUDGET))
     ]
+    flags += [one for one in rare if one[1] is not None]
     row = "event_date date, suppressed_by string"
     return count_days(
         context,
@@ -132,9 +132,9 @@ def test_a_day_that_is_not_over_says_until_when_it_was_counted(
     ]
 
 
-def test_muted_flags_are_not_flagged_and_what_reviews_did_is_told(
+def test_what_is_suppressed_takes_no_place_and_what_reviews_did_is_told(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    cut = count(spark, tmp_path, {10: Day(9, 6, 1, 1)}, at(10), precise_until=0.02)
+    cut = count(spark, tmp_path, {10: Day(9, 6, 1)}, at(10), precise_until=0.02)
     assert cut == 3
-    assert found(tmp_path, "precision_threshold") == [(10, 9, 6, 2, 1, 3, 0.02)]
+    assert found(tmp_path, "precision_threshold") == [(10, 9, 6, 1, 2, 3, 0.02)]

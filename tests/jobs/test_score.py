@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from delta.tables import DeltaTable
 from jobs.conftest import Lines, run
 from jobs.unit_lakes import TABLE, context_of, lake_of, rows, settings_in
 from pyspark.sql import SparkSession
@@ -13,7 +14,9 @@ from pyspark.sql import functions as F
 from sequence_files import START
 
 from habitus.alert_settings import RuleSettings
+from habitus.config import Settings
 from habitus.domain.features import feature_names
+from habitus.domain.scoring import NOTES
 from habitus.domain.vocabulary import RARE
 from habitus.jobs import train
 from habitus.jobs.frame import JobContext
@@ -22,6 +25,7 @@ from habitus.tables import features
 pytestmark = pytest.mark.jobs
 
 UNITS, TESTED = 800, 200
+_, ALL_UNKNOWN, _ = NOTES
 CHOICE = ("detectors=[markov, isolation_forest]", "alerts.detector=markov")
 
 
@@ -55,27 +59,61 @@ def test_events_of_actions_that_training_did_not_know_are_counted_once_and_told_
     told = "of the events to score have an action that training did not know"
     assert any(told in line for line in first.reporter.lines)
     assert second.rows_in["units to score"] == second.rows_in["events of unknown actions"] == 0
+    # Neither model can score them, and both say so.
+    scores = pl.read_delta(f"{trained.lake.root}/scores")
+    noted = scores.filter(pl.col("note") == ALL_UNKNOWN)
+    assert noted.height == 2 * (TESTED // 4) == scores["note"].count()
+    assert noted.select("score", "p_value").unique().rows() == [(0, 1)]
+    assert first.rows_out[f"scores that mean nothing: {ALL_UNKNOWN}"] == noted.height
+    assert f"{noted.height} of the new scores mean nothing: {ALL_UNKNOWN}" in first.reporter.lines
+    assert not any("mean nothing" in name for name in second.rows_out)
     assert not any(told in line for line in second.reporter.lines)
+
+
+def fresh_lake(
+    spark: SparkSession, folder: Path, trained: JobContext, **alerts: object
+) -> Settings:
+    """Settings of a lake with the trained models, all units, and nothing scored yet."""
+    for name in ("models", "vocabularies"):
+        shutil.copytree(f"{trained.lake.root}/{name}", folder / name)
+    settings = settings_in(folder, "detectors=[markov]", "alerts.detector=markov")
+    lake, names = context_of(spark, settings).lake, feature_names(settings.features)
+    lake.overwrite(TABLE, rows(spark, UNITS))
+    lake.overwrite(features(names), spark.createDataFrame([], features(names).schema()))
+    return with_alerts(settings, **alerts)
+
+
+def with_alerts(settings: Settings, **alerts: object) -> Settings:
+    return settings.model_copy(update={"alerts": settings.alerts.model_copy(update=alerts)})
+
+
+def until_day_7(settings: Settings) -> Settings:
+    first_day = settings.score.model_copy(update={"until": START + timedelta(days=7)})
+    return settings.model_copy(update={"score": first_day})
+
+
+def flags_in(settings: Settings) -> pl.DataFrame:
+    field = pl.col("reasons").list.first().struct.field("field").alias("field")
+    flags = pl.read_delta(f"{settings.lake.root}/anomalies").with_columns(field)
+    return flags.sort("event_time", "unit_id")
+
+
+def give_status(spark: SparkSession, settings: Settings, status: str, unit_ids: list[str]) -> None:
+    flags = DeltaTable.forPath(spark, f"{settings.lake.root}/anomalies")
+    flags.update(F.col("unit_id").isin(unit_ids), {"status": F.lit(status)})
 
 
 def test_a_rule_sees_the_users_earlier_flags_whichever_run_found_them(
     spark: SparkSession, tmp_path: Path, trained: JobContext
 ) -> None:
-    for name in ("models", "vocabularies"):
-        shutil.copytree(f"{trained.lake.root}/{name}", tmp_path / name)
     again = RuleSettings(when="flags_before >= 1", decision="restrict", why="again")
-    settings = settings_in(tmp_path, "detectors=[markov]", "alerts.detector=markov")
     often = {"rules": (again,), "false_positive_rate": 0.5, "budget_per_day": TESTED}
-    settings = settings.model_copy(update={"alerts": settings.alerts.model_copy(update=often)})
-    lake, names = context_of(spark, settings).lake, feature_names(settings.features)
-    lake.overwrite(TABLE, rows(spark, UNITS))
-    lake.overwrite(features(names), spark.createDataFrame([], features(names).schema()))
-    first_day = settings.score.model_copy(update={"until": START + timedelta(days=7)})
+    settings = fresh_lake(spark, tmp_path, trained, **often)
 
-    run(spark, "score", settings.model_copy(update={"score": first_day}))
+    run(spark, "score", until_day_7(settings))
     run(spark, "score", settings)
 
-    flags = pl.read_delta(str(tmp_path / "anomalies")).sort("event_time")
+    flags = flags_in(settings)
     assert flags["run_id"].n_unique() == 2
     of_users = flags.group_by("user_id").agg("decided_by", "run_id")
     assert of_users["run_id"].list.n_unique().max() == 2
@@ -83,3 +121,118 @@ def test_a_rule_sees_the_users_earlier_flags_whichever_run_found_them(
         assert first.startswith("severity")
         assert set(later) <= {"again"}
     assert run(spark, "decide", settings).rows_out["anomalies"] == 0
+
+
+def test_what_reviews_mute_leaves_its_place_and_rules_see_reasons_and_reviews(
+    spark: SparkSession, tmp_path: Path, trained: JobContext
+) -> None:
+    often = {"false_positive_rate": 0.5, "budget_per_day": 12}
+    settings = fresh_lake(spark, tmp_path, trained, **often)
+    run(spark, "score", until_day_7(settings))
+    first = flags_in(settings)
+    (field, count) = first["field"].value_counts(sort=True).row(0)
+    others = sorted(set(first["field"]) - {field})
+    looked_at = first.filter(pl.col("field") == field)
+    give_status(spark, settings, "dismissed", looked_at["unit_id"].to_list())
+    rules = (
+        RuleSettings(when="dismissed_before >= 1", decision="allow", why="it was nothing"),
+        RuleSettings(when=f"first_reason = '{others[0]}'", decision="freeze", why="by its reason"),
+    )
+    settings = with_alerts(settings, mute_after=count, rules=rules)
+
+    run(spark, "score", settings)
+    flags = flags_in(settings)
+    again, replayed = run(spark, "score", settings), run(spark, "decide", settings)
+
+    said = f"muted: {field}, first reason of {count} dismissed flags, no confirmed one"
+    of_field = flags.filter(pl.col("field") == field)
+    judged = pl.col("unit_id").is_in(looked_at["unit_id"].to_list())
+    muted = of_field.filter(~judged)
+    assert muted.height > 0
+    assert set(muted["suppressed_by"]) == {said}
+    # What was looked at already stays shown.
+    assert of_field.filter(judged)["suppressed_by"].null_count() == looked_at.height
+    assert flags["suppressed_by"].drop_nulls().unique().to_list() == [said]
+    days = pl.read_delta(f"{settings.lake.root}/flag_days").sort("event_date")
+    full = days.filter(pl.col("rare") >= 40)
+    assert full.height > 0
+    assert set(full["flagged"]) == {12}
+    assert (
+        full["suppressed"].sum()
+        >= muted.filter(pl.col("event_date").is_in(full["event_date"].to_list())).height
+    )
+    for flag in flags.iter_rows(named=True):
+        before = looked_at.filter(pl.col("event_time") < flag["event_time"])
+        if flag["user_id"] in set(before["user_id"]):
+            assert flag["decision"] == "allow"
+        elif flag["field"] == others[0]:
+            assert flag["decision"] == "freeze"
+        else:
+            assert flag["decided_by"].startswith("severity")
+    assert "it was nothing" in set(flags["decided_by"])
+    assert again.rows_out["anomalies"] == again.rows_out["flag_days"] == 0
+    assert replayed.rows_out["anomalies"] == 0
+
+
+def test_only_a_flag_that_is_shown_keeps_others_of_its_user_quiet(
+    spark: SparkSession, tmp_path: Path, trained: JobContext
+) -> None:
+    # A user has a unit every twelve hours.
+    often = {"false_positive_rate": 0.5, "budget_per_day": 15, "cool_down": timedelta(hours=30)}
+    settings = fresh_lake(spark, tmp_path, trained, **often)
+
+    run(spark, "score", settings)
+    replayed = run(spark, "decide", settings)
+
+    order = {"by": ["p_value", "score", "unit_id"], "descending": [False, True, False]}
+    flags = flags_in(settings).sort(**order).with_row_index("place")
+    assert set(flags["suppressed_by"]) == {None, "cool-down of 1 day, 6:00:00"}
+    shown = flags.filter(pl.col("suppressed_by").is_null())
+    for flag in flags.iter_rows(named=True):
+        begins = flag["event_time"]
+        shortly_before = (begins - timedelta(hours=30), begins)
+        keeps_quiet = shown.filter(
+            pl.col("user_id") == flag["user_id"],
+            pl.col("place") < flag["place"],
+            pl.col("event_time").is_between(*shortly_before, closed="left"),
+        )
+        assert (keeps_quiet.height > 0) == (flag["suppressed_by"] is not None)
+    days = pl.read_delta(f"{settings.lake.root}/flag_days")
+    assert set(days.filter(pl.col("cut") > 0)["flagged"]) == {15}
+    assert replayed.rows_out["anomalies"] == 0
+
+
+def test_a_flag_goes_when_its_unit_is_scored_anew_and_strange_no_more(
+    spark: SparkSession, tmp_path: Path, trained: JobContext
+) -> None:
+    settings = fresh_lake(spark, tmp_path, trained, budget_per_day=4, false_positive_rate=0.2)
+    run(spark, "score", settings)
+    before = flags_in(settings)
+    calmed, looked_at, gone, *_ = before["unit_id"].to_list()
+    give_status(spark, settings, "confirmed", [looked_at])
+    scores = pl.read_delta(f"{settings.lake.root}/scores")
+    dull = scores.sort("p_value")["unit_id"][-1]
+    units, ours = rows(spark, UNITS), ["unit_id", "user_id", "started_at", "ended_at", "event_date"]
+    changes = F.col("unit_id").isin(calmed, looked_at)
+    as_dull = units.where(F.col("unit_id") == dull).drop(*ours, "fingerprint")
+    changed = units.where(changes).select(*ours).crossJoin(as_dull)
+    rest = units.where(~changes & (F.col("unit_id") != gone))
+    context_of(spark, settings).lake.overwrite(
+        TABLE, rest.unionByName(changed.withColumn("fingerprint", F.lit(0).cast("bigint")))
+    )
+
+    run(spark, "score", settings)
+    after = flags_in(settings)
+    again, replayed = run(spark, "score", settings), run(spark, "decide", settings)
+
+    said = dict(zip(after["unit_id"], after["suppressed_by"], strict=True))
+    assert said[calmed] == "scored again: it is not among the strangest any more"
+    assert said[gone] == "scored again: its unit is no more"
+    assert said[looked_at] is None
+    old = pl.col("unit_id").is_in([calmed, gone, looked_at])
+    kept = ["unit_id", "p_value", "run_id", "scored_at"]
+    assert after.filter(old).select(kept).equals(before.filter(old).select(kept))
+    # Others take the places that became free.
+    shown = after.filter(pl.col("suppressed_by").is_null() & ~old)
+    assert shown.height >= before.height - 1
+    assert again.rows_out["anomalies"] == replayed.rows_out["anomalies"] == 0

@@ -12,7 +12,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from habitus.config import SimulateSettings
-from habitus.domain.events import file_labels, judge, valid_events
+from habitus.domain.events import judge, valid_events
+from habitus.domain.label_rows import judge_labels, valid_labels
 from habitus.domain.mapping import load_mapping
 from habitus.domain.simulation.shop import EVENT_COLUMNS, LABEL_COLUMNS
 from habitus.errors import SettingsError
@@ -95,7 +96,7 @@ def test_the_mapping_reads_what_the_job_writes(spark: SparkSession, tmp_path: Pa
     label_file = mapping.label_file
     assert label_file is not None
     source = spark.read.options(**label_file.options).csv(f"{settings.output}/{label_file.path}")
-    labels = file_labels(source, label_file, "shop")
+    labels = valid_labels(judge_labels(source, label_file, "shop", settings.start))
     assert labels.count() == written["labels"]
     named = labels.where("unit_kind = 'event'")
     found = named.join(events, named["unit_id"] == events["event_id"]).count()

@@ -15,7 +15,7 @@ from sequence_files import START, table_of
 from habitus.config import Settings
 from habitus.jobs.frame import JobContext
 from habitus.loading import load_settings
-from habitus.tables import sequences
+from habitus.tables import ANOMALIES, REASON, sequences
 
 WORDS = builders.vocabulary()
 TABLE = sequences(WORDS.field_names)
@@ -71,6 +71,27 @@ def lake_of(spark: SparkSession, folder: Path, count: int, *overrides: str) -> J
     context.artefacts.write_vocabulary(WORDS)
     context.lake.overwrite(TABLE, rows(spark, count).repartition(3, "unit_id"))
     return context
+
+
+def flags_of(units: DataFrame, model_id: str = "m-1") -> DataFrame:
+    """Open flags of units, as `anomalies` has them, for the hour."""
+    given = {
+        "event_time": F.col("started_at"),
+        "score": F.lit(1.0),
+        "p_value": F.lit(1e-3),
+        "segment": F.lit("all"),
+        "severity": F.lit("medium"),
+        "reasons": F.from_json(F.lit('[{"rank": 1, "field": "hour"}]'), f"array<struct<{REASON}>>"),
+        "summary": F.lit("At 03:00."),
+        "decision": F.lit("watch"),
+        "decided_by": F.lit("severity medium"),
+        "suppressed_by": F.lit(None).cast("string"),
+        "status": F.lit("open"),
+        "model_id": F.lit(model_id),
+        "run_id": F.lit("r"),
+        "scored_at": F.col("started_at"),
+    }
+    return units.withColumns(given).select(*ANOMALIES.names)
 
 
 def only(detector: str) -> tuple[str, str]:

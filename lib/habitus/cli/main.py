@@ -36,6 +36,8 @@ _SOURCE = (
     click.option("--source", help="Source mapping, a YAML file; ingest needs it."),
     click.option("--input", "input_", help="Path or URI of the source's files; ingest needs it."),
 )
+# Jobs that read a source: ingest always does, feedback may.
+_OF_SOURCES = ("ingest", "feedback")
 # What `habitus run` may begin with, in order.
 _WHOLE = ("simulate", *CHAIN)
 _FROM = click.option(
@@ -83,7 +85,7 @@ def _command(name: str, summary: str, options: Sequence[Callable[..., Any]]) -> 
 
 
 for _job in JOBS.values():
-    _command(_job.name, _job.summary, _SOURCE if _job.name == "ingest" else ())
+    _command(_job.name, _job.summary, _SOURCE if _job.name in _OF_SOURCES else ())
 _command("run", "Do everything from ingest to report in one go.", (*_SOURCE, _FROM))
 
 

@@ -87,14 +87,13 @@ def choose(candidates: DataFrame, budget_per_day: int) -> DataFrame:
     hidden = F.col("suppressed_by").isNotNull()
     # Two limits, each of which tasks apply before they shuffle; where nothing can be suppressed,
     # the second is none.
-    shown = _strangest(candidates.where(~hidden), budget_per_day)
-    return shown.unionByName(_strangest(candidates, budget_per_day).where(hidden))
+    shown = strangest(candidates.where(~hidden), budget_per_day)
+    return shown.unionByName(strangest(candidates, budget_per_day).where(hidden))
 
 
-def _strangest(candidates: DataFrame, most: int) -> DataFrame:
-    order = Window.partitionBy("event_date").orderBy(
-        F.asc("p_value"), F.desc("score"), F.asc("unit_id")
-    )
+def strangest(candidates: DataFrame, most: int) -> DataFrame:
+    """The first so many units of each event_date, strangest first."""
+    order = Window.partitionBy("event_date").orderBy(*strangest_first())
     return (
         candidates.withColumn("_place", F.row_number().over(order))
         .where(F.col("_place") <= most)
@@ -102,21 +101,23 @@ def _strangest(candidates: DataFrame, most: int) -> DataFrame:
     )
 
 
-def cut_by_budget(candidates: DataFrame, budget_per_day: int) -> DataFrame:
-    """How many units a day were rare enough to be flagged, and how many of them were cut.
+def strangest_first() -> tuple[Column, ...]:
+    """The order in which units take the places of a budget."""
+    return F.asc("p_value"), F.desc("score"), F.asc("unit_id")
+
+
+def rare_by_day(candidates: DataFrame) -> DataFrame:
+    """How many units a day were rare enough to be flagged.
 
     Args:
         candidates: As for `choose`.
-        budget_per_day: As for `choose`.
 
     Returns:
-        Columns event_date, rare (bigint; rare enough) and cut (bigint; of those not suppressed,
-        beyond the budget), one row for each day with a unit that is rare enough.
+        Columns event_date, rare (bigint; rare enough) and suppressed (bigint; of those), one row
+        for each day with a unit that is rare enough.
     """
-    beyond = F.count_if(F.col("suppressed_by").isNull()) - budget_per_day
     return candidates.groupBy("event_date").agg(
-        F.count(F.lit(1)).alias("rare"),
-        F.greatest(beyond, F.lit(0)).cast("bigint").alias("cut"),
+        F.count(F.lit(1)).alias("rare"), F.count("suppressed_by").alias("suppressed")
     )
 
 

@@ -109,8 +109,13 @@ class Curve(BaseModel):
         )
 
     def p_values(self, scores: Reals) -> Reals:
-        """[N] p-values, from LEAST_P_VALUE to 1, never larger for a larger score."""
+        """[N] p-values, from LEAST_P_VALUE to 1, never larger for a larger score.
+
+        What is no number is not strange: its p-value is 1.
+        """
         known = np.asarray(self.scores)
+        # NaN would be sorted behind the last score, among the rarest.
+        scores = np.where(np.isnan(scores), -np.inf, scores)
         counts = np.concatenate([[self.units], self.above])
         start = known[-1]
         inside = counts[np.searchsorted(known, np.minimum(scores, start))]

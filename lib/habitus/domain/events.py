@@ -5,7 +5,7 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from habitus.domain.mapping import REQUIRED, LabelFileMapping, SourceMapping
+from habitus.domain.mapping import REQUIRED, SourceMapping
 from habitus.tables import EVENTS, EVENTS_REJECTED, LABELS
 
 CORRUPT = "_corrupt_record"
@@ -72,7 +72,7 @@ def valid_events(judged: DataFrame) -> DataFrame:
 
 
 def rejected_rows(judged: DataFrame) -> DataFrame:
-    """The rows that are no events as `events_rejected`, each once."""
+    """The rows that are no events, or no labels, as `events_rejected`, each once."""
     rejected = judged.where(F.size(_REASONS) > 0)
     return (
         rejected.withColumn("rejected_id", F.md5(F.concat_ws(_SEPARATOR, "source", _RAW)))
@@ -106,26 +106,6 @@ def row_labels(judged: DataFrame, mapping: SourceMapping) -> DataFrame:
             F.max(F.col("event_time") + delay).alias("known_at"),
         )
         .withColumns({"unit_kind": F.lit(kind), "source": F.lit(mapping.name)})
-        .select(*LABELS.names)
-    )
-
-
-def file_labels(rows: DataFrame, mapping: LabelFileMapping, source: str) -> DataFrame:
-    """The labels of a label file, as `labels`, each key once; rows without a key are left out."""
-    types = {column.name: column.type for column in LABELS.columns}
-    columns = [
-        F.expr(mapping.columns.get(name, "null")).cast(types[name]).alias(name)
-        for name in LABELS.names
-        if name != "source"
-    ]
-    required = [
-        column.name for column in LABELS.columns if column.required and column.name != "source"
-    ]
-    return (
-        rows.select(*columns, F.lit(source).alias("source"))
-        .dropna(subset=required)
-        .groupBy(*LABELS.key)
-        .agg(*[F.max(name).alias(name) for name in LABELS.names if name not in LABELS.key])
         .select(*LABELS.names)
     )
 

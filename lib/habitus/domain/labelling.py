@@ -26,15 +26,8 @@ def unit_labels(
     Returns:
         `unit_id` and `kind`.
     """
-    if known_by is not None:
-        labels = labels.where(F.col("known_at") <= F.lit(known_by))
-    last = F.max_by(F.struct("label", F.coalesce("kind", F.lit(UNNAMED)).alias("kind")), "known_at")
-    latest = (
-        labels.groupBy("unit_kind", F.col("unit_id").alias("labelled"))
-        .agg(last.alias("last"), F.max("known_at").alias("known_at"))
-        .select("unit_kind", "labelled", "last.label", "last.kind", "known_at")
-    )
-    marks = latest.join(_judged_things(sequences), ["unit_kind", "labelled"])
+    last = _latest(labels, known_by)
+    marks = last.join(_judged_things(sequences), ["unit_kind", "labelled"])
     own_no = F.when(F.col("own") & ~F.col("label"), F.col("known_at"))
     cleared = marks.groupBy("unit_id").agg(
         F.max(own_no).alias("cleared_at"),
@@ -46,6 +39,49 @@ def unit_labels(
         .select("unit_id", F.col("mark.kind").alias("kind"))
         .distinct()
     )
+
+
+def unit_verdicts(
+    labels: DataFrame, units: DataFrame, sequences: DataFrame, known_by: datetime
+) -> DataFrame:
+    """What labels say that few units turned out to be.
+
+    Only labels that name a unit itself or one of the events that it judges count. One that says
+    anomalous is enough, unless the unit's own label has said otherwise since.
+
+    Args:
+        labels: Rows of `labels`.
+        units: `unit_kind` and `unit_id`, each once; few enough to be sent to every task.
+        sequences: Rows of `sequences`, those of the units.
+        known_by: Labels that became known later do not count.
+
+    Returns:
+        `unit_kind`, `unit_id` and `label`, of the units that labels name.
+    """
+    itself = units.select(
+        F.struct("unit_kind", "unit_id").alias("unit"),
+        "unit_kind",
+        F.col("unit_id").alias("labelled"),
+        F.lit(True).alias("own"),
+    )
+    events = sequences.where("unit_kind != 'event'").select(
+        F.struct("unit_kind", "unit_id").alias("unit"),
+        F.lit("event").alias("unit_kind"),
+        F.explode(_judged_events()).alias("labelled"),
+        F.lit(False).alias("own"),
+    )
+    things = itself.unionByName(events)
+    named = F.broadcast(things.select("unit_kind", F.col("labelled").alias("unit_id")))
+    few = labels.join(named, ["unit_kind", "unit_id"], "left_semi")
+    marks = _latest(few, known_by).join(things, ["unit_kind", "labelled"])
+    of_units = marks.groupBy("unit").agg(
+        F.max(F.when(F.col("own") & ~F.col("label"), F.col("known_at"))).alias("cleared_at"),
+        F.max(F.when(F.col("label"), F.col("known_at"))).alias("marked_at"),
+    )
+    marked = F.col("marked_at").isNotNull() & (
+        F.col("cleared_at").isNull() | (F.col("marked_at") > F.col("cleared_at"))
+    )
+    return of_units.select("unit.unit_kind", "unit.unit_id", marked.alias("label"))
 
 
 def doubtful_labels(labels: DataFrame, sequences: DataFrame) -> DataFrame:
@@ -74,6 +110,23 @@ def doubtful_labels(labels: DataFrame, sequences: DataFrame) -> DataFrame:
     )
 
 
+def _latest(labels: DataFrame, known_by: datetime | None) -> DataFrame:
+    """What became known last of each thing: unit_kind, labelled, label, kind, known_at."""
+    if known_by is not None:
+        labels = labels.where(F.col("known_at") <= F.lit(known_by))
+    last = F.max_by(F.struct("label", F.coalesce("kind", F.lit(UNNAMED)).alias("kind")), "known_at")
+    return (
+        labels.groupBy("unit_kind", F.col("unit_id").alias("labelled"))
+        .agg(last.alias("last"), F.max("known_at").alias("known_at"))
+        .select("unit_kind", "labelled", "last.label", "last.kind", "known_at")
+    )
+
+
+def _judged_events() -> Column:
+    """Ids of the events that a unit judges; those before are its user's history."""
+    return F.slice("event_ids", F.col("scored_from") + 1, F.col("n_events"))
+
+
 def _judged_things(sequences: DataFrame, *carried: str) -> DataFrame:
     """What a label may name to mark a unit: the unit itself, its judged events, its user.
 
@@ -85,10 +138,9 @@ def _judged_things(sequences: DataFrame, *carried: str) -> DataFrame:
             unit_kind.alias("unit_kind"), labelled.alias("labelled"), F.lit(own).alias("own")
         )
 
-    judged = F.slice("event_ids", F.col("scored_from") + 1, F.col("n_events"))
     of_events = F.when(
         F.col("unit_kind") != "event",
-        F.transform(judged, lambda event_id: thing(F.lit("event"), event_id, False)),
+        F.transform(_judged_events(), lambda event_id: thing(F.lit("event"), event_id, False)),
     ).otherwise(F.array())
     things = F.concat(
         of_events,

@@ -29,10 +29,17 @@ class LabelMapping(Frozen):
 class LabelFileMapping(Frozen):
     """Labels that come in files of their own."""
 
-    path: str = Field(description="Folder or file, relative to the input.")
+    path: str = Field(default="", description="Folder or file, relative to the input.")
     format: str = Field(description="Anything Spark reads.")
     options: dict[str, str] = Field(default_factory=dict, description="Reader options.")
     columns: dict[str, str] = Field(description="Column of `labels`: Spark SQL expression.")
+
+
+class LabelSourceMapping(Frozen):
+    """A source that has labels and nothing else."""
+
+    name: str = Field(description="Name of the source, kept in every label.")
+    label_file: LabelFileMapping = Field(description="Its files.")
 
 
 class SourceMapping(Frozen):
@@ -67,14 +74,24 @@ def load_mapping(path: str) -> SourceMapping:
     mapping = parse(SourceMapping, read_yaml(Path(path)), path)
     _refuse_unknown(path, "columns", mapping.columns, _GIVEN, REQUIRED)
     if mapping.label_file:
-        _refuse_unknown(
-            path,
-            "label_file.columns",
-            mapping.label_file.columns,
-            _LABEL_GIVEN,
-            ("unit_kind", "unit_id", "label", "known_at"),
-        )
+        _refuse_label_columns(path, mapping.label_file)
     return mapping
+
+
+def load_label_mapping(path: str) -> LabelSourceMapping:
+    """Read and check the mapping of a source of labels.
+
+    Raises:
+        SettingsError: The file is missing, or a key or column name is not known or missing.
+    """
+    mapping = parse(LabelSourceMapping, read_yaml(Path(path)), path)
+    _refuse_label_columns(path, mapping.label_file)
+    return mapping
+
+
+def _refuse_label_columns(path: str, mapping: LabelFileMapping) -> None:
+    required = ("unit_kind", "unit_id", "label", "known_at")
+    _refuse_unknown(path, "label_file.columns", mapping.columns, _LABEL_GIVEN, required)
 
 
 def _refuse_unknown(

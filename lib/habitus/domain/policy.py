@@ -1,15 +1,17 @@
 """What is decided on flags, and which are not shown: rules in the words of SQL.
 
 They see what is known of a flag: the columns of `scores`, its `severity`, `n_events`, `amount_sum`
-and `amount_max` of the unit, and every feature by its name. Rules that decide see `flags_before`
-too, how many earlier units of the user are flags; what suppresses does not, as it has a say in
-which units are flags.
+and `amount_max` of the unit, every feature by its name, and how many earlier units of the user are
+known to have been flagged rightly, `confirmed_before`, or not, `dismissed_before`. Rules that
+decide see its `first_reason` and `flags_before` too, how many earlier units of the user are flags;
+what suppresses does not, as it has a say in which units are flags.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from habitus.alert_settings import AlertSettings, RuleSettings, SuppressSettings
@@ -18,14 +20,11 @@ from habitus.errors import SettingsError
 
 
 def with_suppression(candidates: DataFrame, settings: AlertSettings) -> DataFrame:
-    """Say which candidates are not to be shown, and by what.
-
-    A candidate is quiet in the cool-down of another unit of its user, at least as strange, that
-    began so shortly before it; one that is stranger is shown at once.
+    """Say which candidates are not to be shown by the rules for suppression, and by which.
 
     Args:
         candidates: Rows from `alerts.rare`, with what rules see.
-        settings: The rules for suppression, and the cool-down.
+        settings: The rules.
 
     Returns:
         These rows with a column `suppressed_by`; none where nothing does.
@@ -33,15 +32,8 @@ def with_suppression(candidates: DataFrame, settings: AlertSettings) -> DataFram
     Raises:
         SettingsError: A condition is none over the columns there are.
     """
-    reasons = _first_that_holds(candidates, settings.suppress, "alerts.suppress")
-    if settings.cool_down is not None:
-        microseconds = F.unix_micros("event_time")
-        length = settings.cool_down.total_seconds() * 1e6
-        before = Window.partitionBy("user_id").orderBy(microseconds).rangeBetween(-int(length), -1)
-        strangest = F.min("p_value").over(before)
-        quiet = F.lit(f"cool-down of {settings.cool_down}")
-        reasons = F.coalesce(reasons, F.when(strangest <= F.col("p_value"), quiet))
-    return candidates.withColumn("suppressed_by", reasons)
+    by = _first_that_holds(candidates, settings.suppress, "alerts.suppress")
+    return candidates.withColumn("suppressed_by", by)
 
 
 def with_flags_before(flags: DataFrame, others: DataFrame) -> DataFrame:
@@ -54,14 +46,38 @@ def with_flags_before(flags: DataFrame, others: DataFrame) -> DataFrame:
     Returns:
         `flags` with a column `flags_before` (bigint).
     """
+    every = _among(flags, others.select("user_id", "event_time"))
+    counted = every.withColumn("flags_before", F.count(F.lit(1)).over(_earlier_of_user()))
+    return counted.where("_asked").drop("_asked")
+
+
+def with_verdicts_before(units: DataFrame, judged: DataFrame) -> DataFrame:
+    """Count for each unit those of its user that began before and are known to be, or not to be.
+
+    Args:
+        units: Rows with user_id and event_time.
+        judged: user_id, event_time and `label`, whether they are anomalies, of flagged units.
+
+    Returns:
+        `units` with columns `confirmed_before` and `dismissed_before` (bigint).
+    """
+    known = judged.select("user_id", "event_time", F.col("label").alias("_label"))
+    counts = {"confirmed_before": F.col("_label"), "dismissed_before": ~F.col("_label")}
+    counted = _among(units, known).withColumns(
+        {name: F.count_if(which).over(_earlier_of_user()) for name, which in counts.items()}
+    )
+    return counted.where("_asked").drop("_asked", "_label")
+
+
+def _among(rows: DataFrame, others: DataFrame) -> DataFrame:
+    """Rows and others together; rows are `_asked`."""
+    return rows.withColumn("_asked", F.lit(True)).unionByName(others, allowMissingColumns=True)
+
+
+def _earlier_of_user() -> WindowSpec:
     microseconds = F.unix_micros("event_time")
     before = Window.partitionBy("user_id").orderBy(microseconds)
-    before = before.rangeBetween(Window.unboundedPreceding, -1)
-    every = flags.withColumn("_asked", F.lit(True)).unionByName(
-        others.select("user_id", "event_time"), allowMissingColumns=True
-    )
-    counted = every.withColumn("flags_before", F.count(F.lit(1)).over(before))
-    return counted.where("_asked").drop("_asked")
+    return before.rangeBetween(Window.unboundedPreceding, -1)
 
 
 def decided(flags: DataFrame, settings: AlertSettings) -> DataFrame:
@@ -88,16 +104,63 @@ def decided(flags: DataFrame, settings: AlertSettings) -> DataFrame:
     )
 
 
-def muted(reasons: Column, settings: AlertSettings) -> Column:
-    """What mutes a flag with these reasons; none where nothing does.
+@dataclass(frozen=True)
+class Mutes:
+    """Fields that mute flags whose first reason they are, each with what is said of it.
 
     Args:
-        reasons: As in `tables.ANOMALIES`.
-        settings: The fields that are muted.
+        always: Those of the settings.
+        unless_judged: Those of reviews; a flag that has been judged is not hidden any more, which
+            would make the others look more precise than they were.
     """
-    strongest = F.try_element_at(reasons, F.lit(1))["field"]
-    said = F.concat(F.lit("muted: "), strongest)
-    return F.when(strongest.isin(list(settings.mute)), said)
+
+    always: Mapping[str, str]
+    unless_judged: Mapping[str, str]
+
+    @classmethod
+    def of(cls, settings: AlertSettings, dismissed: Mapping[str, int]) -> "Mutes":
+        """What is muted.
+
+        Args:
+            settings: Say which, and after how many.
+            dismissed: Field -> of how many dismissed flags it was the first reason; of fields that
+                were that of no confirmed one.
+        """
+        least = settings.mute_after
+        return cls(
+            {field: f"muted: {field}" for field in settings.mute},
+            {
+                field: f"muted: {field}, first reason of {count} dismissed flags, no confirmed one"
+                for field, count in sorted(dismissed.items())
+                if least is not None and count >= least
+            },
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.always or self.unless_judged)
+
+    def by(self, reasons: Column, is_judged: Column) -> Column:
+        """What mutes a flag; none where nothing does.
+
+        Args:
+            reasons: As in `tables.ANOMALIES`.
+            is_judged: Whether it is known what the flag turned out to be.
+        """
+        field = first_reason(reasons)
+        by_reviews = F.when(~is_judged, _said(self.unless_judged, field))
+        return F.coalesce(_said(self.always, field), by_reviews)
+
+
+def first_reason(reasons: Column) -> Column:
+    """The field of the strongest reason; none where there is no reason."""
+    return F.try_element_at(reasons, F.lit(1))["field"]
+
+
+def _said(said: Mapping[str, str], field: Column) -> Column:
+    return F.coalesce(
+        *(F.when(field == name, F.lit(text)) for name, text in said.items()),
+        F.lit(None).cast("string"),
+    )
 
 
 def _first_that_holds(

@@ -1,19 +1,28 @@
-"""From sequences to scores and flags, one Arrow batch at a time."""
+"""From sequences to scores and flags, one Arrow batch at a time.
+
+Not every unit can be scored: one without a judged event, one of actions that training did not know,
+one that a model has no number for. Such a unit has a note that says so, and is never rare. None is
+too long for a model.
+"""
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from habitus.domain.calibration import Calibration, Names
 from habitus.domain.detectors.base import Detector, Scores
 from habitus.domain.explain import reason_rows, summary
 from habitus.domain.units import Units
-from habitus.domain.vocabulary import Vocabulary
+from habitus.domain.vocabulary import RARE, Vocabulary
 from habitus.setting_types import Language
 
 # What is scored differs in the last bits with the other units of its batch; a score is rounded to
 # what does not, so that a second run finds nothing to update.
 _DECIMALS = 4
 
+# Why a model cannot score a unit; by number, 0 is none.
+NOTES = ("no event to judge", "every action is unknown to training", "the score is no number")
+_EMPTY, _ALL_UNKNOWN, _NO_NUMBER = range(1, len(NOTES) + 1)
 
 # So many reasons that a summary can say "14 times" of what happens again and again.
 _SUMMARISED = 50
@@ -25,6 +34,15 @@ def scores_of(detector: Detector, units: Units) -> Scores:
     """[N] the scores that are calibrated and kept."""
     scores: Scores = np.round(detector.score(units), _DECIMALS)
     return scores
+
+
+def unscorable(units: Units) -> npt.NDArray[np.int64]:
+    """[N] why no model can score each unit: 0, or one more than the note's index in `NOTES`."""
+    ends = units.offsets[1:]
+    starts = np.minimum(units.offsets[:-1] + units.scored_from, ends)
+    known = np.concatenate([[0], np.cumsum(units.tokens["action"] != RARE)])
+    all_unknown = np.where(known[ends] == known[starts], _ALL_UNKNOWN, 0)
+    return np.where(ends == starts, _EMPTY, all_unknown)
 
 
 def segment_names(column: pa.ListArray | pa.ChunkedArray) -> Names:
@@ -53,10 +71,19 @@ def score_batch(
 
     Returns:
         Columns unit_kind, unit_id, user_id, started_at, event_date and fingerprint of the batch,
-        and model_id, score, p_value and segment (the one the p-value compares with).
+        and model_id, score, p_value, segment (the one the p-value compares with) and note (one of
+        `NOTES`; then the score is 0 and the p-value 1).
     """
-    scores = scores_of(detector, units)
+    why = unscorable(units)
+    scores = np.zeros(len(units))
+    scorable = np.flatnonzero(why == 0)
+    if len(scorable):
+        asked = units if len(scorable) == len(units) else units.take(scorable)
+        scores[scorable] = scores_of(detector, asked)
+    why[~np.isfinite(scores)] = _NO_NUMBER
+    scores[why > 0] = 0.0
     p_values, used = calibration.p_values(scores, segment_names(batch.column("segment")))
+    p_values[why > 0] = 1.0
     return pa.RecordBatch.from_pydict(
         {name: batch.column(name) for name in _CARRIED}
         | {
@@ -64,6 +91,7 @@ def score_batch(
             "score": pa.array(scores, pa.float64()),
             "p_value": pa.array(p_values, pa.float64()),
             "segment": pa.array(used, pa.string()),
+            "note": pa.array(np.array([None, *NOTES], dtype=object)[why], pa.string()),
         }
     )
 

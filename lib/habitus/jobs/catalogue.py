@@ -67,7 +67,7 @@ JOBS: dict[str, Job] = {
         Job(
             name="score",
             summary="Score units and flag the strangest, with reasons.",
-            reads=("sequences",),
+            reads=("sequences", "cases", "labels"),
             writes=("scores", "anomalies", "flag_days"),
             run=_lazily("score"),
         ),
@@ -130,16 +130,16 @@ JOBS: dict[str, Job] = {
         Job(
             name="decide",
             summary="Apply the rules of alerts to the flags that are there.",
-            reads=("anomalies", "scores", "sequences", "features"),
+            reads=("anomalies", "scores", "sequences", "features", "cases", "labels"),
             writes=("anomalies",),
             run=_lazily("decide"),
             preview=_previewed("decide"),
         ),
         Job(
             name="feedback",
-            summary="Turn what analysts made of flags and cases into labels.",
-            reads=("anomalies", "cases", "labels"),
-            writes=("labels",),
+            summary="Turn verdicts on flags and cases, and label files, into labels.",
+            reads=("anomalies", "cases", "labels", "sequences"),
+            writes=("labels", "events_rejected"),
             run=_lazily("feedback"),
         ),
         Job(

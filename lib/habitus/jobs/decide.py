@@ -5,14 +5,20 @@ from collections.abc import Iterator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from habitus.domain.policy import muted
-from habitus.jobs.deciding import DECIDED, decided_beside, flag_candidates
+from habitus.jobs.deciding import (
+    DECIDED,
+    decided_beside,
+    flag_candidates,
+    with_cool_down,
+    with_mutes,
+)
 from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import flagging_model
-from habitus.jobs.reviewing import precise_p_value
+from habitus.jobs.reviewing import judged_flags, mutes, precise_p_value
 from habitus.tables import ANOMALIES, sequences
 
 _KEY = ["unit_kind", "unit_id"]
+_AS_IT_IS = [*_KEY, "score", "p_value"]
 _STAYS = ("model_id", "scored_at")
 _SHOWN = 20  # groups of changes that a dry run tells
 
@@ -31,7 +37,8 @@ def preview(context: JobContext) -> Iterator[str]:
         F.count(F.lit(1)).alias("flags"), F.min("unit_id").alias("one")
     )
     rows = groups.orderBy(F.desc("flags"), "one").collect()
-    yield f"  of {context.read(ANOMALIES).count():,} flags {sum(r['flags'] for r in rows):,} change"
+    every = _flags(context, flagging_model(context)).count()
+    yield f"  of {every:,} flags of the model {sum(r['flags'] for r in rows):,} change"
     for row in rows[:_SHOWN]:
         before = _in_words(*(row[f"{name}_before"] for name in DECIDED))
         after = _in_words(*(row[name] for name in DECIDED))
@@ -40,21 +47,29 @@ def preview(context: JobContext) -> Iterator[str]:
         yield f"  {len(rows) - _SHOWN:,} more groups of changes"
 
 
+def _flags(context: JobContext, model_id: str) -> DataFrame:
+    return context.read(ANOMALIES).where(F.col("model_id") == model_id)
+
+
 def _replayed(context: JobContext) -> DataFrame:
-    """The flags that rules would change, as they would be, with what they were as `_before`."""
-    alerts = context.settings.alerts
+    """The flags that rules would change, as they would be, with what they were as `_before`.
+
+    A flag that is not as its unit is scored now is left to `score`.
+    """
     model_id = flagging_model(context)
-    flags = context.read(ANOMALIES).where(F.col("model_id") == model_id)
+    flags = _flags(context, model_id)
     units = context.read(sequences(context.settings.sequences.fields))
+    judged = judged_flags(context)
     precise_until = precise_p_value(context, model_id)
-    candidates = flag_candidates(context, units, model_id, precise_until).drop(*_STAYS)
+    candidates = flag_candidates(context, units, model_id, precise_until, judged).drop(*_STAYS)
     # What is in both tables comes from the scores, but for what tells of the run that flagged.
-    others = [name for name in flags.columns if name in _KEY or name not in candidates.columns]
+    others = [n for n in flags.columns if n in _AS_IT_IS or n not in candidates.columns]
     before = flags.select(*others, F.col("suppressed_by"))
     before = before.withColumnsRenamed({name: f"{name}_before" for name in DECIDED})
-    again = decided_beside(context, candidates.join(before, _KEY), model_id).withColumn(
-        "suppressed_by", F.coalesce("suppressed_by", muted(F.col("reasons"), alerts))
-    )
+    asked = candidates.join(before, _AS_IT_IS)
+    again = decided_beside(context, asked, flags.join(asked, _KEY, "left_anti"))
+    again = with_mutes(again, mutes(context, judged), judged)
+    again = with_cool_down(context, again, budget=None)
     differs = [~F.col(name).eqNullSafe(F.col(f"{name}_before")) for name in DECIDED]
     return again.where(differs[0] | differs[1] | differs[2])
 

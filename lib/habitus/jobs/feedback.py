@@ -1,18 +1,57 @@
-"""From what analysts made of flags and cases to `labels`."""
+"""From what analysts made of flags and cases, and from label files, to `labels`."""
 
 from pyspark.sql import functions as F
 
+from habitus.domain.events import rejected_rows
+from habitus.domain.label_rows import CHANGING, valid_labels
+from habitus.domain.mapping import load_label_mapping
 from habitus.domain.reporting.console import reviews_table
-from habitus.jobs.frame import JobContext
+from habitus.errors import SettingsError
+from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.judging import flagging_model
-from habitus.jobs.reviewing import reviewed, verdicts
-from habitus.tables import LABELS
+from habitus.jobs.reviewing import reviewed, status_verdicts
+from habitus.jobs.source_files import count_useful, read_labels
+from habitus.tables import EVENTS_REJECTED, LABELS
 
 _SOURCE = "analyst"
 _KEY = ["unit_kind", "unit_id"]
 
 
 def run(context: JobContext) -> None:
+    """Bring in the labels of a source, if one is given, and those that analysts made of flags."""
+    source, path = context.arguments.source, context.arguments.input
+    if (source is None) != (path is None):
+        raise SettingsError(
+            "feedback", "--source and --input are not both given", "Give both, or none."
+        )
+    if source is not None and path is not None:
+        _from_source(context, source, path)
+    with context.reporter.step("turn what analysts found into labels"):
+        _from_analysts(context)
+    if context.artefacts.current() and (found := reviewed(context, flagging_model(context))):
+        context.reporter.show(reviews_table(found))
+
+
+def _from_source(context: JobContext, source: str, path: str) -> None:
+    """Write the labels of a source that has nothing else; what is there is brought up to date."""
+    mapping = load_label_mapping(source)
+    rows = read_labels(context, mapping.label_file, mapping.name, source, path)
+    # Rows are parsed and judged once, for the counts, the labels and the rejected.
+    with persisted(rows) as judged:
+        with context.reporter.step("read and judge the labels"):
+            read = count_useful(judged, "a label", source, path)
+        context.rows_in["source"] = read
+        with context.reporter.step("write labels and rejected rows"):
+            rejected = context.merge(EVENTS_REJECTED, rejected_rows(judged))
+            labels = context.merge(LABELS, valid_labels(judged), CHANGING)
+    context.rows_out["duplicates"] = read - labels - rejected
+    context.reporter.say(
+        f"{read:,} rows read = {labels:,} labels + {rejected:,} rejected "
+        f"+ {read - labels - rejected:,} duplicates"
+    )
+
+
+def _from_analysts(context: JobContext) -> None:
     """Write a label for each flag with a verdict, unless the last one from here says the same."""
     ours = context.read_or_empty(LABELS).where(F.col("source") == _SOURCE)
     last = ours.groupBy(*_KEY).agg(F.max_by("label", "known_at").alias("label"))
@@ -20,7 +59,7 @@ def run(context: JobContext) -> None:
     named = context.read_or_empty(LABELS).where("label and kind is not null")
     kinds = named.groupBy(*_KEY).agg(F.max_by("kind", "known_at").alias("kind"))
     new = (
-        verdicts(context)
+        status_verdicts(context)
         .join(last, [*_KEY, "label"], "left_anti")
         .join(kinds, _KEY, "left")
         .withColumns(
@@ -31,7 +70,4 @@ def run(context: JobContext) -> None:
             }
         )
     )
-    with context.reporter.step("turn what analysts found into labels"):
-        context.merge(LABELS, new.select(*LABELS.names))
-    if found := reviewed(context, flagging_model(context)):
-        context.reporter.show(reviews_table(found))
+    context.merge(LABELS, new.select(*LABELS.names))

@@ -7,7 +7,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from habitus.config import Settings
-from habitus.domain.alerts import cost_threshold, cut_by_budget
+from habitus.domain.alerts import cost_threshold, rare_by_day
 from habitus.jobs.frame import JobContext
 from habitus.tables import FLAG_DAYS
 
@@ -30,7 +30,7 @@ def count_days(
     Args:
         context: The job.
         units: Rows of `sequences`, those of the scoring period.
-        candidates: As for `alerts.choose`.
+        candidates: As for `alerts.choose`, with all that suppresses them.
         flags: Rows of `anomalies`, those that were chosen of the candidates.
         model_id: The model that flags.
         start: When the scoring period begins.
@@ -39,12 +39,11 @@ def count_days(
     Returns:
         How many units the budget cut, of all days together.
     """
-    budget = context.settings.alerts.budget_per_day
     shown = flags.where("suppressed_by is null").groupBy("event_date")
     counts = (
         units.groupBy("event_date")
         .agg(F.count(F.lit(1)).alias("units"))
-        .join(F.broadcast(cut_by_budget(candidates, budget)), "event_date", "left")
+        .join(F.broadcast(rare_by_day(candidates)), "event_date", "left")
         .join(F.broadcast(shown.agg(F.count(F.lit(1)).alias("flagged"))), "event_date", "left")
         .fillna(0)
         .collect()
@@ -66,20 +65,20 @@ def count_days(
         update=tuple(name for name in FLAG_DAYS.names if name not in {*key, *stamp}),
         stamp=stamp,
     )
-    return sum(row["cut"] for row in counts)
+    return sum(row["cut"] for row in rows)
 
 
 def _sees_less(settings: Settings, start: datetime) -> Column:
     """Whether this run's period has less time of a row's day than the row is of, or none."""
     day = F.col("event_date").cast("timestamp")
-    over = day + F.lit(_until_all_ended(settings))
+    over = day + F.lit(until_all_ended(settings))
     end = F.least(F.lit(settings.score.until).cast("timestamp"), over)
     mine = F.unix_micros(end) - F.unix_micros(F.greatest(F.lit(start), day))
     counted_until = F.unix_micros(F.coalesce("counted_until", over))
     return mine < counted_until - F.unix_micros("counted_from")
 
 
-def _until_all_ended(settings: Settings) -> timedelta:
+def until_all_ended(settings: Settings) -> timedelta:
     """How long after a day's begin each unit that started on it has ended."""
     longest = timedelta(0) if settings.unit == "event" else settings.sessions.max_duration
     return timedelta(days=1) + longest
@@ -88,10 +87,10 @@ def _until_all_ended(settings: Settings) -> timedelta:
 def _row(context: JobContext, counts: dict[str, Any], start: datetime) -> dict[str, Any]:
     alerts, until = context.settings.alerts, context.settings.score.until
     day = datetime.combine(counts["event_date"], time(), UTC)
-    is_whole = until is None or until >= day + _until_all_ended(context.settings)
+    is_whole = until is None or until >= day + until_all_ended(context.settings)
     return {
         **counts,
-        "suppressed": counts["rare"] - counts["flagged"] - counts["cut"],
+        "cut": counts["rare"] - counts["suppressed"] - counts["flagged"],
         "unit_kind": context.settings.unit,
         "budget_per_day": alerts.budget_per_day,
         "false_positive_rate": alerts.false_positive_rate,

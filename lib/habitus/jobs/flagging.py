@@ -1,29 +1,22 @@
 """From `scores` to `anomalies`: the strangest units of the scoring period, with their reasons."""
 
-from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from datetime import datetime
-from typing import cast
 
-import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType
 
-from habitus.domain.alerts import choose
-from habitus.domain.policy import muted
-from habitus.domain.scoring import explain_batch
-from habitus.edges.models import load_model
-from habitus.jobs.deciding import DECIDED, decided_beside, flag_candidates
-from habitus.jobs.flag_days import count_days
+from habitus.jobs.deciding import DECIDED, WITHDRAWN, decided_beside, flag_candidates
+from habitus.jobs.flag_days import count_days, until_all_ended
 from habitus.jobs.frame import JobContext, persisted
-from habitus.jobs.reviewing import precise_p_value
-from habitus.tables import ANOMALIES, REASON
+from habitus.jobs.placing import place_flags
+from habitus.jobs.reviewing import judged_flags, precise_p_value, status_verdicts
+from habitus.tables import ANOMALIES, SCORES
 
-_TOLD = ("reasons", "summary")
-_EXPLAINED = f"unit_id string, reasons array<struct<{REASON}>>, summary string"
-# Explaining keeps the probabilities of every value at every event; few units at once keep it small.
-_AT_ONCE = 64
+_KEY = ["unit_kind", "unit_id"]
+_UPDATED = ("score", "p_value", "severity", "segment", "summary", *DECIDED)
+_NOT_STRANGEST = f"{WITHDRAWN}: it is not among the strangest any more"
+_GONE = f"{WITHDRAWN}: its unit is no more"
 
 
 def flag(context: JobContext, units: DataFrame, start: datetime, model_id: str) -> None:
@@ -36,11 +29,18 @@ def flag(context: JobContext, units: DataFrame, start: datetime, model_id: str) 
         model_id: The model whose scores decide.
     """
     precise_until = precise_p_value(context, model_id)
-    with (
-        persisted(flag_candidates(context, units, model_id, precise_until)) as candidates,
-        persisted(_chosen(context, candidates)) as flags,
-    ):
-        _write_flags(context, units, flags, model_id)
+    with ExitStack() as stack:
+        judged = stack.enter_context(persisted(judged_flags(context)))
+        found = flag_candidates(context, units, model_id, precise_until, judged)
+        found = stack.enter_context(persisted(found))
+        candidates, flags = place_flags(context, units, found, judged, model_id, stack)
+        here = context.read_or_empty(ANOMALIES).where(F.col("model_id") == model_id)
+        others = here.join(flags, _KEY, "left_anti")
+        withdrawn = stack.enter_context(
+            persisted(_withdrawn(context, units, candidates, others, start, model_id))
+        )
+        others = others.join(withdrawn, _KEY, "left_anti")
+        _write_flags(context, decided_beside(context, flags, others), withdrawn)
         written = context.read_now(ANOMALIES).join(flags, list(ANOMALIES.key), "semi")
         context.rows_out["cut by budget"] = cut = count_days(
             context,
@@ -57,52 +57,59 @@ def flag(context: JobContext, units: DataFrame, start: datetime, model_id: str) 
     )
 
 
-def _chosen(context: JobContext, candidates: DataFrame) -> DataFrame:
-    """The flags, with what is told already of those that are as they were."""
-    as_it_is = [*ANOMALIES.key, "score", "p_value"]
-    known = context.read_or_empty(ANOMALIES).select(*as_it_is, "reasons", "summary")
-    return choose(candidates, context.settings.alerts.budget_per_day).join(known, as_it_is, "left")
-
-
-def _write_flags(context: JobContext, units: DataFrame, flags: DataFrame, model_id: str) -> None:
-    """Explain the new ones and write all."""
-    alerts = context.settings.alerts
-    # A budget of flags a day is small beside the units; what is new of it is explained, no others.
-    new = F.broadcast(flags.where("reasons is null").select("unit_id", "p_value"))
-    explained = _explain(context, units.join(new, "unit_id"), model_id)
-    explained = explained.select("unit_id", *(F.col(n).alias(f"new_{n}") for n in _TOLD))
-    decided = decided_beside(context, flags, model_id)
-    rows = decided.join(F.broadcast(explained), "unit_id", "left").withColumns(
-        {name: F.coalesce(f"new_{name}", name) for name in _TOLD}
-    )
-    rows = rows.withColumns(
-        {
-            "suppressed_by": F.coalesce("suppressed_by", muted(F.col("reasons"), alerts)),
-            "status": F.lit("open"),
-            "run_id": F.lit(context.run_id),
-            "scored_at": F.lit(context.started_at),
-        }
-    )
+def _write_flags(context: JobContext, decided: DataFrame, withdrawn: DataFrame) -> None:
+    given = {
+        "status": F.lit("open"),
+        "run_id": F.lit(context.run_id),
+        "scored_at": F.lit(context.started_at),
+    }
+    rows = decided.withColumns(given).select(*ANOMALIES.names)
     # What an analyst made of a flag, its status, is never overwritten.
     context.merge(
         ANOMALIES,
-        rows.select(*ANOMALIES.names),
-        update=("score", "p_value", "severity", "segment", "summary", *DECIDED),
+        rows.unionByName(withdrawn.select(*ANOMALIES.names)),
+        update=_UPDATED,
         stamp=("reasons", "run_id", "scored_at"),
     )
 
 
-def _explain(context: JobContext, flagged: DataFrame, model_id: str) -> DataFrame:
-    root, alerts = context.artefacts.root, context.settings.alerts
-    count, language = alerts.reasons, alerts.language
-    schema = to_arrow_schema(cast(StructType, StructType.fromDDL(_EXPLAINED)))
+def _withdrawn(
+    context: JobContext,
+    units: DataFrame,
+    candidates: DataFrame,
+    others: DataFrame,
+    start: datetime,
+    model_id: str,
+) -> DataFrame:
+    """Open flags of the period whose units' scores are no cause for them any more, and say so.
 
-    def explained(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        model = load_model(root, model_id)
-        for batch in batches:
-            for start in range(0, len(batch), _AT_ONCE):
-                part = batch.slice(start, _AT_ONCE)
-                rows = explain_batch(part, model.detector, model.vocabulary, count, language)
-                yield pa.RecordBatch.from_pylist(rows, schema=schema)
+    They stay, to tell why something was done, and are not shown. What an analyst has looked at is
+    left as it is.
 
-    return flagged.mapInArrow(explained, _EXPLAINED)
+    Args:
+        context: The job.
+        units: Rows of `sequences`, those of the scoring period.
+        candidates: The units that are rare enough now.
+        others: Rows of `anomalies` of the model that were not chosen now.
+        start: When the period begins.
+        model_id: The model that flags.
+    """
+    until = context.settings.score.until
+    # A unit that ends in the period began no longer before than a session may last.
+    first = F.lit(start - until_all_ended(context.settings))
+    late = others.where((F.col("status") == "open") & (F.col("event_time") >= first))
+    if until is not None:
+        late = late.where(F.col("event_time") < F.lit(until))
+    late = late.where(F.col("unit_kind") == context.settings.unit)
+    as_it_is = [*_KEY, "score", "p_value"]
+    doubtful = late.join(candidates.select(*as_it_is), as_it_is, "left_anti")
+    doubtful = doubtful.join(status_verdicts(context), _KEY, "left_anti")
+    if doubtful.isEmpty():
+        return context.spark.createDataFrame([], ANOMALIES.schema())
+    few = F.broadcast(doubtful.select(*_KEY))
+    scored = context.read_now(SCORES).where(F.col("model_id") == model_id)
+    scored = scored.select(*_KEY).join(few, _KEY)
+    judged_now = units.select(*_KEY).join(few, _KEY)
+    gone = doubtful.join(scored, _KEY, "left_anti").withColumn("suppressed_by", F.lit(_GONE))
+    again = doubtful.join(judged_now, _KEY, "left_semi")
+    return gone.unionByName(again.withColumn("suppressed_by", F.lit(_NOT_STRANGEST)))

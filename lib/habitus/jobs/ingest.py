@@ -4,20 +4,20 @@ from datetime import datetime
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from habitus.domain.events import (
     CORRUPT,
-    file_labels,
     judge,
     rejected_rows,
     row_labels,
     valid_events,
 )
-from habitus.domain.mapping import LabelFileMapping, SourceMapping, load_mapping
-from habitus.edges.spark_errors import SPARK_ERRORS, spark_says, understood
-from habitus.errors import ClusterError, HabitusError, InputError, SettingsError
+from habitus.domain.label_rows import CHANGING, is_label, valid_labels
+from habitus.domain.mapping import SourceMapping, load_mapping
+from habitus.edges.spark_errors import SPARK_ERRORS, spark_says
+from habitus.errors import HabitusError, InputError, SettingsError
 from habitus.jobs.frame import JobContext
+from habitus.jobs.source_files import count_useful, read_labels, refused, unreadable
 from habitus.tables import EVENTS, EVENTS_REJECTED, LABELS
 
 
@@ -30,12 +30,12 @@ def run(context: JobContext) -> None:
     judged = _judge(_read(context, mapping, path), mapping, source, context)
     labels = None
     if mapping.label_file is not None:
-        labels = _file_labels(context, mapping.label_file, mapping.name, source, path)
+        labels = read_labels(context, mapping.label_file, mapping.name, source, path)
     # Rows are parsed and judged once, for the counts, the rejected, the events and the labels.
     judged = judged.persist()
     try:
         with context.reporter.step("read and judge the rows"):
-            read = _count_useful(judged, source, path)
+            read = count_useful(judged, "a valid event", source, path)
         context.rows_in["source"] = read
         with context.reporter.step("write events, rejected rows and labels"):
             rejected = context.merge(EVENTS_REJECTED, rejected_rows(judged))
@@ -60,7 +60,7 @@ def _read(context: JobContext, mapping: SourceMapping, path: str) -> DataFrame:
             reader = reader.schema(_with_corrupt(mapping.columns_in, mapping.format))
         return reader.load(place)
     except SPARK_ERRORS as error:
-        raise _unreadable(place, error) from error
+        raise unreadable(place, error) from error
 
 
 def _read_csv(context: JobContext, mapping: SourceMapping, place: str) -> DataFrame:
@@ -107,76 +107,15 @@ def _bad_expression(
                 f"{condition!r} does not work on events: {spark_says(cause)}",
                 "Mend the condition; it may use the columns of events.",
             )
-    return _refused(rows, expressions, source, error)
-
-
-def _refused(
-    rows: DataFrame, expressions: dict[str, str], source: str, error: AnalysisException
-) -> HabitusError:
-    names = ", ".join(name for name in rows.columns if name != CORRUPT)
-    for name, text in expressions.items():
-        try:
-            rows.select(F.expr(text))
-        except SPARK_ERRORS as cause:
-            return SettingsError(
-                f"{source}: {name}",
-                f"{text!r} does not work on this source: {spark_says(cause)}",
-                f"Mend the expression; the source has the columns {names}.",
-            )
-    return SettingsError(source, f"does not fit the source: {spark_says(error)}", "Mend it.")
-
-
-def _count_useful(judged: DataFrame, source: str, path: str) -> int:
-    valid = F.count(F.when(F.size("_reasons") == 0, 1))
-    try:
-        counts = judged.agg(F.count(F.lit(1)).alias("read"), valid.alias("valid")).first()
-    except SPARK_ERRORS as error:
-        # Only now are the rows read: a file in the middle may be cut short or of another format.
-        raise _unreadable(path, error) from error
-    assert counts is not None, "an aggregate without groups has one row"
-    if counts["read"] == 0:
-        raise InputError(path, "the input is empty", "Give files with rows.")
-    if counts["valid"] == 0:
-        reason = judged.select(F.explode("_reasons").alias("reason")).groupBy("reason").count()
-        worst = reason.orderBy(F.desc("count"), "reason").limit(3).collect()
-        causes = ", ".join(f"{row['reason']} ({row['count']:,})" for row in worst)
-        raise InputError(
-            path,
-            f"none of {counts['read']:,} rows is a valid event: {causes}",
-            f"Mend the mapping {source} or give the files it is for. Nothing was written.",
-        )
-    return int(counts["read"])
+    return refused(rows, expressions, source, error)
 
 
 def _write_labels(
     context: JobContext, mapping: SourceMapping, judged: DataFrame, from_files: DataFrame | None
 ) -> None:
-    changing = ("label", "kind", "source")
     if mapping.label is not None:
-        context.merge(LABELS, row_labels(judged, mapping), changing)
+        context.merge(LABELS, row_labels(judged, mapping), CHANGING)
     if from_files is not None:
-        context.merge(LABELS, from_files, changing)
-
-
-def _file_labels(
-    context: JobContext, mapping: LabelFileMapping, name: str, source: str, path: str
-) -> DataFrame:
-    place = f"{path.rstrip('/')}/{mapping.path}"
-    try:
-        rows = context.spark.read.format(mapping.format).options(**mapping.options).load(place)
-    except SPARK_ERRORS as error:
-        raise _unreadable(place, error) from error
-    try:
-        return file_labels(rows, mapping, name)
-    except AnalysisException as error:
-        columns = {f"label_file.columns.{key}": text for key, text in mapping.columns.items()}
-        raise _refused(rows, columns, source, error) from error
-
-
-def _unreadable(place: str, error: Exception) -> HabitusError:
-    known = understood(error)
-    if isinstance(known, ClusterError):
-        return known
-    if isinstance(error, AnalysisException) and error.getCondition() == "PATH_NOT_FOUND":
-        return InputError(place, "no such file or folder", "Give the path of the source's files.")
-    return InputError(place, f"not readable: {spark_says(error)}", "Give files of the format.")
+        context.merge(LABELS, valid_labels(from_files), CHANGING)
+        if lost := from_files.where(~is_label()).count():
+            context.reporter.say(f"{lost:,} rows of the label files are no labels")

@@ -6,7 +6,7 @@ from pyspark.sql import SparkSession
 
 from habitus.config import Settings
 from habitus.domain.features import feature_names
-from habitus.domain.mapping import load_mapping
+from habitus.domain.mapping import load_label_mapping, load_mapping
 from habitus.edges.lake import Lake
 from habitus.errors import SettingsError
 from habitus.jobs.catalogue import JOBS
@@ -71,6 +71,9 @@ def plan(
                 raise SettingsError("ingest", "no source or no input", "Give --source and --input.")
             mapping = load_mapping(arguments.source)
             yield f"  reads {mapping.format} files in {arguments.input} as {mapping.name}"
+        if name == "feedback" and arguments.source is not None:
+            labels = load_label_mapping(arguments.source)
+            yield f"  reads {labels.label_file.format} labels in {arguments.input} as {labels.name}"
         for table in job.reads:
             there = lake.exists(tables[table])
             version = f"version {lake.version(tables[table])}" if there else "not there yet"

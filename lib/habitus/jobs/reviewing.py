@@ -1,11 +1,13 @@
-"""What analysts made of flags and cases."""
+"""What flags turned out to be, by what analysts made of them and of cases, and by labels."""
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from habitus.domain.labelling import unit_verdicts
+from habitus.domain.policy import Mutes, first_reason
 from habitus.domain.reviews import Precision, precise_until, precisions, reviews
 from habitus.jobs.frame import JobContext
-from habitus.tables import ANOMALIES, CASES
+from habitus.tables import ANOMALIES, CASES, LABELS, sequences
 
 # The status that says what a flag turned out to be, and whether that is an anomaly.
 _VERDICTS = {"confirmed": True, "dismissed": False}
@@ -18,7 +20,57 @@ def is_decided() -> Column:
 
 
 def verdicts(context: JobContext) -> DataFrame:
-    """The flagged units with a verdict, of any model: unit_kind, unit_id and label.
+    """The flagged units that are known to be anomalies or not: unit_kind, unit_id and label.
+
+    What an analyst made of a flag or its case counts, else labels that are known by now and name
+    the unit itself or one of its events.
+    """
+    by_status = status_verdicts(context)
+    if not context.lake.exists(LABELS):
+        return by_status
+    flagged = context.read_or_empty(ANOMALIES).select(*_KEY).distinct()
+    # Whatever fields it has, what is asked for is the events.
+    units = context.read_or_empty(sequences(()))
+    units = units.join(F.broadcast(flagged), _KEY, "left_semi")
+    by_label = unit_verdicts(context.read(LABELS), flagged, units, context.started_at)
+    return by_status.unionByName(by_label.join(by_status, _KEY, "left_anti"))
+
+
+def judged_flags(context: JobContext) -> DataFrame:
+    """The flags, of any model, that are known to be anomalies or not, each unit once.
+
+    Returns:
+        unit_kind, unit_id, user_id, event_time, `label`, and `fields`: the first reasons.
+    """
+    field = first_reason(F.col("reasons")).alias("field")
+    flags = context.read_or_empty(ANOMALIES).select(*_KEY, "user_id", "event_time", field)
+    of_units = flags.groupBy(*_KEY, "user_id").agg(
+        F.min("event_time").alias("event_time"), F.collect_set("field").alias("fields")
+    )
+    return of_units.join(verdicts(context), _KEY)
+
+
+def mutes(context: JobContext, judged: DataFrame) -> Mutes:
+    """What mutes flags in this run: the settings, and what is known of earlier flags.
+
+    Args:
+        context: The job.
+        judged: From `judged_flags`.
+    """
+    alerts = context.settings.alerts
+    if alerts.mute_after is None:
+        return Mutes.of(alerts, {})
+    counts = (
+        judged.select("label", F.explode("fields").alias("field"))
+        .groupBy("field")
+        .agg(F.count_if("label").alias("confirmed"), F.count_if(~F.col("label")).alias("dismissed"))
+        .where("confirmed = 0")
+    )
+    return Mutes.of(alerts, {row["field"]: row["dismissed"] for row in counts.collect()})
+
+
+def status_verdicts(context: JobContext) -> DataFrame:
+    """The flagged units that analysts gave a verdict on: unit_kind, unit_id and label.
 
     A verdict on a case holds for its flags, except those with one of their own.
     """

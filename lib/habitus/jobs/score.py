@@ -1,6 +1,6 @@
 """From `sequences` to `scores`, and from the strangest of them to `anomalies`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from habitus.domain.detectors.behaviour import BehaviourDetector
-from habitus.domain.scoring import score_batch
+from habitus.domain.scoring import NOTES, score_batch
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import RARE, Vocabulary
 from habitus.edges.models import load_model
@@ -37,7 +37,7 @@ SENT = (
 )
 _SCORED = (
     "unit_kind string, unit_id string, user_id string, started_at timestamp, event_date date, "
-    "fingerprint bigint, model_id string, score double, p_value double, segment string"
+    "fingerprint bigint, model_id string, score double, p_value double, segment string, note string"
 )
 # Ids of so many units, and no more, are sent to every task whole.
 _BROADCAST = 1_000_000
@@ -47,7 +47,8 @@ _BROADCAST = 1_000_000
 class Counted:
     """What workers count as they score: each unit once, however many models score it.
 
-    What a task counted may count twice where Spark has it done again.
+    But `notes`, by what they say, are counted for each model that cannot score a unit. What a task
+    counted may count twice where Spark has it done again.
     """
 
     units: Accumulator[int]
@@ -55,12 +56,14 @@ class Counted:
     unknown: Accumulator[int]
     positions: Accumulator[int]
     padding: Accumulator[int]
+    notes: Mapping[str, Accumulator[int]]
 
     @classmethod
     def by(cls, context: JobContext) -> "Counted":
         """Nothing yet."""
         start = context.spark.sparkContext.accumulator
-        return cls(start(0), start(0), start(0), start(0), start(0))
+        notes = {note: start(0) for note in NOTES}
+        return cls(start(0), start(0), start(0), start(0), start(0), notes)
 
     def add(self, units: Units) -> None:
         """Count units, their events, and those of them that do what training hardly knew."""
@@ -72,6 +75,12 @@ class Counted:
         """Count positions that units were laid out to, and those of them that are padding."""
         self.positions.add(positions)
         self.padding.add(padding)
+
+    def add_notes(self, notes: pa.Array) -> None:
+        """Count what is said of units that a model cannot score."""
+        if notes.null_count < len(notes):
+            for one in pc.value_counts(notes.drop_null()).to_pylist():
+                self.notes[one["values"]].add(one["counts"])
 
 
 def run(context: JobContext) -> None:
@@ -160,7 +169,7 @@ def _to_score(units: DataFrame, scores: DataFrame, model_ids: list[str]) -> Iter
 
 
 def _tell(context: JobContext, counted: Counted) -> None:
-    """Say how many events do what training did not know, or hardly, and how much was padding."""
+    """Say what could not be scored, what training did not know or hardly, how much was padding."""
     context.rows_in["units to score"] = counted.units.value
     context.rows_in["events of unknown actions"] = unknown = counted.unknown.value
     share, most = unknown / max(1, counted.events.value), context.settings.score.unknown_share
@@ -169,6 +178,10 @@ def _tell(context: JobContext, counted: Counted) -> None:
             f"{share:.1%} of the events to score have an action that training did not know, or "
             f"hardly, more than score.unknown_share={most:g}: train on a later time"
         )
+    for note, times in counted.notes.items():
+        if times.value:
+            context.rows_out[f"scores that mean nothing: {note}"] = times.value
+            context.reporter.say(f"{times.value:,} of the new scores mean nothing: {note}")
     if laid_out := counted.positions.value:
         context.rows_in["positions of units scored by length"] = laid_out
         context.rows_in["positions of them that are padding"] = padding = counted.padding.value
@@ -224,7 +237,9 @@ def _score(
                         part, judged = batch.take(pa.array(asked)), every.take(asked)
                     if isinstance(model.detector, BehaviourDetector):
                         counted.add_padding(*model.detector.model.padding(judged))
-                    yield score_batch(part, judged, model_id, model.detector, model.calibration)
+                    found = score_batch(part, judged, model_id, model.detector, model.calibration)
+                    counted.add_notes(found["note"])
+                    yield found
 
     return (
         units.select(*SENT, *fields, "models")

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from habitus.domain.labelling import unit_labels
 from habitus.domain.reporting.data import Outcome
 from habitus.jobs.frame import JobContext
-from habitus.jobs.reviewing import verdicts
+from habitus.jobs.reviewing import status_verdicts
 from habitus.tables import CASES, LABELS, sequences
 
 
@@ -40,7 +40,7 @@ def shown_flags(context: JobContext, model_id: str, anomalies: DataFrame) -> Dat
     return (
         flags.join(kinds, "unit_id", "left")
         .join(of_cases, "unit_id", "left")
-        .join(verdicts(context), ["unit_kind", "unit_id"], "left")
+        .join(status_verdicts(context), ["unit_kind", "unit_id"], "left")
         .withColumns({"case_id": F.coalesce("case_id", "unit_id"), "verdict": verdict})
         .drop("label")
     )

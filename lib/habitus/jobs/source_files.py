@@ -1,0 +1,102 @@
+"""What ingest and feedback share: label files, and what may be wrong with a source's files."""
+
+from collections.abc import Mapping
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from habitus.domain.events import CORRUPT
+from habitus.domain.label_rows import judge_labels
+from habitus.domain.mapping import LabelFileMapping
+from habitus.edges.spark_errors import SPARK_ERRORS, spark_says, understood
+from habitus.errors import ClusterError, HabitusError, InputError, SettingsError
+from habitus.jobs.frame import JobContext
+
+
+def read_labels(
+    context: JobContext, mapping: LabelFileMapping, name: str, source: str, path: str
+) -> DataFrame:
+    """The rows of a label file, judged, see `label_rows.judge_labels`.
+
+    Args:
+        context: The job.
+        mapping: What the columns mean.
+        name: Of the source.
+        source: The mapping's file.
+        path: Of the source's files.
+
+    Raises:
+        InputError: The file is missing or unreadable.
+        SettingsError: An expression is none over its columns.
+    """
+    place = f"{path.rstrip('/')}/{mapping.path}".rstrip("/")
+    try:
+        rows = context.spark.read.format(mapping.format).options(**mapping.options).load(place)
+    except SPARK_ERRORS as error:
+        raise unreadable(place, error) from error
+    try:
+        return judge_labels(rows, mapping, name, context.started_at)
+    except AnalysisException as error:
+        columns = {f"label_file.columns.{key}": text for key, text in mapping.columns.items()}
+        raise refused(rows, columns, source, error) from error
+
+
+def refused(
+    rows: DataFrame, expressions: Mapping[str, str], source: str, error: AnalysisException
+) -> HabitusError:
+    """Find the expression over a source's columns that Spark refused, and say which it is."""
+    names = ", ".join(name for name in rows.columns if name != CORRUPT)
+    for name, text in expressions.items():
+        try:
+            rows.select(F.expr(text))
+        except SPARK_ERRORS as cause:
+            return SettingsError(
+                f"{source}: {name}",
+                f"{text!r} does not work on this source: {spark_says(cause)}",
+                f"Mend the expression; the source has the columns {names}.",
+            )
+    return SettingsError(source, f"does not fit the source: {spark_says(error)}", "Mend it.")
+
+
+def unreadable(place: str, error: Exception) -> HabitusError:
+    """Say why files could not be read."""
+    known = understood(error)
+    if isinstance(known, ClusterError):
+        return known
+    if isinstance(error, AnalysisException) and error.getCondition() == "PATH_NOT_FOUND":
+        return InputError(place, "no such file or folder", "Give the path of the source's files.")
+    return InputError(place, f"not readable: {spark_says(error)}", "Give files of the format.")
+
+
+def count_useful(judged: DataFrame, what: str, source: str, path: str) -> int:
+    """How many rows a source has.
+
+    Args:
+        judged: Its rows, with the `_reasons` why each is not what it should be.
+        what: What it should be, like "a valid event".
+        source: The mapping's file.
+        path: Of the source's files.
+
+    Raises:
+        InputError: There are none, they cannot be read, or none is what it should be.
+    """
+    valid = F.count_if(F.size("_reasons") == 0)
+    try:
+        counts = judged.agg(F.count(F.lit(1)).alias("read"), valid.alias("valid")).first()
+    except SPARK_ERRORS as error:
+        # Only now are the rows read: a file in the middle may be cut short or of another format.
+        raise unreadable(path, error) from error
+    assert counts is not None, "an aggregate without groups has one row"
+    if counts["read"] == 0:
+        raise InputError(path, "the input is empty", "Give files with rows.")
+    if counts["valid"] == 0:
+        reason = judged.select(F.explode("_reasons").alias("reason")).groupBy("reason").count()
+        worst = reason.orderBy(F.desc("count"), "reason").limit(3).collect()
+        causes = ", ".join(f"{row['reason']} ({row['count']:,})" for row in worst)
+        raise InputError(
+            path,
+            f"none of {counts['read']:,} rows is {what}: {causes}",
+            f"Mend the mapping {source} or give the files it is for. Nothing was written.",
+        )
+    return int(counts["read"])

@@ -1,0 +1,80 @@
+"""Labels from files and tables, and what they make of flags."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from jobs.conftest import Lines, run
+from jobs.unit_lakes import TABLE, flags_of, lake_of, rows
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from habitus.errors import SettingsError
+from habitus.jobs.reviewing import reviewed
+from habitus.tables import ANOMALIES
+
+pytestmark = pytest.mark.jobs
+
+MAPPING = """\
+name: bank
+label_file:
+  format: {format}
+  options: {{header: "true"}}
+  columns:
+    unit_kind: kind
+    unit_id: id
+    label: cast(fraud as boolean)
+    known_at: to_timestamp(ts)
+"""
+FILE = """\
+kind,id,fraud,ts
+session,u0,true,2026-01-20
+session,u1,false,2026-01-20
+session,u1,false,2026-01-20
+event,of u2,true,2026-01-20
+session,u3,true,2222-01-01
+user,user4,true,2026-01-20
+visit,u5,true,2026-01-20
+session,,true,2026-01-20
+"""
+
+
+def test_labels_of_a_file_or_table_are_counted_and_say_what_flags_turned_out_to_be(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    context = lake_of(spark, tmp_path / "lake", 8)
+    ids = F.array(F.concat(F.lit("of "), "unit_id"), F.lit("e"))
+    units = rows(spark, 8).withColumn("event_ids", ids)
+    context.lake.overwrite(TABLE, units)
+    context.lake.append(ANOMALIES, flags_of(units.where("unit_id < 'u6'")))
+    (tmp_path / "bank.csv").write_text(FILE)
+    given = pl.read_csv(tmp_path / "bank.csv").to_dicts()
+    table = str(tmp_path / "bank")
+    spark.createDataFrame(given, "kind string, id string, fraud boolean, ts string").write.format(
+        "delta"
+    ).save(table)
+    for name in ("csv", "delta"):
+        (tmp_path / f"{name}.yaml").write_text(MAPPING.format(format=name))
+
+    first, second = (
+        run(spark, "feedback", context.settings, source=str(tmp_path / f"{name}.yaml"), input=path)
+        for name, path in (("csv", f"{tmp_path}/bank.csv"), ("delta", table))
+    )
+
+    assert first.rows_in["source"] == second.rows_in["source"] == 8
+    assert first.rows_out == {"labels": 5, "events_rejected": 2, "duplicates": 1}
+    assert isinstance(first.reporter, Lines)
+    assert "8 rows read = 5 labels + 2 rejected + 1 duplicates" in first.reporter.lines
+    # The table says the same, but its rejected rows are written another way.
+    assert second.rows_out["labels"] == 0
+    labels = pl.read_delta(f"{context.lake.root}/labels")
+    assert set(labels["source"]) == {"bank"}
+    # What is not known yet, and what is said of a user, is no verdict on a flag.
+    found = reviewed(second, "m-1")[-1]
+    assert (found.flags, found.reviewed, found.confirmed) == (6, 3, 2)
+
+
+def test_a_source_of_labels_needs_its_files(spark: SparkSession, tmp_path: Path) -> None:
+    context = lake_of(spark, tmp_path, 8)
+    with pytest.raises(SettingsError, match="--source and --input are not both given"):
+        run(spark, "feedback", context.settings, source="bank.yaml")
