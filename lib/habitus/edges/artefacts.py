@@ -2,21 +2,33 @@
 
 A file appears whole or not at all on a local disk (written aside, then renamed) and on object
 stores (a put is atomic). A folder of files counts only once its manifest, written last, names
-every file with its checksum.
+every file with its checksum. What a manifest names is read only if it is a file of a kind that
+training writes, and nothing else may lie beside it: no code has a place there.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pyarrow import fs
+from pydantic import TypeAdapter, ValidationError
 
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError
 
 _MANIFEST = "manifest.json"
 _CURRENT = "current.json"
+# What is not yet written to its end, and nobody reads.
+_PART = ".part"
+# Written beside a model's files when it is compared with others, which is after its manifest.
+COMPARISON = "comparison.md"
+# Plain names, of a member's folder and a file: nothing hidden, and no way out of the folder.
+_PLAIN = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_WRITTEN = re.compile(rf"({_PLAIN}/)*{_PLAIN}\.(json|npz|onnx|txt|md)")
+_TEXTS = TypeAdapter(dict[str, str])
+_RESTORE = "Restore the file, or delete the model's folder and train again."
 
 
 class ArtefactStore:
@@ -35,7 +47,7 @@ class ArtefactStore:
         path = f"{self._base}/{name}"
         self._files.create_dir(path.rpartition("/")[0], recursive=True)
         local = isinstance(self._files, fs.LocalFileSystem)
-        aside = f"{path}.part" if local else path
+        aside = f"{path}{_PART}" if local else path
         with self._files.open_output_stream(aside) as stream:
             stream.write(content)
         if local:
@@ -78,21 +90,28 @@ class ArtefactStore:
         """Read a model's files and check them against the manifest.
 
         Raises:
-            ArtefactError: The model is not there, or a file is missing or changed.
+            ArtefactError: The model is not there, a file is missing or changed, or there is one
+                that training does not write.
         """
         place = f"{self.root}/models/{model_id}"
-        if not self.exists(model_id):
+        if not re.fullmatch(_PLAIN, model_id) or not self.exists(model_id):
             raise ArtefactError(place, "no such model", "Run `habitus train` first.")
+        manifest = self._read_json(f"models/{model_id}/{_MANIFEST}")
+        _refuse_others(place, manifest, self._names(f"models/{model_id}"))
         files = {}
-        for name, checksum in self._read_json(f"models/{model_id}/{_MANIFEST}").items():
+        for name, checksum in manifest.items():
             files[name] = self.read_file(f"models/{model_id}/{name}")
             if _checksum(files[name]) != checksum:
-                raise ArtefactError(
-                    f"{place}/{name}",
-                    "its content is not what training wrote",
-                    "Restore the file, or delete the model's folder and train again.",
-                )
+                problem = "its content is not what training wrote"
+                raise ArtefactError(f"{place}/{name}", problem, _RESTORE)
         return files
+
+    def _names(self, folder: str) -> list[str]:
+        """The files in a folder and those below it, in order, but for half-written ones."""
+        inside = f"{self._base}/{folder}"
+        found = self._files.get_file_info(fs.FileSelector(inside, recursive=True))
+        names = [one.path.rpartition(f"{folder}/")[2] for one in found if one.is_file]
+        return sorted(name for name in names if not name.endswith(_PART))
 
     def set_current(self, detector: str, model_id: str) -> None:
         """Make a model the one of its detector that scores."""
@@ -119,17 +138,30 @@ class ArtefactStore:
     def _read_json(self, name: str) -> dict[str, str]:
         content = self.read_file(name)
         try:
-            values: dict[str, str] = json.loads(content)
-        except ValueError as error:
+            return _TEXTS.validate_json(content)
+        except ValidationError as error:
             raise ArtefactError(
-                f"{self.root}/{name}", "not readable as JSON", "Restore it or train again."
+                f"{self.root}/{name}", "not readable as JSON of texts", "Restore it or train again."
             ) from error
-        return values
 
 
 def absolute(root: str) -> str:
     """The root as a URI, or as an absolute path when it is a local folder."""
     return root.rstrip("/") if "://" in root else str(Path(root).absolute())
+
+
+def _refuse_others(place: str, manifest: Iterable[str], there: Iterable[str]) -> None:
+    """Refuse names in a manifest that training does not write, and files that it does not list."""
+    for name in manifest:
+        if not _WRITTEN.fullmatch(name):
+            problem = f"it lists {name!r}, which is no name of a file that training writes"
+            raise ArtefactError(f"{place}/{_MANIFEST}", problem, _RESTORE)
+    for name in sorted(set(there) - {*manifest, _MANIFEST, COMPARISON}):
+        raise ArtefactError(
+            f"{place}/{name}",
+            "training did not write this file",
+            "See who put it there and delete it.",
+        )
 
 
 def _checksum(content: bytes) -> str:
