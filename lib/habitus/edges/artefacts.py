@@ -10,16 +10,19 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from pyarrow import fs
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError
 
 _MANIFEST = "manifest.json"
 _CURRENT = "current.json"
+_PROMOTIONS = "promotions.json"
 # What is not yet written to its end, and nobody reads.
 _PART = ".part"
 # Written beside a model's files when it is compared with others, which is after its manifest.
@@ -27,8 +30,32 @@ COMPARISON = "comparison.md"
 # Plain names, of a member's folder and a file: nothing hidden, and no way out of the folder.
 _PLAIN = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _WRITTEN = re.compile(rf"({_PLAIN}/)*{_PLAIN}\.(json|npz|onnx|txt|md)")
+_Content = TypeVar("_Content")
 _TEXTS = TypeAdapter(dict[str, str])
 _RESTORE = "Restore the file, or delete the model's folder and train again."
+
+
+class Promotion(BaseModel):
+    """A model was made the one of its detector that scores.
+
+    Args:
+        model_id: The model.
+        instead_of: The one that scored before; none if it was the first.
+        job: The job that did it; `runs` tells the rest by `run_id`.
+        run_id: That run.
+        promoted_at: When that began.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_id: str
+    instead_of: str | None
+    job: str
+    run_id: str
+    promoted_at: datetime
+
+
+_PROMOTED = TypeAdapter(dict[str, tuple[Promotion, ...]])
 
 
 class ArtefactStore:
@@ -83,8 +110,7 @@ class ArtefactStore:
 
     def exists(self, model_id: str) -> bool:
         """Whether the model was written to its end."""
-        info = self._files.get_file_info(f"{self._base}/models/{model_id}/{_MANIFEST}")
-        return bool(info.type == fs.FileType.File)
+        return self._holds(f"{model_id}/{_MANIFEST}")
 
     def read(self, model_id: str) -> dict[str, bytes]:
         """Read a model's files and check them against the manifest.
@@ -96,7 +122,7 @@ class ArtefactStore:
         place = f"{self.root}/models/{model_id}"
         if not re.fullmatch(_PLAIN, model_id) or not self.exists(model_id):
             raise ArtefactError(place, "no such model", "Run `habitus train` first.")
-        manifest = self._read_json(f"models/{model_id}/{_MANIFEST}")
+        manifest = self._read(f"models/{model_id}/{_MANIFEST}", _TEXTS)
         _refuse_others(place, manifest, self._names(f"models/{model_id}"))
         files = {}
         for name, checksum in manifest.items():
@@ -113,18 +139,54 @@ class ArtefactStore:
         names = [one.path.rpartition(f"{folder}/")[2] for one in found if one.is_file]
         return sorted(name for name in names if not name.endswith(_PART))
 
-    def set_current(self, detector: str, model_id: str) -> None:
-        """Make a model the one of its detector that scores."""
-        self.write_file(f"models/{_CURRENT}", _json(self.current() | {detector: model_id}))
+    def model_ids(self) -> list[str]:
+        """The models that were written to their end, in order."""
+        folder = fs.FileSelector(f"{self._base}/models", allow_not_found=True)
+        found = self._files.get_file_info(folder)
+        names = [one.base_name for one in found if one.type == fs.FileType.Directory]
+        return sorted(name for name in names if self.exists(name))
+
+    def promote(
+        self, detector: str, model_id: str, *, job: str, run_id: str, at: datetime
+    ) -> str | None:
+        """Make a model the one of its detector that scores.
+
+        Args:
+            detector: The detector.
+            model_id: The model.
+            job: The job that does it.
+            run_id: Its run.
+            at: When that began.
+
+        Returns:
+            The one that scored before: perhaps the same, which changes nothing; or none.
+        """
+        current = self.current()
+        before = current.get(detector)
+        if before == model_id:
+            return before
+        known = self._promotions()
+        of_detector = known.get(detector, ())
+        # One that a killed run left here is this one.
+        if not of_detector or of_detector[-1].model_id != model_id:
+            new = Promotion(
+                model_id=model_id, instead_of=before, job=job, run_id=run_id, promoted_at=at
+            )
+            promoted = known | {detector: (*of_detector, new)}
+            self.write_file(f"models/{_PROMOTIONS}", _PROMOTED.dump_json(promoted, indent=1))
+        self.write_file(f"models/{_CURRENT}", _json(current | {detector: model_id}))
+        return before
+
+    def promotions(self, detector: str) -> tuple[Promotion, ...]:
+        """What was made the detector's scoring model, the first first."""
+        return self._promotions().get(detector, ())
+
+    def _promotions(self) -> dict[str, tuple[Promotion, ...]]:
+        return self._read(f"models/{_PROMOTIONS}", _PROMOTED) if self._holds(_PROMOTIONS) else {}
 
     def current(self) -> dict[str, str]:
         """The scoring model of each detector; empty before any training."""
-        try:
-            return self._read_json(f"models/{_CURRENT}")
-        except ArtefactError as error:
-            if error.problem == "no such file":
-                return {}
-            raise
+        return self._read(f"models/{_CURRENT}", _TEXTS) if self._holds(_CURRENT) else {}
 
     def write_vocabulary(self, vocabulary: Vocabulary) -> None:
         """Write a vocabulary under its id."""
@@ -135,13 +197,20 @@ class ArtefactStore:
         """Read the vocabulary with this id."""
         return Vocabulary.model_validate_json(self.read_file(f"vocabularies/{vocabulary_id}.json"))
 
-    def _read_json(self, name: str) -> dict[str, str]:
+    def _holds(self, name: str) -> bool:
+        """Whether there is a file of this name among the models."""
+        info = self._files.get_file_info(f"{self._base}/models/{name}")
+        return bool(info.type == fs.FileType.File)
+
+    def _read(self, name: str, kind: TypeAdapter[_Content]) -> _Content:
         content = self.read_file(name)
         try:
-            return _TEXTS.validate_json(content)
+            return kind.validate_json(content)
         except ValidationError as error:
             raise ArtefactError(
-                f"{self.root}/{name}", "not readable as JSON of texts", "Restore it or train again."
+                f"{self.root}/{name}",
+                f"not readable: {error.errors()[0]['msg']}",
+                "Restore it or train again.",
             ) from error
 
 
