@@ -103,6 +103,10 @@ class EcodSettings(Frozen):
 class TrainSettings(Frozen):
     """How the models are fitted."""
 
+    promote: bool = Field(
+        description="Whether a new model scores from then on; if not, `habitus promote` has it "
+        "score, and score.challengers may name it until then."
+    )
     workers: int = Field(ge=1, description="Training processes; more than 1 go through Horovod.")
     start_timeout: Duration = Field(description="How long workers may take to start.")
     restarts: int = Field(

@@ -122,7 +122,7 @@ def ours(settings: Settings, split: Split) -> Judge:
         rows = pd.concat([part for part in fitted if len(part)])
         since = naive(split.validation_until)
         found = [
-            find_shifts(group, volumes, split, since, pd.Timestamp.max)
+            find_shifts(group, volumes, split, since, pd.Timestamp.max, "en")
             for _, group in rows.groupby(["segment_kind", "measure"])
         ]
         shifts = pd.concat([one for one in found if len(one)], ignore_index=True)

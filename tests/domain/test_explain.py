@@ -49,7 +49,23 @@ def test_a_card_test_in_one_sentence() -> None:
         (reason(1, "gap", "below 1 s"), "A gap of below 1 s;"),
         (reason(1, "hour", "03:00", "19:00", "20:00"), "At 03:00 (usually 19:00 or 20:00)"),
         (reason(1, "category", "toys", "books"), "Category toys (usually books)"),
-        (reason(None, "user_count_1d", "90", "0 to 3"), "User count 1d 90 (usually 0 to 3)"),
+        (
+            reason(None, "user_count_1d", "90", "2 to 6"),
+            "The user's events of the last day: 90 (usually 2 to 6)",
+        ),
+        (
+            reason(None, "network_distinct_user_7d", "40", "1 to 2"),
+            "The network's number of different users of the last 7 days: 40 (usually 1 to 2)",
+        ),
+        (
+            reason(None, "user_entropy_category_pay_1h", "2", "0 to 1"),
+            "The user's entropy of categories of pay events in bits of the last hour: 2",
+        ),
+        (
+            reason(None, "user_device_since_last_90d", "none", "60 to 900"),
+            "The user's seconds since the last event with the device of the last 90 days: none",
+        ),
+        (reason(None, "user_habit", "3", "1"), "User habit 3 (usually 1)"),
     ],
 )
 def test_each_field_reads_well(one: Reason, text: str) -> None:
@@ -94,12 +110,23 @@ def test_each_field_reads_well_in_chinese(one: Reason, text: str) -> None:
     assert summary([one], "session", 0.01, "zh").startswith(text)
 
 
-@pytest.mark.parametrize("measure", get_args(MeasureName))
-def test_each_measure_of_a_feature_has_chinese_words(measure: MeasureName) -> None:
+def name_of(measure: MeasureName) -> str:
     declared = FeatureSettings.model_construct(
         entity="user", windows=(timedelta(days=1),), measures=(measure,), of=None, where={}
     )
     (name,) = feature_names([declared])
+    return name
+
+
+@pytest.mark.parametrize("measure", get_args(MeasureName))
+def test_each_measure_of_a_feature_has_english_words(measure: MeasureName) -> None:
+    told = summary([reason(None, name_of(measure), "2", "0 to 1")], "session", 0.01, "en")
+    assert re.match(r"The user's [a-z ]+ of the last day: 2 \(usually 0 to 1\);", told), told
+
+
+@pytest.mark.parametrize("measure", get_args(MeasureName))
+def test_each_measure_of_a_feature_has_chinese_words(measure: MeasureName) -> None:
+    name = name_of(measure)
     told = summary([reason(None, name, "2", "0 to 1")], "session", 0.01, "zh")
     assert not re.search("[a-z_]", told.split("为")[0]), told
 

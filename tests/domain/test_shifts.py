@@ -10,6 +10,7 @@ from habitus.domain.shifts import SHIFTS, find_shifts
 from habitus.domain.vocabulary import Split
 from habitus.domain.volume_models import strangest_windows
 from habitus.loading import load_settings
+from habitus.setting_types import Language
 from habitus.volume_settings import VolumeSettings
 
 pytestmark = pytest.mark.plain
@@ -47,8 +48,10 @@ def rows(jumps: dict[tuple[str, int, int], float], segments: str = "ab") -> pd.D
     return pd.concat(parts, ignore_index=True).dropna()
 
 
-def found(frame: pd.DataFrame, until: pd.Timestamp = FAR) -> pd.DataFrame:
-    shifts = find_shifts(frame, SETTINGS, SPLIT, SINCE, until)
+def found(
+    frame: pd.DataFrame, until: pd.Timestamp = FAR, language: Language = "en"
+) -> pd.DataFrame:
+    shifts = find_shifts(frame, SETTINGS, SPLIT, SINCE, until, language)
     assert list(shifts.columns) == [column.split()[0] for column in SHIFTS.split(", ")]
     return shifts
 
@@ -102,7 +105,15 @@ def test_the_sentence_says_what_where_and_when() -> None:
 
     assert summary.startswith("seller b: events 1,920 instead of 1,600 (")
     assert "is usual) from 2026-01-19 04:00 to 2026-01-19 08:00; " in summary
-    assert summary.endswith("hours is this strange.")
+    assert summary.endswith("fewer than 1 in 1,000,000 hours are this strange.")
+
+
+def test_the_sentence_reads_well_in_chinese() -> None:
+    (summary,) = found(rows({("b", 340, 344): 480.0}), language="zh")["summary"]
+
+    assert summary.startswith("卖家b：事件数为1,920，预期为1,600（通常为")
+    assert "），2026-01-19 04:00至2026-01-19 08:00；每" in summary
+    assert summary.endswith("每1,000,000个小时中不到1个如此异常。")
 
 
 def test_without_periods_to_calibrate_on_nothing_is_flagged() -> None:

@@ -1,36 +1,238 @@
-"""What lies beside the tables is read as it was written, or refused by the file's name."""
+"""A model's files are those that training wrote, or the model is refused by the file's name."""
 
+import io
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
-import builders
+import numpy as np
 import pytest
+from builders import units, vocabulary
 
+from habitus.domain.calibration import Calibration
+from habitus.domain.detectors.markov import MarkovDetector
+from habitus.domain.scoring import scores_of
 from habitus.edges.artefacts import ArtefactStore
+from habitus.edges.models import load_model
 from habitus.errors import ArtefactError
 
 pytestmark = pytest.mark.plain
 
-WORDS = builders.vocabulary()
+MODEL = "markov-123456789abc"
 
 
-def test_a_vocabulary_comes_back_by_its_id(tmp_path: Path) -> None:
-    store = ArtefactStore(str(tmp_path))
-    store.write_vocabulary(WORDS)
+@cache
+def written() -> Mapping[str, bytes]:
+    """The files of a small model."""
+    words = vocabulary()
+    some = units(60, 1, words)
+    detector = MarkovDetector.fit(some, words, 7)
+    alike = np.empty((len(some), 0), dtype=object)
+    calibration = Calibration.fit(scores_of(detector, some), alike)
+    return {
+        **detector.to_files(),
+        "vocabulary.json": words.model_dump_json().encode(),
+        "calibration.json": calibration.model_dump_json().encode(),
+    }
 
-    assert store.read_vocabulary(WORDS.vocabulary_id) == WORDS
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtefactStore:
+    return ArtefactStore(str(tmp_path))
+
+
+class Marker:
+    """Whoever unpickles this makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def with_code(path: Path) -> bytes:
+    """An npz file that holds an object with code."""
+    content = io.BytesIO()
+    np.savez(content, counts=np.array([Marker(path)], dtype=object))
+    return content.getvalue()
+
+
+def test_a_model_is_read_with_what_was_written_beside_it_later(store: ArtefactStore) -> None:
+    store.write(MODEL, written())
+    store.write_file(f"models/{MODEL}/comparison.md", b"best of all")
+    store.write_file(f"models/{MODEL}/counts.npz.part", b"a writer that was killed")
+
+    assert store.read(MODEL) == written()
+    assert load_model(store.root, MODEL).detector.name == "markov"
+
+
+def test_a_file_in_the_folder_of_an_ensembles_member_is_one_of_the_model(
+    store: ArtefactStore,
+) -> None:
+    store.write("ensemble-1", {"markov/counts.npz": b"1", "ensemble.json": b"{}"})
+
+    assert store.read("ensemble-1") == {"markov/counts.npz": b"1", "ensemble.json": b"{}"}
+
+
+def test_code_in_arrays_is_refused_without_being_run(store: ArtefactStore, tmp_path: Path) -> None:
+    marker = tmp_path / "the code has run"
+    store.write(MODEL, {**written(), "counts.npz": with_code(marker)})
+
+    with pytest.raises(ArtefactError, match=f"{MODEL}/counts.npz"):
+        load_model(store.root, MODEL)
+
+    assert not marker.exists()
+
+
+def test_arrays_that_are_a_pickle_as_a_whole_are_refused_without_being_run(
+    store: ArtefactStore, tmp_path: Path
+) -> None:
+    marker = tmp_path / "the code has run"
+    content = io.BytesIO()
+    np.save(content, np.array([Marker(marker)], dtype=object))
+
+    for damaged in (content.getvalue(), content.getvalue()[80:]):
+        with pytest.raises(ArtefactError, match=r"counts.npz"):
+            MarkovDetector.from_files({**written(), "counts.npz": damaged}, vocabulary())
+
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "counts.py", "markov/more.json", ".hidden"])
+def test_a_file_that_the_manifest_does_not_list_is_refused(store: ArtefactStore, name: str) -> None:
+    store.write(MODEL, written())
+    store.write_file(f"models/{MODEL}/{name}", b"import os")
+
+    with pytest.raises(ArtefactError, match=f"{MODEL}/{name}: training did not write this file"):
+        store.read(MODEL)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.pkl",
+        "model.py",
+        "../other.json",
+        "markov/../../other.json",
+        "/etc/other.json",
+        "markov//counts.npz",
+        "counts.npz\n",
+    ],
+)
+def test_a_manifest_that_lists_what_training_does_not_write_is_refused(
+    store: ArtefactStore, tmp_path: Path, name: str
+) -> None:
+    store.write(MODEL, written())
+    path = tmp_path / "models" / MODEL / "manifest.json"
+    listed = json.loads(path.read_text()) | {name: sha256(b"{}").hexdigest()}
+    path.write_text(json.dumps(listed))
+    store.write_file("models/other.json", b"{}")
+
+    with pytest.raises(ArtefactError, match=r"manifest.json: it lists") as caught:
+        store.read(MODEL)
+
+    assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[]", '{"counts.npz": 7}'])
+def test_a_manifest_that_is_no_list_of_checksums_is_refused(
+    store: ArtefactStore, tmp_path: Path, content: str
+) -> None:
+    store.write(MODEL, written())
+    (tmp_path / "models" / MODEL / "manifest.json").write_text(content)
+
+    with pytest.raises(ArtefactError, match=r"manifest.json: not readable"):
+        store.read(MODEL)
+
+
+def test_a_model_outside_its_folder_is_not_there(store: ArtefactStore, tmp_path: Path) -> None:
+    store.write(MODEL, written())
+    (tmp_path / "models" / MODEL).rename(tmp_path / MODEL)
+
+    with pytest.raises(ArtefactError, match="no such model"):
+        store.read(f"../{MODEL}")
+
+
+def test_what_a_file_of_a_model_lacks_is_told_with_the_models_name(store: ArtefactStore) -> None:
+    files = dict(written())
+    del files["counts.npz"]
+    store.write(MODEL, files)
+
+    with pytest.raises(ArtefactError, match=f"models/{MODEL}/counts.npz: no such file"):
+        load_model(store.root, MODEL)
+
+
+def promote(store: ArtefactStore, model_id: str, run_id: str) -> str | None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return store.promote("markov", model_id, job="train", run_id=run_id, at=now)
+
+
+def told(store: ArtefactStore) -> list[tuple[str, str | None, str]]:
+    return [(one.model_id, one.instead_of, one.run_id) for one in store.promotions("markov")]
+
+
+def test_a_promoted_model_is_the_current_one_and_what_was_before_is_kept(
+    store: ArtefactStore,
+) -> None:
+    assert store.current() == {}
+    assert store.promotions("markov") == ()
+
+    before = [promote(store, model, run) for model, run in (("a", "1"), ("b", "2"), ("a", "3"))]
+
+    assert before == [None, "a", "b"]
+    assert store.current() == {"markov": "a"}
+    assert told(store) == [("a", None, "1"), ("b", "a", "2"), ("a", "b", "3")]
+
+
+def test_a_promotion_twice_is_one(store: ArtefactStore) -> None:
+    assert [promote(store, "a", run) for run in "12"] == [None, "a"]
+    assert told(store) == [("a", None, "1")]
+
+
+def test_a_promotion_that_was_killed_is_completed_by_the_next(
+    store: ArtefactStore, tmp_path: Path
+) -> None:
+    promote(store, "a", "1")
+    before = (tmp_path / "models" / "current.json").read_bytes()
+    promote(store, "b", "2")
+    (tmp_path / "models" / "current.json").write_bytes(before)
+
+    assert promote(store, "b", "3") == "a"
+    assert store.current() == {"markov": "b"}
+    assert told(store) == [("a", None, "1"), ("b", "a", "2")]
+
+
+def test_models_are_those_that_were_written_to_their_end(store: ArtefactStore) -> None:
+    assert store.model_ids() == []
+    store.write(MODEL, written())
+    store.write_file("models/markov-2/counts.npz", b"")
+    promote(store, MODEL, "1")
+
+    assert store.model_ids() == [MODEL]
+
+
+def test_a_vocabulary_comes_back_by_its_id(store: ArtefactStore) -> None:
+    words = vocabulary()
+    store.write_vocabulary(words)
+
+    assert store.read_vocabulary(words.vocabulary_id) == words
 
 
 @pytest.mark.parametrize("damage", ["cut off", "of other things", "no text"])
 def test_a_damaged_vocabulary_is_refused_by_the_name_of_its_file(
-    tmp_path: Path, damage: str
+    store: ArtefactStore, tmp_path: Path, damage: str
 ) -> None:
-    store = ArtefactStore(str(tmp_path))
-    store.write_vocabulary(WORDS)
-    path = tmp_path / "vocabularies" / f"{WORDS.vocabulary_id}.json"
+    words = vocabulary()
+    store.write_vocabulary(words)
+    path = tmp_path / "vocabularies" / f"{words.vocabulary_id}.json"
     contents = {"cut off": path.read_bytes()[:-9], "of other things": b"{}", "no text": b"\xff"}
     path.write_bytes(contents[damage])
 
     with pytest.raises(ArtefactError, match=r"Restore the file, or run `habitus features` again"):
-        store.read_vocabulary(WORDS.vocabulary_id)
-    with pytest.raises(ArtefactError, match=rf"vocabularies/{WORDS.vocabulary_id}\.json: "):
-        store.read_vocabulary(WORDS.vocabulary_id)
+        store.read_vocabulary(words.vocabulary_id)
+    with pytest.raises(ArtefactError, match=rf"vocabularies/{words.vocabulary_id}\.json: "):
+        store.read_vocabulary(words.vocabulary_id)

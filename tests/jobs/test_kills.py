@@ -5,15 +5,18 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from jobs.conftest import SMALL, SmallLake, run, small_settings
-from jobs.tables import contents, runs
+from jobs.conftest import SMALL, Lines, SmallLake, run, small_settings
+from jobs.tables import content, contents, runs
 from pyspark.sql import SparkSession
 from quick_java import QUICK_JAVA
 
 from habitus.errors import ConflictError
+from habitus.jobs.catalogue import JOBS
+from habitus.jobs.frame import JobContext
 
 pytestmark = pytest.mark.jobs
 
@@ -68,6 +71,41 @@ def test_killed_runs_are_completed_by_the_next_to_the_same_tables(
     assert contents(root) == contents(chain.settings.lake.root)
     # A killed run could not say how it ended; its row tells that it was under way.
     assert [row["status"] for row in runs(root)].count("running") == 3
+
+
+class Killed(BaseException):
+    """No job handles this."""
+
+
+@dataclass
+class UntilWritten(Lines):
+    """A reporter with which a run ends as soon as it has committed to a table."""
+
+    table: str = ""
+
+    def say(self, text: str) -> None:
+        if text.startswith(f"{self.table}:"):
+            raise Killed
+
+
+def test_scoring_that_ends_between_two_tables_twice_is_completed_to_the_same_tables(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    root, settings = tmp_path / "lake", small_settings(tmp_path)
+    of_score = ("scores", "anomalies", "flag_days")
+    shutil.copytree(
+        chain.settings.lake.root, root, ignore=shutil.ignore_patterns(*of_score, "reports")
+    )
+
+    for table in of_score[:2]:
+        with pytest.raises(Killed):
+            JOBS["score"].run(JobContext("score", settings, spark, UntilWritten(table=table)))
+    there = [(root / table).exists() for table in of_score]
+    run(spark, "score", settings)
+
+    assert there == [True, True, False]
+    for table in of_score:
+        assert content(root, table) == content(chain.settings.lake.root, table)
 
 
 def test_two_scoring_runs_at_once_leave_one_table(

@@ -36,8 +36,13 @@ _SOURCE = (
     click.option("--source", help="Source mapping, a YAML file; ingest needs it."),
     click.option("--input", "input_", help="Path or URI of the source's files; ingest needs it."),
 )
-# Jobs that read a source: ingest always does, feedback may.
-_OF_SOURCES = ("ingest", "feedback")
+_MODEL = click.argument("model", metavar="MODEL_ID")
+# ingest always reads a source, feedback may.
+_OPTIONS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "ingest": _SOURCE,
+    "feedback": _SOURCE,
+    "promote": (_MODEL,),
+}
 # What `habitus run` may begin with, in order.
 _WHOLE = ("simulate", *CHAIN)
 _FROM = click.option(
@@ -69,13 +74,14 @@ def _command(name: str, summary: str, options: Sequence[Callable[..., Any]]) -> 
         source: str | None = None,
         input_: str | None = None,
         first: str | None = None,
+        model: str | None = None,
     ) -> None:
         jobs = [name] if first is None else _WHOLE[_WHOLE.index(first) :]
         if "ingest" in jobs:
             for option, value in (("--source", source), ("--input", input_)):
                 if value is None:
                     raise click.MissingParameter(param_hint=repr(option), param_type="option")
-        given = Arguments(source=source, input=input_)
+        given = Arguments(source=source, input=input_, model=model)
         sys.exit(_run(name, jobs, given, (environment, overrides), dry_run, verbose))
 
     decorated: Callable[..., Any] = command
@@ -85,7 +91,7 @@ def _command(name: str, summary: str, options: Sequence[Callable[..., Any]]) -> 
 
 
 for _job in JOBS.values():
-    _command(_job.name, _job.summary, _SOURCE if _job.name in _OF_SOURCES else ())
+    _command(_job.name, _job.summary, _OPTIONS.get(_job.name, ()))
 _command("run", "Do everything from ingest to report in one go.", (*_SOURCE, _FROM))
 
 

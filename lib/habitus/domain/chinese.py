@@ -4,13 +4,33 @@ What the data name themselves (actions, categories, channels) stays as it is.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from habitus.domain.detectors.base import Reason
-from habitus.domain.wording import LIKELY, NEW, RAREST, THE_END, one_in, usual_values
+from habitus.domain.wording import (
+    LIKELY,
+    NAMED,
+    NEW,
+    RAREST,
+    THE_END,
+    hours_of,
+    one_in,
+    sums_of,
+    usual_values,
+)
 from habitus.setting_types import UnitKind
 
-_UNITS = {"session": "会话", "event": "事件"}
+_UNITS = {"session": "会话", "event": "事件", "hour": "小时", "day": "天"}
+# What volumes are counted of, and which of them, where settings do not name their own.
+_SEGMENTS = {
+    "shop": "全店",
+    "seller": "卖家",
+    "category": "品类",
+    "channel": "渠道",
+    "country": "国家",
+}
+_MEASURED = {"events": "事件数", "failures": "失败率", "amount": "金额"}
 _THINGS = {"device": "设备", "network": "网络", "counterparty": "交易对方"}
 _FIELDS = {
     "action": "行为",
@@ -118,7 +138,32 @@ class Chinese:
         for phrase, same in phrases:
             text += ("，" if same else "，随后") * bool(text) + phrase
         text = text or f"该{_UNITS[unit_kind]}整体异常"
-        return f"{text}；{_rarity(_UNITS[unit_kind], p_value)}。"
+        return f"{text}；{_rarity(unit_kind, p_value)}。"
+
+    def case(self, case: Mapping[str, Any], strangest: str) -> str:
+        """E.g. "5个用户共用设备d1（其6个用户中的5个）：14个预警，历时2.0小时；最异常的：..."."""
+        named = [
+            f"{_THINGS[one['kind']]}{one['value']}（其{one['users']}个用户中的"
+            f"{one['flagged_users']}个）"
+            for one in case["shared"][:NAMED]
+        ]
+        who = f"{case['n_users']}个用户共用{'和'.join(named)}"
+        if case["n_users"] == 1:
+            who = f"用户{case['user_ids'][0]}"
+        time = f"，历时{hours_of(case):,.1f}小时" if case["n_flags"] > 1 else ""
+        amount = f"，金额合计{case['amount_sum']:,.0f}" if case["amount_sum"] else ""
+        return f"{who}：{case['n_flags']}个预警{time}{amount}；最异常的：{strangest}"
+
+    def shift(self, shift: Mapping[Any, Any], period: str) -> str:
+        """E.g. "卖家b：事件数为1,920，预期为1,600（通常为1,510至1,690），..."."""
+        observed, expected, low, high = sums_of(shift)
+        kind, measure = shift["segment_kind"], shift["measure"]
+        return (
+            f"{_SEGMENTS.get(kind, kind)}{shift['segment']}：{_MEASURED.get(measure, measure)}为"
+            f"{observed}，预期为{expected}（通常为{low}至{high}），"
+            f"{shift['period_start']:%Y-%m-%d %H:%M}至{shift['period_end']:%Y-%m-%d %H:%M}；"
+            f"{_rarity(period, shift['p_value'])}。"
+        )
 
 
 def _observed(reason: Reason) -> str:
@@ -183,7 +228,8 @@ def _value(text: str) -> str:
     return text
 
 
-def _rarity(units: str, p_value: float) -> str:
+def _rarity(unit: str, p_value: float) -> str:
+    units = _UNITS[unit]
     if p_value < RAREST:
         return f"每{1 / RAREST:,.0f}个{units}中不到1个如此异常"
     if p_value > LIKELY:

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from habitus.domain.chinese import Chinese
 from habitus.domain.detectors.base import Reason
-from habitus.domain.wording import THE_END, English, Wording
+from habitus.domain.languages import WORDINGS
+from habitus.domain.wording import THE_END
 from habitus.setting_types import Language, UnitKind
 
 _NAMED = 3  # reasons in a sentence; more are not read
-_WORDINGS: dict[Language, Wording] = {"en": English(), "zh": Chinese()}
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def summary(
         :_NAMED
     ]
     told = sorted(strongest, key=lambda group: group.when)
-    wording = _WORDINGS[language]
+    wording = WORDINGS[language]
     phrases = [
         (
             wording.phrase(group.first, len(group.reasons), group.in_a_row),

@@ -8,17 +8,16 @@ touch each other; it is told by the strangest of them, which is where it began a
 likely.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
 from habitus.domain.calibration import FEWEST, Calibration, Names, Reals
+from habitus.domain.languages import WORDINGS
 from habitus.domain.vocabulary import Split
 from habitus.domain.volume_models import naive, unstabilise
+from habitus.setting_types import Language
 from habitus.volume_settings import VolumeSettings
 
 Indices = npt.NDArray[np.int64]
@@ -30,7 +29,6 @@ SHIFTS = (
 )
 _LENGTHS = {"hour": pd.Timedelta(hours=1), "day": pd.Timedelta(days=1)}
 _STEPS = 4000  # the threshold is found to a 4000th of the largest strangeness
-_RAREST = 1e-6
 
 
 def find_shifts(
@@ -39,6 +37,7 @@ def find_shifts(
     split: Split,
     since: pd.Timestamp,
     until: pd.Timestamp,
+    language: Language,
 ) -> pd.DataFrame:
     """Judge one measure of all segments of one kind.
 
@@ -48,6 +47,7 @@ def find_shifts(
         split: Where the periods for calibration begin and end.
         since: First time that is judged, UTC without a zone.
         until: End of the judged time, not included.
+        language: Of the summaries.
 
     Returns:
         Columns SHIFTS, one row per shift; none where fewer than FEWEST periods calibrate.
@@ -71,7 +71,8 @@ def find_shifts(
     bounds = _thresholds(calibration, compared[ends], strangeness.max(), settings)
     strangest = rows.loc[ends].assign(p_value=p_values[ends]).reset_index(drop=True)
     shifts = _told(strangest, bounds, settings)
-    shifts["summary"] = [_summary(row, settings.period) for row in shifts.to_dict("records")]
+    wording = WORDINGS[language]
+    shifts["summary"] = [wording.shift(row, settings.period) for row in shifts.to_dict("records")]
     return shifts[names]
 
 
@@ -122,23 +123,3 @@ def _told(rows: pd.DataFrame, bounds: Reals, settings: VolumeSettings) -> pd.Dat
         low=at(rows["forecast"] - margin),
         high=at(rows["forecast"] + margin),
     )
-
-
-def _summary(shift: Mapping[Any, Any], period: str) -> str:
-    sums = [_number(shift[name]) for name in ("observed", "expected", "low", "high")]
-    return (
-        f"{shift['segment_kind']} {shift['segment']}: {shift['measure']} {sums[0]} instead of "
-        f"{sums[1]} ({sums[2]} to {sums[3]} is usual) from {shift['period_start']:%Y-%m-%d %H:%M} "
-        f"to {shift['period_end']:%Y-%m-%d %H:%M}; {_rarity(shift['p_value'])} {period}s is this "
-        "strange."
-    )
-
-
-def _rarity(p_value: float) -> str:
-    if p_value < _RAREST:
-        return f"fewer than 1 in {1 / _RAREST:,.0f}"
-    return f"1 in {float(f'{1 / p_value:.2g}'):,.0f}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"

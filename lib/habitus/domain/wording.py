@@ -1,14 +1,16 @@
 """How what is strange reads in English."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from habitus.domain.detectors.base import Reason
+from habitus.domain.naming import feature_in_words, in_words
 from habitus.setting_types import UnitKind
 
 THE_END = ("action", "the end")
 NEW = {"new_device": "device", "new_network": "network", "new_counterparty": "counterparty"}
 RAREST = 1e-6  # a p-value below this rests on the model of the tail alone
+NAMED = 2  # shared things in the sentence of a case
 LIKELY = 0.1  # what is less likely than this is not worth naming as expected
 # How a field's value reads in a sentence; other fields read as "field value".
 _PHRASES = {
@@ -30,6 +32,14 @@ class Wording(Protocol):
         self, phrases: Sequence[tuple[str, bool]], unit_kind: UnitKind, p_value: float
     ) -> str:
         """All phrases, each with whether it is about the same event as the one before."""
+        ...
+
+    def case(self, case: Mapping[str, Any], strangest: str) -> str:
+        """A row of `cases`, with the summary of its strangest flag."""
+        ...
+
+    def shift(self, shift: Mapping[Any, Any], period: str) -> str:
+        """A row of `volume_shifts`, in periods of an hour or day."""
         ...
 
 
@@ -58,6 +68,30 @@ class English:
         text = text or f"the {unit_kind} as a whole is unusual"
         return f"{text[0].upper()}{text[1:]}; {_rarity(unit_kind, p_value)}."
 
+    def case(self, case: Mapping[str, Any], strangest: str) -> str:
+        """E.g. "5 users share device d1 (5 of its 6 users): 14 flags in 2.0 hours; ..."."""
+        named = [
+            f"{one['kind']} {one['value']} ({one['flagged_users']} of its {one['users']} users)"
+            for one in case["shared"][:NAMED]
+        ]
+        who = f"{case['n_users']} users share {' and '.join(named)}"
+        if case["n_users"] == 1:
+            who = f"User {case['user_ids'][0]}"
+        several = case["n_flags"] > 1
+        time = f" in {hours_of(case):,.1f} hours" if several else ""
+        amount = f", {case['amount_sum']:,.0f} in amounts" if case["amount_sum"] else ""
+        flags = f"{case['n_flags']} flag{'s' * several}"
+        return f"{who}: {flags}{time}{amount}; the strangest: {strangest}"
+
+    def shift(self, shift: Mapping[Any, Any], period: str) -> str:
+        """E.g. "seller b: events 1,920 instead of 1,600 (1,510 to 1,690 is usual) from ..."."""
+        observed, expected, low, high = sums_of(shift)
+        return (
+            f"{shift['segment_kind']} {shift['segment']}: {shift['measure']} {observed} instead of "
+            f"{expected} ({low} to {high} is usual) from {shift['period_start']:%Y-%m-%d %H:%M} "
+            f"to {shift['period_end']:%Y-%m-%d %H:%M}; {_rarity(period, shift['p_value'])}."
+        )
+
 
 def usual_values(reason: Reason) -> list[str]:
     """The one or two likeliest values, where they are worth naming."""
@@ -70,13 +104,25 @@ def usual_values(reason: Reason) -> list[str]:
     ]
 
 
+def hours_of(case: Mapping[str, Any]) -> float:
+    """How long a case lasts."""
+    hours: float = (case["ended_at"] - case["started_at"]).total_seconds() / 3600
+    return hours
+
+
+def sums_of(shift: Mapping[Any, Any]) -> tuple[str, ...]:
+    """What was observed and expected, and between what is usual."""
+    sums = [shift[name] for name in ("observed", "expected", "low", "high")]
+    return tuple(f"{value:,.0f}" if value >= 10 else f"{value:.1f}" for value in sums)
+
+
 def one_in(p_value: float) -> str:
     """Of how many units one is as strange, to two digits."""
     return f"{float(f'{1 / p_value:.2g}'):,.0f}"
 
 
 def _observed(reason: Reason) -> str:
-    field, value = reason.field.replace("_", " "), reason.observed
+    field, value = in_words(reason.field), reason.observed
     if (reason.field, value) == THE_END:
         return "it ends"
     if reason.field in NEW and value in ("yes", "no"):
@@ -85,6 +131,8 @@ def _observed(reason: Reason) -> str:
         )
     if reason.field == "action":
         value = value.replace("_", " ")
+    if feature_in_words(reason.field):
+        return f"{field}: {value}"
     if value == "none":
         return f"no {field}"
     if value == "a rare or new value":
@@ -92,8 +140,8 @@ def _observed(reason: Reason) -> str:
     return _PHRASES.get(reason.field, f"{field} {{}}").format(value)
 
 
-def _rarity(unit_kind: UnitKind, p_value: float) -> str:
-    units = f"{unit_kind}s"
+def _rarity(unit: str, p_value: float) -> str:
+    units = f"{unit}s"
     if p_value < RAREST:
         return f"fewer than 1 in {1 / RAREST:,.0f} {units} are this strange"
     if p_value > LIKELY:

@@ -2,15 +2,20 @@
 
 A file appears whole or not at all on a local disk (written aside, then renamed) and on object
 stores (a put is atomic). A folder of files counts only once its manifest, written last, names
-every file with its checksum.
+every file with its checksum. What a manifest names is read only if it is a file of a kind that
+training writes, and nothing else may lie beside it: no code has a place there.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from pyarrow import fs
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from habitus.domain.detectors.files import read_about
 from habitus.domain.vocabulary import Vocabulary
@@ -18,6 +23,40 @@ from habitus.errors import ArtefactError
 
 _MANIFEST = "manifest.json"
 _CURRENT = "current.json"
+_PROMOTIONS = "promotions.json"
+# What is not yet written to its end, and nobody reads.
+_PART = ".part"
+# Written beside a model's files when it is compared with others, which is after its manifest.
+COMPARISON = "comparison.md"
+# Plain names, of a member's folder and a file: nothing hidden, and no way out of the folder.
+_PLAIN = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_WRITTEN = re.compile(rf"({_PLAIN}/)*{_PLAIN}\.(json|npz|onnx|txt|md)")
+_Content = TypeVar("_Content")
+_TEXTS = TypeAdapter(dict[str, str])
+_RESTORE = "Restore the file, or delete the model's folder and train again."
+
+
+class Promotion(BaseModel):
+    """A model was made the one of its detector that scores.
+
+    Args:
+        model_id: The model.
+        instead_of: The one that scored before; none if it was the first.
+        job: The job that did it; `runs` tells the rest by `run_id`.
+        run_id: That run.
+        promoted_at: When that began.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_id: str
+    instead_of: str | None
+    job: str
+    run_id: str
+    promoted_at: datetime
+
+
+_PROMOTED = TypeAdapter(dict[str, tuple[Promotion, ...]])
 
 
 class ArtefactStore:
@@ -36,7 +75,7 @@ class ArtefactStore:
         path = f"{self._base}/{name}"
         self._files.create_dir(path.rpartition("/")[0], recursive=True)
         local = isinstance(self._files, fs.LocalFileSystem)
-        aside = f"{path}.part" if local else path
+        aside = f"{path}{_PART}" if local else path
         with self._files.open_output_stream(aside) as stream:
             stream.write(content)
         if local:
@@ -72,41 +111,83 @@ class ArtefactStore:
 
     def exists(self, model_id: str) -> bool:
         """Whether the model was written to its end."""
-        info = self._files.get_file_info(f"{self._base}/models/{model_id}/{_MANIFEST}")
-        return bool(info.type == fs.FileType.File)
+        return self._holds(f"{model_id}/{_MANIFEST}")
 
     def read(self, model_id: str) -> dict[str, bytes]:
         """Read a model's files and check them against the manifest.
 
         Raises:
-            ArtefactError: The model is not there, or a file is missing or changed.
+            ArtefactError: The model is not there, a file is missing or changed, or there is one
+                that training does not write.
         """
         place = f"{self.root}/models/{model_id}"
-        if not self.exists(model_id):
+        if not re.fullmatch(_PLAIN, model_id) or not self.exists(model_id):
             raise ArtefactError(place, "no such model", "Run `habitus train` first.")
+        manifest = self._read(f"models/{model_id}/{_MANIFEST}", _TEXTS)
+        _refuse_others(place, manifest, self._names(f"models/{model_id}"))
         files = {}
-        for name, checksum in self._read_json(f"models/{model_id}/{_MANIFEST}").items():
+        for name, checksum in manifest.items():
             files[name] = self.read_file(f"models/{model_id}/{name}")
             if _checksum(files[name]) != checksum:
-                raise ArtefactError(
-                    f"{place}/{name}",
-                    "its content is not what training wrote",
-                    "Restore the file, or delete the model's folder and train again.",
-                )
+                problem = "its content is not what training wrote"
+                raise ArtefactError(f"{place}/{name}", problem, _RESTORE)
         return files
 
-    def set_current(self, detector: str, model_id: str) -> None:
-        """Make a model the one of its detector that scores."""
-        self.write_file(f"models/{_CURRENT}", _json(self.current() | {detector: model_id}))
+    def _names(self, folder: str) -> list[str]:
+        """The files in a folder and those below it, in order, but for half-written ones."""
+        inside = f"{self._base}/{folder}"
+        found = self._files.get_file_info(fs.FileSelector(inside, recursive=True))
+        names = [one.path.rpartition(f"{folder}/")[2] for one in found if one.is_file]
+        return sorted(name for name in names if not name.endswith(_PART))
+
+    def model_ids(self) -> list[str]:
+        """The models that were written to their end, in order."""
+        folder = fs.FileSelector(f"{self._base}/models", allow_not_found=True)
+        found = self._files.get_file_info(folder)
+        names = [one.base_name for one in found if one.type == fs.FileType.Directory]
+        return sorted(name for name in names if self.exists(name))
+
+    def promote(
+        self, detector: str, model_id: str, *, job: str, run_id: str, at: datetime
+    ) -> str | None:
+        """Make a model the one of its detector that scores.
+
+        Args:
+            detector: The detector.
+            model_id: The model.
+            job: The job that does it.
+            run_id: Its run.
+            at: When that began.
+
+        Returns:
+            The one that scored before: perhaps the same, which changes nothing; or none.
+        """
+        current = self.current()
+        before = current.get(detector)
+        if before == model_id:
+            return before
+        known = self._promotions()
+        of_detector = known.get(detector, ())
+        # One that a killed run left here is this one.
+        if not of_detector or of_detector[-1].model_id != model_id:
+            new = Promotion(
+                model_id=model_id, instead_of=before, job=job, run_id=run_id, promoted_at=at
+            )
+            promoted = known | {detector: (*of_detector, new)}
+            self.write_file(f"models/{_PROMOTIONS}", _PROMOTED.dump_json(promoted, indent=1))
+        self.write_file(f"models/{_CURRENT}", _json(current | {detector: model_id}))
+        return before
+
+    def promotions(self, detector: str) -> tuple[Promotion, ...]:
+        """What was made the detector's scoring model, the first first."""
+        return self._promotions().get(detector, ())
+
+    def _promotions(self) -> dict[str, tuple[Promotion, ...]]:
+        return self._read(f"models/{_PROMOTIONS}", _PROMOTED) if self._holds(_PROMOTIONS) else {}
 
     def current(self) -> dict[str, str]:
         """The scoring model of each detector; empty before any training."""
-        try:
-            return self._read_json(f"models/{_CURRENT}")
-        except ArtefactError as error:
-            if error.problem == "no such file":
-                return {}
-            raise
+        return self._read(f"models/{_CURRENT}", _TEXTS) if self._holds(_CURRENT) else {}
 
     def write_vocabulary(self, vocabulary: Vocabulary) -> None:
         """Write a vocabulary under its id."""
@@ -127,20 +208,40 @@ class ArtefactStore:
             mend = "Restore the file, or run `habitus features` again."
             raise ArtefactError(place, error.problem, mend) from error
 
-    def _read_json(self, name: str) -> dict[str, str]:
+    def _holds(self, name: str) -> bool:
+        """Whether there is a file of this name among the models."""
+        info = self._files.get_file_info(f"{self._base}/models/{name}")
+        return bool(info.type == fs.FileType.File)
+
+    def _read(self, name: str, kind: TypeAdapter[_Content]) -> _Content:
         content = self.read_file(name)
         try:
-            values: dict[str, str] = json.loads(content)
-        except ValueError as error:
+            return kind.validate_json(content)
+        except ValidationError as error:
             raise ArtefactError(
-                f"{self.root}/{name}", "not readable as JSON", "Restore it or train again."
+                f"{self.root}/{name}",
+                f"not readable: {error.errors()[0]['msg']}",
+                "Restore it or train again.",
             ) from error
-        return values
 
 
 def absolute(root: str) -> str:
     """The root as a URI, or as an absolute path when it is a local folder."""
     return root.rstrip("/") if "://" in root else str(Path(root).absolute())
+
+
+def _refuse_others(place: str, manifest: Iterable[str], there: Iterable[str]) -> None:
+    """Refuse names in a manifest that training does not write, and files that it does not list."""
+    for name in manifest:
+        if not _WRITTEN.fullmatch(name):
+            problem = f"it lists {name!r}, which is no name of a file that training writes"
+            raise ArtefactError(f"{place}/{_MANIFEST}", problem, _RESTORE)
+    for name in sorted(set(there) - {*manifest, _MANIFEST, COMPARISON}):
+        raise ArtefactError(
+            f"{place}/{name}",
+            "training did not write this file",
+            "See who put it there and delete it.",
+        )
 
 
 def _checksum(content: bytes) -> str:

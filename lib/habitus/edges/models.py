@@ -42,5 +42,8 @@ def load_model(root: str, model_id: str) -> Model:
         raise ArtefactError(
             place, f"a file does not fit: {error.errors()[0]['msg']}", "Train the model again."
         ) from error
-    detector = load_detector(model_id.rpartition("-")[0], files, vocabulary)
+    try:
+        detector = load_detector(model_id.rpartition("-")[0], files, vocabulary)
+    except ArtefactError as error:
+        raise ArtefactError(f"{place}/{error.place}", error.problem, error.mend) from error
     return Model(model_id, detector, vocabulary, calibration)

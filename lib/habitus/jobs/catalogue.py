@@ -65,6 +65,15 @@ JOBS: dict[str, Job] = {
             folders=("models", "checkpoints", "tensorboard", "mlruns"),
         ),
         Job(
+            name="promote",
+            summary="Have a model score that is there, an earlier one perhaps.",
+            reads=("sequences",),
+            writes=(),
+            run=_lazily("promote"),
+            folders=("models",),
+            preview=_previewed("promote"),
+        ),
+        Job(
             name="score",
             summary="Score units and flag the strangest, with reasons.",
             reads=("sequences", "cases", "labels"),

@@ -34,7 +34,7 @@ def run(context: JobContext) -> None:
 
 
 def _embed(context: JobContext, model_id: str, vocabulary: Vocabulary) -> None:
-    units = units_for(context, vocabulary)
+    units = units_for(context, [model_id], vocabulary)
     here = context.read_or_empty(EMBEDDINGS).where(F.col("model_id") == model_id)
     known = here.select("unit_kind", "unit_id", "fingerprint")
     new = units.join(known, known.columns, "left_anti").withColumn(

@@ -13,6 +13,7 @@ from habitus.domain.detectors.ensemble import EnsembleDetector
 from habitus.domain.evaluation import Evaluation, chosen, evaluate, histograms, kinds_of
 from habitus.domain.labelling import doubtful_labels
 from habitus.domain.reporting.console import detectors_table
+from habitus.edges.artefacts import COMPARISON
 from habitus.edges.models import load_model
 from habitus.errors import ArtefactError
 from habitus.jobs.frame import JobContext
@@ -68,7 +69,7 @@ def run(context: JobContext) -> None:
             context.reporter.say(sentence)
         for model_id in models.values():
             content = page(found, compared, remarks).encode()
-            context.artefacts.write_file(f"models/{model_id}/comparison.md", content)
+            context.artefacts.write_file(f"models/{model_id}/{COMPARISON}", content)
 
 
 def _members(context: JobContext, models: Mapping[str, str]) -> dict[str, str]:

@@ -59,6 +59,7 @@ class Arguments:
 
     source: str | None = None
     input: str | None = None
+    model: str | None = None
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """The units that models judge, and what is known of them."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from pyspark.sql import Column, DataFrame
@@ -54,23 +55,25 @@ def model_of(context: JobContext, detector: str) -> str:
     return model_id
 
 
-def units_for(context: JobContext, vocabulary: Vocabulary) -> DataFrame:
-    """All rows of `sequences`, whose tokens are of this vocabulary.
+def units_for(context: JobContext, models: Iterable[str], vocabulary: Vocabulary) -> DataFrame:
+    """All rows of `sequences`, whose tokens are of the vocabulary that these models know.
 
     Raises:
-        InputError: They are of another, or there are none.
+        InputError: Some are of another, or there are none.
     """
+    # Another vocabulary may be one of other fields: the id is read before any field is.
+    ids = context.read(sequences(())).select("vocabulary_id")
+    # Where all rows are as they should be, the least and greatest id of each file tell so.
+    other = ids.where(F.col("vocabulary_id") != vocabulary.vocabulary_id).first() or ids.first()
     table = sequences(vocabulary.field_names)
-    frame = context.read(table)
-    known = frame.select("vocabulary_id").limit(1).first()
-    if known is None or known["vocabulary_id"] != vocabulary.vocabulary_id:
-        found = "it has no row" if known is None else f"its vocabulary is {known['vocabulary_id']}"
+    if other is None or other["vocabulary_id"] != vocabulary.vocabulary_id:
+        found = "no row" if other is None else f"rows of the vocabulary {other['vocabulary_id']}"
         raise InputError(
             context.lake.name(table),
-            f"{found}; the models know {vocabulary.vocabulary_id}",
+            f"it has {found}; {', '.join(models)} can judge those of {vocabulary.vocabulary_id}",
             "Run `habitus features` and `habitus train` on the same settings.",
         )
-    return frame
+    return context.read(table)
 
 
 def period_start(context: JobContext, vocabulary: Vocabulary) -> datetime:

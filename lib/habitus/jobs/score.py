@@ -90,7 +90,7 @@ def run(context: JobContext) -> None:
         context.read_or_empty(table)
     models = _models(context)
     vocabulary = _one_vocabulary(context, models)
-    units = _units(context, vocabulary)
+    units = _units(context, models, vocabulary)
     with context.reporter.step(f"score units with {', '.join(models)}"):
         _bring_up_to_date(context, units, vocabulary.field_names, list(models.values()))
     with context.reporter.step("choose and explain flags"):
@@ -114,22 +114,22 @@ def _one_vocabulary(context: JobContext, models: dict[str, str]) -> Vocabulary:
         model_id: load_model(context.artefacts.root, model_id).vocabulary
         for model_id in models.values()
     }
-    first = next(iter(vocabularies.values()))
+    first_id, first = next(iter(vocabularies.items()))
     for model_id, vocabulary in vocabularies.items():
         if vocabulary.vocabulary_id != first.vocabulary_id:
             raise ArtefactError(
                 f"{context.artefacts.root}/models/{model_id}",
-                f"it knows vocabulary {vocabulary.vocabulary_id}, the others know "
+                f"it knows vocabulary {vocabulary.vocabulary_id}, and {first_id} knows "
                 f"{first.vocabulary_id}",
-                "Train all detectors on the same sequences.",
+                "Train all detectors on the same sequences, or score with models that were.",
             )
     return first
 
 
-def _units(context: JobContext, vocabulary: Vocabulary) -> DataFrame:
+def _units(context: JobContext, models: dict[str, str], vocabulary: Vocabulary) -> DataFrame:
     """The units of the scoring period, each with its segments."""
-    chosen = units_for(context, vocabulary).where(in_period(context, vocabulary))
-    return with_segments(context, chosen, vocabulary)
+    every = units_for(context, models.values(), vocabulary)
+    return with_segments(context, every.where(in_period(context, vocabulary)), vocabulary)
 
 
 def _bring_up_to_date(

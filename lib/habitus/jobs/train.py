@@ -1,4 +1,4 @@
-"""From `sequences` to models: fitted, calibrated, stored and made current."""
+"""From `sequences` to models: fitted, calibrated, stored and, unless told not to, made current."""
 
 import hashlib
 import json
@@ -16,6 +16,7 @@ from habitus.domain.scoring import scores_of
 from habitus.edges.tracking import track
 from habitus.jobs.fitting import Fitted, fitted
 from habitus.jobs.frame import JobContext
+from habitus.jobs.promote import promote_newest
 from habitus.jobs.training_data import TrainingData
 from habitus.setting_types import DetectorName
 
@@ -34,8 +35,8 @@ def run(context: JobContext) -> None:
             context.reporter.say(f"{model_id} is there already")
         else:
             _train(context, data, name, model_id, settings)
-        if context.artefacts.current().get(name) != model_id:
-            context.artefacts.set_current(name, model_id)
+        if context.settings.train.promote:
+            promote_newest(context, name, model_id)
         # Only now: until the model is stored and current, a killed run goes on from here.
         context.artefacts.delete(f"checkpoints/{model_id}")
 
@@ -50,6 +51,7 @@ def _settings_of(name: DetectorName, context: JobContext, data: TrainingData) ->
     train = settings.train.model_dump(mode="json")
     if name == "behaviour":
         idle = {
+            "promote",
             "start_timeout",
             "restarts",
             "minimum_units",

@@ -120,13 +120,15 @@ def _tell_models(context: JobContext, residuals: DataFrame, split: Split) -> Non
 
 def _shifts(context: JobContext, residuals: DataFrame, split: Split) -> DataFrame:
     settings: VolumeSettings = context.settings.volumes
-    score = context.settings.score
+    score, language = context.settings.score, context.settings.alerts.language
     since = naive(score.from_time or split.validation_until)
     until = naive(score.until) if score.until else pd.Timestamp.max
     found = (
         residuals.where(F.col("skipped").isNull())
         .groupBy("segment_kind", "measure")
-        .applyInPandas(lambda frame: find_shifts(frame, settings, split, since, until), SHIFTS)
+        .applyInPandas(
+            lambda frame: find_shifts(frame, settings, split, since, until, language), SHIFTS
+        )
     )
     stamped = found.withColumns(
         {

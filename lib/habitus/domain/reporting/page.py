@@ -15,6 +15,7 @@ from habitus.domain.evaluation import (
     RECALL_AT_BUDGET,
     Evaluation,
 )
+from habitus.domain.naming import in_words
 from habitus.domain.reporting.cases import SEVERITIES, Case
 from habitus.domain.reporting.data import ReportData
 from habitus.domain.reporting.graph import ring_graph
@@ -45,6 +46,7 @@ def render(report: ReportData) -> str:
     environment.filters |= {
         "odds": odds,
         "words": words,
+        "named": in_words,
         "moment": _moment,
         "span": _span,
         "short_day": _short_day,

@@ -8,6 +8,7 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
+from habitus.domain.naming import in_words
 from habitus.domain.reporting.cases import CaseEvent, Story
 
 # A longer unit lists its most surprising events and their neighbours, and says what it leaves out.
@@ -123,7 +124,7 @@ def _marks(
             float(middles[index]),
             float(heights[index]),
             ", ".join(map(str, of_event)),
-            ", ".join(story.reasons[number - 1].field.replace("_", " ") for number in of_event),
+            ", ".join(in_words(story.reasons[number - 1].field) for number in of_event),
             bool(has_room),
         )
         for (index, of_event), has_room in zip(numbers.items(), roomy, strict=True)
