@@ -36,6 +36,9 @@ _SOURCE = (
     click.option("--source", help="Source mapping, a YAML file; ingest needs it."),
     click.option("--input", "input_", help="Path or URI of the source's files; ingest needs it."),
 )
+_DETECTORS = click.option(
+    "--detectors", metavar="NAME,...", help="The same as --set detectors=[NAME,...]."
+)
 # What `habitus run` may begin with, in order.
 _WHOLE = ("simulate", *CHAIN)
 _FROM = click.option(
@@ -67,7 +70,10 @@ def _command(name: str, summary: str, options: Sequence[Callable[..., Any]]) -> 
         source: str | None = None,
         input_: str | None = None,
         first: str | None = None,
+        detectors: str | None = None,
     ) -> None:
+        if detectors is not None:
+            overrides = (*overrides, f"detectors=[{detectors}]")
         jobs = [name] if first is None else _WHOLE[_WHOLE.index(first) :]
         if "ingest" in jobs:
             for option, value in (("--source", source), ("--input", input_)):
@@ -82,9 +88,13 @@ def _command(name: str, summary: str, options: Sequence[Callable[..., Any]]) -> 
     habitus.command(name, help=summary)(decorated)
 
 
+_OPTIONS: dict[str, Sequence[Callable[..., Any]]] = {
+    "ingest": _SOURCE,
+    **dict.fromkeys(("train", "score", "evaluate"), (_DETECTORS,)),
+}
 for _job in JOBS.values():
-    _command(_job.name, _job.summary, _SOURCE if _job.name == "ingest" else ())
-_command("run", "Do everything from ingest to report in one go.", (*_SOURCE, _FROM))
+    _command(_job.name, _job.summary, _OPTIONS.get(_job.name, ()))
+_command("run", "Do everything from ingest to report in one go.", (*_SOURCE, _FROM, _DETECTORS))
 
 
 @habitus.command("settings", help="List every setting with its value and meaning.")
