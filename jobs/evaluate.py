@@ -1,6 +1,7 @@
 """Compare the detectors against the labels of the test period.
 
-spark-submit jobs/evaluate.py [--env NAME] [--set KEY=VALUE ...] [--dry-run] [--verbose]
+spark-submit jobs/evaluate.py [--env NAME] [--set KEY=VALUE ...] [--detectors NAME,...]
+    [--dry-run] [--verbose]
 """
 
 import sys

@@ -1,6 +1,7 @@
 """Score units and flag the strangest, with reasons.
 
-spark-submit jobs/score.py [--env NAME] [--set KEY=VALUE ...] [--dry-run] [--verbose]
+spark-submit jobs/score.py [--env NAME] [--set KEY=VALUE ...] [--detectors NAME,...]
+    [--dry-run] [--verbose]
 """
 
 import sys

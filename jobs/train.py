@@ -1,6 +1,7 @@
 """Fit and calibrate the detectors.
 
-spark-submit jobs/train.py [--env NAME] [--set KEY=VALUE ...] [--dry-run] [--verbose]
+spark-submit jobs/train.py [--env NAME] [--set KEY=VALUE ...] [--detectors NAME,...]
+    [--dry-run] [--verbose]
 """
 
 import sys

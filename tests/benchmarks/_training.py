@@ -186,13 +186,12 @@ def bare(path: str) -> dict[str, float]:
     import numpy as np
 
     from habitus.domain.models import behaviour
-    from habitus.domain.models.training import CLIP
 
     task = task_at(path)
     batches = ready(task)
     model = behaviour.build(task.shape, task.plan.seed)
     losses = [keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in model.outputs]
-    optimizer = keras.optimizers.Adam(task.plan.learning_rate, global_clipnorm=CLIP)
+    optimizer = keras.optimizers.Adam(task.plan.learning_rate, global_clipnorm=behaviour.CLIP)
     model.compile(optimizer, losses, jit_compile=False)
 
     def learn(timed: Iterator[Any]) -> None:

@@ -68,6 +68,19 @@ def test_a_run_from_a_later_job_needs_no_source(capfd: pytest.CaptureFixture[str
     assert "nowhere.yaml: no such file" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("job", ["train", "score", "evaluate"])
+def test_detectors_can_be_named_without_brackets(
+    job: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    refusals = []
+    for given in (["--detectors", "markov,marcov"], ["--set", "detectors=[markov,marcov]"]):
+        assert CliRunner().invoke(habitus, [job, *given]).exit_code == 2
+        refusals.append(capfd.readouterr().err)
+
+    assert "setting 'detectors.1' is 'marcov'" in refusals[0]
+    assert refusals[0] == refusals[1]
+
+
 def test_a_wrong_setting_is_one_line_on_standard_error_and_status_2() -> None:
     command = [sys.executable, str(ROOT / "jobs" / "sessionize.py"), "--set", "sessions.gapp=1"]
 

@@ -37,11 +37,15 @@ _SOURCE = (
     click.option("--input", "input_", help="Path or URI of the source's files; ingest needs it."),
 )
 _MODEL = click.argument("model", metavar="MODEL_ID")
+_DETECTORS = click.option(
+    "--detectors", metavar="NAME,...", help="The same as --set detectors=[NAME,...]."
+)
 # ingest always reads a source, feedback may.
 _OPTIONS: dict[str, tuple[Callable[..., Any], ...]] = {
     "ingest": _SOURCE,
     "feedback": _SOURCE,
     "promote": (_MODEL,),
+    **dict.fromkeys(("train", "score", "evaluate"), (_DETECTORS,)),
 }
 # What `habitus run` may begin with, in order.
 _WHOLE = ("simulate", *CHAIN)
@@ -75,7 +79,10 @@ def _command(name: str, summary: str, options: Sequence[Callable[..., Any]]) -> 
         input_: str | None = None,
         first: str | None = None,
         model: str | None = None,
+        detectors: str | None = None,
     ) -> None:
+        if detectors is not None:
+            overrides = (*overrides, f"detectors=[{detectors}]")
         jobs = [name] if first is None else _WHOLE[_WHOLE.index(first) :]
         if "ingest" in jobs:
             for option, value in (("--source", source), ("--input", input_)):
@@ -92,7 +99,7 @@ def _command(name: str, summary: str, options: Sequence[Callable[..., Any]]) -> 
 
 for _job in JOBS.values():
     _command(_job.name, _job.summary, _OPTIONS.get(_job.name, ()))
-_command("run", "Do everything from ingest to report in one go.", (*_SOURCE, _FROM))
+_command("run", "Do everything from ingest to report in one go.", (*_SOURCE, _FROM, _DETECTORS))
 
 
 @habitus.command("settings", help="List every setting with its value and meaning.")

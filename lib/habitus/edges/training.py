@@ -65,14 +65,18 @@ class Task:
         return f"checkpoints/{self.model_id}"
 
 
+def repeatable() -> None:
+    """From now on the same seed gives the same weights, at a few percent of speed."""
+    tf.config.experimental.enable_op_determinism()
+
+
 def train_behaviour(ring: Ring, report: Report, task: Task) -> dict[str, bytes]:
     """Train in one place of the ring; the first process returns the detector's files.
 
     Reports lines of JSON: each epoch, those before a break again, and under `note` how it goes on
     after a break. The checkpoint stays until the caller has stored the files.
     """
-    # The same seed gives the same weights on the same machine, at a few percent of speed.
-    tf.config.experimental.enable_op_determinism()
+    repeatable()
     tf.keras.utils.set_random_seed(task.plan.seed)
     store = ArtefactStore(task.root)
 

@@ -94,6 +94,10 @@ def _supervised(
 ) -> Fitted:
     train, seed = context.settings.train, context.settings.seed
     kind = detector_class(name)
+    if name == "fine_tuned":
+        from habitus.edges.training import repeatable
+
+        repeatable()
     others = (*_loaded(context, data, members).values(), train.fine_tune) if members else ()
 
     def fit(labelled: Labelled) -> Detector:

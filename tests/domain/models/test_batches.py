@@ -1,5 +1,6 @@
 """Batches hold every event once, in its place, and little padding."""
 
+from dataclasses import replace
 from itertools import chain
 
 import builders
@@ -9,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from habitus.domain.models.batches import (
+    MOST_POSITIONS,
     batch_of,
+    bounded,
     by_length,
     cut_evenly,
     joined,
@@ -98,8 +101,28 @@ def test_long_units_come_in_smaller_batches() -> None:
 def test_attention_over_long_units_counts_by_its_square() -> None:
     settings = builders.model_settings(body="transformer")
     attending = BehaviourShape.of(SESSIONS, settings, np.zeros((1, 2), dtype=np.float32))
-    assert [attending.load(length) for length in (1, 256, 512, 640)] == [1, 256, 1024, 1600]
-    assert SHAPE.load(1024) == 1024
+    lengths = np.array([1, 256, 512, 640])
+    assert attending.load(lengths).tolist() == [1, 256, 1024, 1600]
+    assert SHAPE.load(lengths).tolist() == lengths.tolist()
+
+
+def test_what_attention_learns_from_is_bounded_where_units_are_long() -> None:
+    settings = builders.model_settings(body="transformer")
+    attending = BehaviourShape.of(SESSIONS, settings, np.zeros((1, 2), dtype=np.float32))
+    short = builders.units(6_000, 3, SESSIONS)
+    ends = {name: getattr(short, name)[:40] for name in ("context", "scored_from", "closed")}
+    long = replace(short, offsets=short.offsets[::150], **ends)
+
+    batches = list(shuffled(iter([long]), 40, 40, attending, (1,)))
+    least = 40 * attending.load(long.lengths).min()
+    most = [len(batch.tokens) * attending.load(batch.tokens.shape[1]) for batch in batches]
+
+    assert least > 3 * MOST_POSITIONS
+    assert sum(len(batch.tokens) for batch in batches) == 40
+    assert max(most) < 1.5 * MOST_POSITIONS
+    runs = bounded(np.arange(40), long, attending)
+    assert all(len(run) * attending.load(long.lengths[run]).max() < MOST_POSITIONS for run in runs)
+    assert len(list(shuffled(iter([long]), 40, 40, SHAPE, (1,)))) == 1
 
 
 def test_joined_units_are_those_that_were_taken_apart() -> None:

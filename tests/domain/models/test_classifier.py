@@ -13,7 +13,7 @@ from habitus.domain.models.classifier import Classifier, Examples
 from habitus.domain.models.onnx_classifier import export
 from habitus.domain.models.shape import BehaviourShape
 from habitus.domain.units import Units
-from habitus.errors import SettingsError
+from habitus.errors import SettingsError, TrainingError
 from habitus.setting_types import BodyName, UnitKind
 
 pytestmark = pytest.mark.train
@@ -102,6 +102,13 @@ def test_with_all_layers_frozen_the_head_learns() -> None:
     )
     logits = found.logits(some)
     assert logits[some.truth > 0].mean() > logits[some.truth == 0].mean() + 1
+
+
+def test_a_loss_that_is_no_number_ends_training_at_its_batch() -> None:
+    with pytest.raises(
+        TrainingError, match=r"epoch 1, batch \d+ of fine_tuned \(\d+ units, seed 3"
+    ):
+        trained(some_examples(), learning_rate=1e38)
 
 
 def test_a_pattern_that_names_no_layer_is_refused() -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from habitus.domain.models.shape import BehaviourShape
 from habitus.domain.units import Floats, Ints, Units
 
-MOST_POSITIONS = 16_384  # of a batch that is scored
+MOST_POSITIONS = 16_384  # of a batch that is scored; attention learns from no more either
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,10 @@ def _runs(
 ) -> Iterator[npt.NDArray[np.int64]]:
     """Indices of the units of each batch, the longest units first."""
     order = np.argsort(lengths, kind="stable")
+    loads = shape.load(lengths)
     end = len(order)
     while end:
-        most = max(1, positions // shape.load(int(lengths[order[end - 1]])))
+        most = max(1, positions // int(loads[order[end - 1]]))
         start = max(end - min(size, most), 0)
         yield order[start:end]
         end = start
@@ -153,6 +154,7 @@ def shuffled(
     Units gather until there are `buffer` of them; then they are cut by length, so that every batch
     has about as many positions: short units come in larger batches than long ones. As a step
     follows the mean over its batch, an event of a short unit then counts as much as one of a long.
+    Of units that are so long that attention takes most of the memory, batches are smaller.
 
     Args:
         parts: Units as they are read.
@@ -172,10 +174,21 @@ def shuffled(
         lengths = shape.lengths(units)
         mixed = random.permutation(len(units))
         order = mixed[np.argsort(lengths[mixed], kind="stable")]
-        batches = cut_evenly(order, lengths[order], len(units) // size)
+        loads = shape.load(lengths)
+        needed = -(-int((loads - lengths).sum()) // MOST_POSITIONS)
+        batches = cut_evenly(order, loads[order], max(len(units) // size, needed))
         for index in random.permutation(len(batches)):
             yield _laid_out(units, rows, batches[index], shape)
         held = []
+
+
+def bounded(
+    run: npt.NDArray[np.int64], units: Units, shape: BehaviourShape
+) -> list[npt.NDArray[np.int64]]:
+    """Cut a run of units until none takes more memory than one that is scored, or is one unit."""
+    longest = int(shape.load(shape.lengths(units)[run]).max(initial=1))
+    most = max(1, MOST_POSITIONS // longest)
+    return np.array_split(run, -(-len(run) // most))
 
 
 def cut_evenly(

@@ -19,6 +19,7 @@ from habitus.errors import ArtefactError
 from habitus.setting_types import PrecisionName
 
 CONTEXT_WIDTH = 16
+CLIP = 1.0  # largest global norm of a step's gradient, while the model or its body learns
 SPREAD = 10.0  # standardised features beyond this are as good as at it; keeps infinities out
 
 
@@ -112,11 +113,11 @@ def _scaled(context: keras.KerasTensor, shape: BehaviourShape) -> keras.KerasTen
 
 
 def weights_of(model: keras.Model) -> dict[str, Array]:
-    """The trained weights by layer and name, e.g. `lstm/kernel`."""
+    """The weights by layer and name, e.g. `lstm/kernel`, those of frozen layers too."""
     return {
         f"{layer.name}/{variable.name}": np.asarray(variable)
         for layer in model.layers
-        for variable in layer.trainable_variables
+        for variable in layer.weights
     }
 
 
@@ -127,7 +128,7 @@ def set_weights(model: keras.Model, weights: Mapping[str, Array]) -> None:
         ArtefactError: A weight is missing or has another shape.
     """
     for layer in model.layers:
-        for variable in layer.trainable_variables:
+        for variable in layer.weights:
             name = f"{layer.name}/{variable.name}"
             found = weights.get(name)
             if found is None or found.shape != tuple(variable.shape):

@@ -7,7 +7,7 @@ learns at a rate of its own (discriminative fine-tuning). It sees the unit's num
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,14 +15,12 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 from keras import ops
 from scipy.special import logit
 
 from habitus.domain.models import behaviour
-from habitus.domain.models.batches import batch_of, by_length, pooled
+from habitus.domain.models.batches import Batch, batch_of, bounded, by_length, pooled
 from habitus.domain.models.shape import Array, BehaviourShape
-from habitus.domain.models.training import CLIP
 from habitus.domain.units import Units
 from habitus.errors import SettingsError, TrainingError
 from habitus.model_settings import FineTuneSettings
@@ -55,7 +53,7 @@ class Examples:
 
 
 class Classifier:
-    """A net that is trained as often as it is asked to be; its steps are compiled once.
+    """A net that is trained as often as it is asked to be, in any of Keras' backends.
 
     Args:
         shape: The body's.
@@ -74,32 +72,25 @@ class Classifier:
         settings: FineTuneSettings,
         weights: Mapping[str, Array],
     ) -> None:
-        # The same seed gives the same weights on the same machine.
-        tf.config.experimental.enable_op_determinism()
         self.shape, self._numbers, self._settings = shape, numbers, settings
         self._weights = weights
         self.model = self._fresh(0, share=0.5)
-        body, head = _variables(self.model, settings.frozen)
+        body = _body(self.model)
+        _freeze(body, settings.frozen)
         rate = settings.learning_rate
-        rates = (settings.body_learning_rate if settings.pretrained else rate), rate
-        self._parts = [
-            (keras.optimizers.Adam(of, global_clipnorm=CLIP), variables)
-            for of, variables in zip(rates, (body, head), strict=True)
-            if variables
-        ]
-        for optimizer, variables in self._parts:
-            optimizer.build(variables)
-        self._begin = [[np.asarray(v) for v in one.variables] for one, _ in self._parts]
-        given = [
-            tf.TensorSpec((None, None, None), tf.int32),
-            tf.TensorSpec((None, None), tf.float32),
-            tf.TensorSpec((None, None, None), tf.float32),
-            tf.TensorSpec((None, None), tf.float32),
-        ]
-        flat = tf.TensorSpec((None,), tf.float32)
-        # One trace serves all lengths, so that no batch waits for a compilation.
-        self._step = tf.function(self._one_step, input_signature=[given, flat, flat])
-        self._judge = tf.function(self._one_judgement, input_signature=[given])
+        slower = settings.body_learning_rate / rate if settings.pretrained else 1.0
+        of_body = {variable.path for layer in body for variable in layer.weights}
+        trained = self.model.trainable_variables
+        shares = [slower if variable.path in of_body else 1.0 for variable in trained]
+        self._optimizer = _Adam(rate, shares)
+        self.model.compile(
+            self._optimizer,
+            keras.losses.BinaryCrossentropy(from_logits=True),
+            # XLA compiles every length anew, which TensorFlow alone can do without.
+            jit_compile=keras.backend.backend() != "tensorflow",
+        )
+        self._optimizer.build(trained)
+        self._begin = [np.asarray(variable) for variable in self._optimizer.variables]
 
     def _fresh(self, seed: int, share: float) -> keras.Model:
         """The net before it is trained; `share` of the units are anomalous."""
@@ -126,21 +117,6 @@ class Classifier:
         )(drop(hidden))
         return keras.Model([*base.inputs, shares, numbers], found, name="classifier")
 
-    def _one_step(self, given: list[tf.Tensor], truth: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-        parts = [[variable.value for variable in variables] for _, variables in self._parts]
-        with tf.GradientTape() as tape:
-            logits = self.model(given, training=True)[:, 0]
-            losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=truth, logits=logits)
-            loss = tf.reduce_mean(counts * losses)
-        for (optimizer, variables), gradients in zip(
-            self._parts, tape.gradient(loss, parts), strict=True
-        ):
-            optimizer.apply([tf.convert_to_tensor(one) for one in gradients], variables)
-        return loss
-
-    def _one_judgement(self, given: list[tf.Tensor]) -> tf.Tensor:
-        return self.model(given, training=False)[:, 0]
-
     def train(self, training: Examples, held_out: Examples, seed: int) -> None:
         """Train from the start until held-out units are told no better; the best weights stay.
 
@@ -152,13 +128,15 @@ class Classifier:
         scale = 1 / float(training.counts.mean())
         best, best_epoch, weights = np.inf, 0, self.model.get_weights()
         for epoch in range(1, self._settings.epochs + 1):
-            for rows in _batches(training.units, self._settings.batch_size, random):
+            batches = _batches(training.units, self._settings.batch_size, self.shape, random)
+            for number, rows in enumerate(batches, start=1):
                 some = training.take(rows)
-                batch = pooled(batch_of(some.units, self.shape), some.units.lengths, self.shape)
-                loss = float(self._step([*batch, some.numbers], some.truth, some.counts * scale))
+                given = self._given(batch_of(some.units, self.shape), some)
+                loss = self.model.train_on_batch(given, some.truth[:, None], some.counts * scale)
                 if not np.isfinite(loss):
                     raise TrainingError(
-                        f"epoch {epoch} of fine_tuned ({len(rows)} units, seed {seed})",
+                        f"epoch {epoch}, batch {number} of fine_tuned "
+                        f"({len(rows)} units, seed {seed})",
                         f"the loss is {loss:g}",
                         "Set train.fine_tune.learning_rate and body_learning_rate lower.",
                     )
@@ -171,9 +149,8 @@ class Classifier:
 
     def _start(self, share: float, seed: int) -> None:
         self.model.set_weights(self._fresh(seed, share).get_weights())
-        for (optimizer, _), values in zip(self._parts, self._begin, strict=True):
-            for variable, value in zip(optimizer.variables, values, strict=True):
-                variable.assign(value)
+        for variable, value in zip(self._optimizer.variables, self._begin, strict=True):
+            variable.assign(value)
         random = np.random.default_rng([seed, 3])
         for layer in self.model.layers:
             if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
@@ -182,41 +159,64 @@ class Classifier:
     def logits(self, examples: Examples) -> npt.NDArray[np.float64]:
         """[N] what the net makes of each unit."""
         found = np.empty(len(examples.units))
-        lengths = examples.units.lengths
         for chosen, batch in by_length(examples.units, _JUDGED, self.shape):
-            given = pooled(batch, lengths[chosen], self.shape)
-            found[chosen] = self._judge([*given, examples.numbers[chosen]]).numpy()
+            given = self._given(batch, examples.take(chosen))
+            found[chosen] = self.model.predict_on_batch(given)[:, 0]
         return found
 
+    def _given(self, batch: Batch, some: Examples) -> list[npt.NDArray[Any]]:
+        """What the net is told of B units that are laid out as a batch."""
+        return [*pooled(batch, some.units.lengths, self.shape), some.numbers]
 
-def _variables(model: keras.Model, frozen: tuple[str, ...]) -> tuple[list[Any], list[Any]]:
-    """What is trained of the body, and of the head."""
-    layers = [layer for layer in model.layers if layer.trainable_variables]
-    head = [layer for layer in layers if layer.name.startswith("classifier_")]
-    body = [layer for layer in layers if layer not in head]
+
+class _Adam(keras.optimizers.Adam):  # type: ignore[misc]
+    """Adam by which each variable learns at a rate of its own.
+
+    Args:
+        rate: The learning rate.
+        shares: By what it is multiplied for each variable, in the order of the model's.
+    """
+
+    def __init__(self, rate: float, shares: Sequence[float]) -> None:
+        super().__init__(rate, global_clipnorm=behaviour.CLIP, name="adam")
+        self._shares = shares
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """One step of one variable; Keras calls it."""
+        share = self._shares[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * share)
+
+
+def _body(model: keras.Model) -> list[keras.Layer]:
+    """The layers with weights that are not of the head."""
+    return [one for one in model.layers if one.weights and not one.name.startswith("classifier_")]
+
+
+def _freeze(body: Sequence[keras.Layer], frozen: Sequence[str]) -> None:
+    """Have the layers that these patterns name stay as they are."""
     for pattern in frozen:
-        if not any(fnmatchcase(layer.name, pattern) for layer in body):
+        named = [layer for layer in body if fnmatchcase(layer.name, pattern)]
+        if not named:
             raise SettingsError(
                 "train.fine_tune.frozen",
                 f"{pattern!r} names no layer of the body",
                 f"Its layers: {', '.join(layer.name for layer in body)}.",
             )
-    kept = [one for one in body if not any(fnmatchcase(one.name, name) for name in frozen)]
-    return [v for one in kept for v in one.trainable_variables], [
-        v for one in head for v in one.trainable_variables
-    ]
+        for layer in named:
+            layer.trainable = False
 
 
 def _batches(
-    units: Units, size: int, random: np.random.Generator
+    units: Units, size: int, shape: BehaviourShape, random: np.random.Generator
 ) -> Iterator[npt.NDArray[np.int64]]:
     """All units in random order, by like length so that little is padding; of an epoch."""
     count = max(1, len(units) // size)
     for _ in range(math.ceil(_FEWEST_STEPS / count)):
         mixed = random.permutation(len(units))
         order = mixed[np.argsort(units.lengths[mixed], kind="stable")]
-        batches = np.array_split(order, count)
-        for index in random.permutation(count):
+        runs = np.array_split(order, count)
+        batches = [batch for run in runs for batch in bounded(run, units, shape)]
+        for index in random.permutation(len(batches)):
             yield batches[index]
 
 

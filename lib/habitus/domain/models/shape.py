@@ -156,8 +156,8 @@ class BehaviourShape(BaseModel):
         """[N] positions of each unit: its events, and its end where that is predicted."""
         return units.lengths + (units.closed if self.ends else 0)
 
-    def load(self, length: int) -> int:
-        """How many positions take as much memory as a unit of this length."""
+    def load(self, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """[N] how many positions take as much memory as a unit of each of [N] lengths."""
         if self.body == "transformer":
-            return max(length, length**2 // ATTENDED)
-        return length
+            return np.maximum(lengths, lengths**2 // ATTENDED)
+        return lengths

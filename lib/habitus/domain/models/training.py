@@ -16,14 +16,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from habitus.domain.models.batches import Batch
-from habitus.domain.models.behaviour import logits_of
+from habitus.domain.models.behaviour import CLIP, logits_of
 from habitus.domain.models.shape import Array
 from habitus.domain.models.state import Epoch, State
 from habitus.errors import TrainingError
 
 WARM_UP = 0.1  # share of all steps over which the learning rate rises
 LAST_RATE = 0.1  # the last learning rate, as a share of the highest
-CLIP = 1.0  # largest global norm of a step's gradient
 
 
 class Ring(Protocol):
