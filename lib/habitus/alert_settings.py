@@ -68,7 +68,9 @@ class AlertSettings(Frozen):
         "shortly before; none: it is."
     )
     reasons: int = Field(ge=1, description="Reasons kept per flag.")
-    language: Language = Field(description="Of the summaries of new flags: en or zh.")
+    language: Language = Field(
+        description="Of the summaries of new flags, cases and shifts: en or zh."
+    )
 
 
 class CaseSettings(Frozen):
@@ -77,5 +79,8 @@ class CaseSettings(Frozen):
     window: Duration = Field(description="The longest pause between two flags of one case.")
     least_share: Share = Field(
         description="Flags of several users are linked by a device, network or counterparty if at "
-        "least this share of its users is flagged."
+        "least this share of those who use it within a window of these flags is flagged."
+    )
+    on_driver: int = Field(
+        ge=0, description="More links between flags than this are followed by Spark, in rounds."
     )

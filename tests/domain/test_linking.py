@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from habitus.domain.linking import RING, USER, cases_of, components
+from habitus.domain import linking
+from habitus.domain.linking import RING, USER, components, keep_ids, with_components
+from habitus.setting_types import Language
 
 pytestmark = pytest.mark.plain
 
@@ -31,6 +33,12 @@ LINKS = {
     "users": pa.int64(),
     "flagged_users": pa.int64(),
 }
+
+
+def cases_of(
+    flags: pa.Table, links: pa.Table, window: int, language: Language = "en"
+) -> list[dict[str, Any]]:
+    return linking.cases_of(with_components(flags, links, window), links, language)
 
 
 def table(rows: list[tuple[Any, ...]], columns: dict[str, pa.DataType]) -> pa.Table:
@@ -120,6 +128,81 @@ def test_users_who_share_a_device_are_a_ring_with_all_that_they_share() -> None:
         "3 flags in 3.0 hours, 300 in amounts; the strangest: about c"
     )
     assert alone["unit_ids"] == ["d"]
+
+
+def test_a_case_reads_well_in_chinese() -> None:
+    found = cases_of(
+        flags(("a", "ann", 0), ("b", "bob", 2), ("c", "cid", 30)),
+        table([(unit, "device", "d1", 3, 2) for unit in "ab"], LINKS),
+        10 * HOUR,
+        "zh",
+    )
+    assert [case["summary"] for case in found] == [
+        "2个用户共用设备d1（其3个用户中的2个）：2个预警，历时2.0小时，金额合计200；"
+        "最异常的：about b",
+        "用户cid：1个预警，金额合计100；最异常的：about c",
+    ]
+
+
+def test_of_a_thing_that_is_shared_twice_the_time_when_more_did_is_told() -> None:
+    rows = [("a", 4, 2), ("b", 4, 2), ("c", 5, 3), ("d", 5, 3), ("e", 5, 3)]
+    found = cases_of(
+        flags(
+            ("a", "ann", 0), ("b", "bob", 1), ("c", "ann", 8), ("d", "dan", 30), ("e", "eve", 31)
+        ),
+        table([(unit, "network", "n1", users, some) for unit, users, some in rows], LINKS),
+        30 * HOUR,
+    )
+    (case,) = found
+    assert case["shared"] == [{"kind": "network", "value": "n1", "users": 5, "flagged_users": 3}]
+
+
+def case(case_id: str, *unit_ids: str) -> dict[str, Any]:
+    return {"case_id": case_id, "unit_ids": list(unit_ids)}
+
+
+def test_a_case_that_is_begun_keeps_its_id_when_an_earlier_flag_joins_it() -> None:
+    found, gone = keep_ids([case("a", "a", "b"), case("c", "c")], [case("b", "b")])
+    assert (found, gone) == ([case("b", "a", "b"), case("c", "c")], [])
+
+
+def test_of_begun_cases_that_become_one_the_first_stays() -> None:
+    found, gone = keep_ids([case("a", "a", "b", "c")], [case("b", "b"), case("c", "c")])
+    assert (found, gone) == ([case("b", "a", "b", "c")], ["c"])
+
+
+def test_of_a_begun_case_that_falls_apart_the_part_with_its_first_flag_goes_on() -> None:
+    found, gone = keep_ids([case("a", "a"), case("b", "b")], [case("b", "a", "b")])
+    assert (found, gone) == ([case("a", "a"), case("b", "b")], [])
+
+
+def test_a_begun_case_without_any_of_its_flags_stays_as_it_is() -> None:
+    assert keep_ids([case("a", "a")], [case("b", "b")]) == ([case("a", "a")], [])
+
+
+IDS = st.lists(st.sampled_from("abcdef"), unique=True)
+
+
+@given(st.permutations("abcdef"), IDS, IDS, IDS)
+def test_no_two_cases_that_are_kept_have_a_flag_or_an_id_in_common(
+    order: list[str], ends: list[str], some: list[str], others: list[str]
+) -> None:
+    found: list[dict[str, Any]] = []
+    for unit in order:
+        if not found or unit in ends:
+            found.append(case(unit, unit))
+        else:
+            found[-1]["unit_ids"].append(unit)
+    others = [unit for unit in others if unit not in some]
+    begun = [case(units[0], *units) for units in (some, others) if units]
+
+    kept, gone = keep_ids(found, begun)
+
+    ids = [one["case_id"] for one in kept]
+    assert len(set(ids)) == len(ids)
+    assert [one["unit_ids"] for one in kept] == [one["unit_ids"] for one in found]
+    # All flags are found: of the begun cases none is left beside.
+    assert {one["case_id"] for one in begun} <= {*ids, *gone}
 
 
 def test_a_case_keeps_its_id_when_it_grows() -> None:

@@ -29,12 +29,20 @@ def test_flags_that_share_a_device_are_one_case_whose_handling_stays_and_teaches
     event_ids = sessions["event_ids"].explode().to_list()
     events = DeltaTable.forPath(spark, f"{root}/events")
     events.update(F.col("event_id").isin(event_ids), {"device_id": F.lit("shared")})
-    settings = settings.model_copy(
-        update={"cases": CaseSettings(window=timedelta(days=99), least_share=1.0)}
-    )
+    choice = CaseSettings(window=timedelta(days=99), least_share=1.0, on_driver=1000)
+    settings = settings.model_copy(update={"cases": choice})
 
     run(spark, "cases", settings)
     cases = pl.read_delta(f"{root}/cases")
+
+    # Put together by Spark they are the same, and one that an analyst has begun with keeps its id,
+    # here that of a flag that is no longer its first.
+    begun = {"case_id": F.lit("begun"), "status": F.lit("in review")}
+    DeltaTable.forPath(spark, f"{root}/cases").update(F.array_contains("unit_ids", one), begun)
+    in_rounds = choice.model_copy(update={"on_driver": 0})
+    same = run(spark, "cases", settings.model_copy(update={"cases": in_rounds}))
+    assert same.rows_out["cases"] == 0
+
     DeltaTable.forPath(spark, f"{root}/cases").update(set={"status": F.lit("confirmed")})
     again = run(spark, "cases", settings)
 

@@ -6,7 +6,9 @@ A case is a connected component of that graph.
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,36 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from habitus.domain.languages import WORDINGS
+from habitus.domain.wording import Wording
+from habitus.setting_types import Language
+
 Integers = npt.NDArray[np.int64]
 
 USER, RING = "user", "ring"
-_NAMED = 2  # shared things in a sentence
+
+
+def with_components(flags: pa.Table, links: pa.Table, window: int) -> pa.Table:
+    """Say of each flag which case it belongs to.
+
+    Args:
+        flags: A row per flag: unit_id, user_id and event_time.
+        links: A row per flag and thing that it shares: unit_id, kind and value.
+        window: The longest pause between two flags that are joined, in microseconds.
+
+    Returns:
+        The flags with their `component`, the same for flags of one case.
+    """
+    units, users = flags["unit_id"].combine_chunks(), flags["user_id"].combine_chunks()
+    times = flags["event_time"].cast(pa.int64()).to_numpy()
+    shared = pc.binary_join_element_wise(links["kind"], links["value"], "\x1f").combine_chunks()
+    of_links = pc.index_in(links["unit_id"].combine_chunks(), value_set=units).to_numpy()
+    named = pa.concat_arrays([users.dictionary_encode().indices, _codes(shared, len(users))])
+    flag_of = np.concatenate([np.arange(len(units)), of_links]).astype(np.int64)
+    label = components(
+        len(units), named.to_numpy().astype(np.int64), flag_of, times[flag_of], window
+    )
+    return flags.append_column("component", pa.array(label))
 
 
 def components(
@@ -47,38 +75,61 @@ def components(
     return found
 
 
-def cases_of(flags: pa.Table, links: pa.Table, window: int) -> list[dict[str, Any]]:
+def cases_of(flags: pa.Table, links: pa.Table, language: Language) -> list[dict[str, Any]]:
     """Put flags together into cases.
 
     Args:
-        flags: A row per flag: unit_id, user_id, event_time, p_value, amount_sum and summary.
-        links: A row per flag and thing that it shares: unit_id, kind, value, users (how many use
-            the thing) and flagged_users.
-        window: The longest pause between two flags that are joined, in microseconds.
+        flags: A row per flag: unit_id, user_id, event_time, p_value, amount_sum, summary and
+            component, the same for flags of one case.
+        links: Rows of things that flags of a component share: unit_id (of one of them, or a row
+            for each), kind, value, users (how many use the thing) and flagged_users.
+        language: Of the cases' summaries.
 
     Returns:
         Rows of `cases` but for model, run and status, by the time they began.
     """
-    if not len(flags):
-        return []
     flags = flags.sort_by([("event_time", "ascending"), ("unit_id", "ascending")])
-    units, users = flags["unit_id"].combine_chunks(), flags["user_id"].combine_chunks()
-    times = flags["event_time"].cast(pa.int64()).to_numpy()
-    shared = pc.binary_join_element_wise(links["kind"], links["value"], "\x1f").combine_chunks()
-    of_links = pc.index_in(links["unit_id"].combine_chunks(), value_set=units).to_numpy()
-    named = pa.concat_arrays([users.dictionary_encode().indices, _codes(shared, len(users))])
-    flag_of = np.concatenate([np.arange(len(units)), of_links]).astype(np.int64)
-    label = components(
-        len(units), named.to_numpy().astype(np.int64), flag_of, times[flag_of], window
-    )
-    rows = flags.to_pylist()
-    link_rows = links.to_pylist()
-    found = []
-    for number in _in_order_of_first(label):
-        of_case = [rows[at] for at in np.flatnonzero(label == number)]
-        at_links = np.flatnonzero(label[of_links.astype(np.int64)] == number)
-        found.append(_case(of_case, [link_rows[at] for at in at_links]))
-    return found
+    of_case: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    component = {}
+    for flag in flags.to_pylist():
+        component[flag["unit_id"]] = flag["component"]
+        of_case[flag["component"]].append(flag)
+    shared: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for link in links.to_pylist():
+        shared[component[link["unit_id"]]].append(link)
+    wording = WORDINGS[language]
+    return [_case(some, shared[number], wording) for number, some in of_case.items()]
+
+
+def keep_ids(
+    found: Sequence[dict[str, Any]], begun: Sequence[Mapping[str, Any]]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Give cases that an analyst has begun with their ids, whatever flag they begin with now.
+
+    Args:
+        found: Rows of `cases_of`.
+        begun: The begun ones, the first first: case_id and unit_ids.
+
+    Returns:
+        The found cases, of which none has a flag of a begun one but by its id; and the ids of begun
+        cases that are no more, all their flags that there are being in others.
+    """
+    case_of = {unit_id: at for at, case in enumerate(found) for unit_id in case["unit_ids"]}
+    natural = {case["case_id"]: at for at, case in enumerate(found)}
+    kept: dict[int, str] = {}
+    gone = []
+    for case in begun:
+        # Its own id first: no other may get that.
+        own = [natural[case["case_id"]]] if case["case_id"] in natural else []
+        now = sorted({case_of[unit_id] for unit_id in case["unit_ids"] if unit_id in case_of})
+        free = [at for at in (*own, *now) if at not in kept]
+        if free:
+            kept[free[0]] = case["case_id"]
+        elif now:
+            gone.append(case["case_id"])
+    return [
+        case | {"case_id": kept.get(at, case["case_id"])} for at, case in enumerate(found)
+    ], gone
 
 
 def _codes(values: pa.Array, first: int) -> pa.Array:
@@ -86,17 +137,14 @@ def _codes(values: pa.Array, first: int) -> pa.Array:
     return pc.add(values.dictionary_encode().indices, pa.scalar(first, pa.int32()))
 
 
-def _in_order_of_first(label: Integers) -> Integers:
-    _, first = np.unique(label, return_index=True)
-    ordered: Integers = label[np.sort(first)]
-    return ordered
-
-
-def _case(flags: Sequence[Mapping[str, Any]], links: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _case(
+    flags: Sequence[Mapping[str, Any]], links: Sequence[Mapping[str, Any]], wording: Wording
+) -> dict[str, Any]:
     """One case of flags in the order of time."""
     users = sorted({flag["user_id"] for flag in flags})
     seen: dict[tuple[str, str], dict[str, Any]] = {}
-    for link in links:
+    # Of a thing that is shared twice, with a pause between, the time when more did is told.
+    for link in sorted(links, key=itemgetter("flagged_users", "users")):
         thing = {name: link[name] for name in ("kind", "value", "users", "flagged_users")}
         seen[link["kind"], link["value"]] = thing
     things = sorted(
@@ -118,21 +166,4 @@ def _case(flags: Sequence[Mapping[str, Any]], links: Sequence[Mapping[str, Any]]
         # Of one user's flags nothing tells more than the user.
         "shared": things if len(users) > 1 else [],
     }
-    return case | {"summary": _summary(case, strangest["summary"])}
-
-
-def _summary(case: Mapping[str, Any], strangest: str) -> str:
-    """E.g. "5 users share device d1 (5 of its 6 users): 14 flags in 2.0 hours; ..."."""
-    flags = f"{case['n_flags']} flag{'s' * (case['n_flags'] > 1)}"
-    if case["kind"] == USER:
-        who = f"User {case['user_ids'][0]}"
-    else:
-        named = [
-            f"{one['kind']} {one['value']} ({one['flagged_users']} of its {one['users']} users)"
-            for one in case["shared"][:_NAMED]
-        ]
-        who = f"{case['n_users']} users share {' and '.join(named)}"
-    hours = (case["ended_at"] - case["started_at"]).total_seconds() / 3600
-    time = f" in {hours:,.1f} hours" if case["n_flags"] > 1 else ""
-    amount = f", {case['amount_sum']:,.0f} in amounts" if case["amount_sum"] else ""
-    return f"{who}: {flags}{time}{amount}; the strangest: {strangest}"
+    return case | {"summary": wording.case(case, strangest["summary"])}

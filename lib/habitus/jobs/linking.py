@@ -1,9 +1,13 @@
 """From `anomalies` to `cases`: flags that belong together, as one thing to look at."""
 
+from typing import Any
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from habitus.domain.linking import cases_of
+from habitus.domain.linking import cases_of, keep_ids, with_components
+from habitus.domain.sharing import edges_of, in_stretches, links_of, shared_stretches
+from habitus.domain.stars import components
 from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.judging import flagging_model
 from habitus.jobs.reviewing import is_decided
@@ -11,7 +15,7 @@ from habitus.tables import ANOMALIES, CASES, EVENTS, sequences
 
 # What flags may share, and the column of `events` that holds it.
 _THINGS = {"device": "device_id", "network": "network", "counterparty": "counterparty_id"}
-_THING = ["kind", "value"]
+_UNIT = ["unit_kind", "unit_id"]
 
 
 def run(context: JobContext) -> None:
@@ -27,59 +31,85 @@ def run(context: JobContext) -> None:
         persisted(flags),
         persisted(_units(context, flags)) as units,
         persisted(_things(context, units)) as things,
+        persisted(_links(context, things)) as links,
     ):
-        links = _links(context, things)
-        window = int(context.settings.cases.window.total_seconds() * 1e6)
         # A budget of flags a day is small beside the units, and so is what they share.
         amounts = units.groupBy("unit_id").agg(F.max("amount_sum").alias("amount_sum"))
         told = flags.select("unit_id", "user_id", "event_time", "p_value", "summary")
-        found = cases_of(told.join(amounts, "unit_id").toArrow(), links.toArrow(), window)
+        found = _cases(context, told.join(amounts, "unit_id"), links)
     _write(context, model_id, found)
 
 
+def _cases(context: JobContext, flags: DataFrame, links: DataFrame) -> list[dict[str, Any]]:
+    settings, language = context.settings.cases, context.settings.alerts.language
+    if links.count() <= settings.on_driver:
+        window = int(settings.window.total_seconds() * 1e6)
+        linked = links.toArrow()
+        return cases_of(with_components(flags.toArrow(), linked, window), linked, language)
+    joined = components(edges_of(flags, links, settings.window))
+    joined = joined.withColumnRenamed("node", "unit_id")
+    component = F.coalesce("component", "unit_id").alias("component")
+    labelled = flags.join(joined, "unit_id", "left").select(*flags.columns, component)
+    # Of a thing that many flags of a case share one row is enough.
+    of_case = links.join(labelled.select("unit_id", "component"), "unit_id")
+    things = [name for name in links.columns if name != "unit_id"]
+    once = of_case.groupBy("component", *things).agg(F.min("unit_id").alias("unit_id"))
+    return cases_of(labelled.toArrow(), once.drop("component").toArrow(), language)
+
+
 def _units(context: JobContext, flags: DataFrame) -> DataFrame:
-    """The judged events of flagged units: unit_id, user_id, amount_sum and event_id."""
+    """The judged events of flagged units: unit_id, user_id, event_time, amount_sum and event_id.
+
+    `event_time` is the flag's, `event_date` the day of the event.
+    """
     judged = "slice({}, scored_from + 1, n_events)"
     amounts = F.expr(judged.format("amounts"))
+    events = F.arrays_zip(
+        F.expr(judged.format("event_ids")).alias("event_id"),
+        F.expr(judged.format("event_times")).alias("time"),
+    )
     return (
         context.read(sequences(context.settings.sequences.fields))
-        .join(F.broadcast(flags.select("unit_kind", "unit_id")), ["unit_kind", "unit_id"])
+        .join(F.broadcast(flags.select("unit_kind", "unit_id", "event_time")), _UNIT)
         .select(
             "unit_id",
             "user_id",
+            "event_time",
             F.aggregate(amounts, F.lit(0.0), lambda total, one: total + one).alias("amount_sum"),
-            F.explode(F.expr(judged.format("event_ids"))).alias("event_id"),
+            F.inline(events),
         )
+        .withColumn("event_date", F.to_date("time"))
+        .drop("time")
     )
 
 
 def _things(context: JobContext, units: DataFrame) -> DataFrame:
-    """What the judged events of flagged units use: unit_id, user_id, kind, value."""
-    events = context.read(EVENTS).select("event_id", *_THINGS.values())
-    judged = units.select("unit_id", "user_id", "event_id")
-    return (
-        events.join(F.broadcast(judged), "event_id")
-        .select("unit_id", "user_id", used_things())
+    """What the judged events of flagged units use, see `sharing.in_stretches`."""
+    judged = units.select("unit_id", "user_id", "event_time", "event_id")
+    days = [row["event_date"] for row in units.select("event_date").distinct().collect()]
+    uses = (
+        context.read(EVENTS)
+        .where(F.col("event_date").isin(days))
+        .select("event_id", F.col("event_time").alias("time"), *_THINGS.values())
+        .join(F.broadcast(judged), "event_id")
+        .select("unit_id", "user_id", "event_time", "time", used_things())
         .where("value is not null")
-        .distinct()
     )
+    things = uses.groupBy("unit_id", "user_id", "event_time", "kind", "value").agg(
+        F.min("time").alias("used_from"), F.max("time").alias("used_until")
+    )
+    return in_stretches(things, context.settings.cases.window)
 
 
 def _links(context: JobContext, things: DataFrame) -> DataFrame:
-    """What flags of several users share and few others use: unit_id, kind, value, and counts."""
-    flagged = things.groupBy(*_THING).agg(F.count_distinct("user_id").alias("flagged_users"))
-    flagged = flagged.where("flagged_users > 1")
-    users = (
-        context.read(EVENTS)
-        .select("user_id", used_things())
-        .join(F.broadcast(flagged), _THING)
-        .groupBy(*_THING, "flagged_users")
-        .agg(F.count_distinct("user_id").alias("users"))
-    )
-    few = F.col("flagged_users") >= F.lit(context.settings.cases.least_share) * F.col("users")
-    return things.join(F.broadcast(users.where(few)), _THING).select(
-        "unit_id", *_THING, "users", "flagged_users"
-    )
+    """What flags share, see `sharing.links_of`; of the events only their days are read."""
+    settings = context.settings.cases
+    stretches = shared_stretches(things, settings.window)
+    time = F.sequence(F.to_date("since"), F.to_date("until"))
+    days = stretches.select(F.explode(time).alias("day")).distinct().collect()
+    events = context.read(EVENTS).where(F.col("event_date").isin([row["day"] for row in days]))
+    uses = events.select("user_id", "event_time", used_things())
+    return links_of(things, stretches, uses, settings.least_share)
 
 
 def used_things() -> Column:
@@ -91,18 +121,21 @@ def used_things() -> Column:
     return F.inline(F.array(*things))
 
 
-def _write(context: JobContext, model_id: str, found: list[dict[str, object]]) -> None:
+def _write(context: JobContext, model_id: str, found: list[dict[str, Any]]) -> None:
+    here = context.read_or_empty(CASES).where(F.col("model_id") == model_id)
+    is_open = F.col("status") == "open"
+    # What an analyst has begun with stays, whatever became of its flags, and goes on by its id.
+    begun = here.where(~is_open & ~is_decided()).orderBy("started_at", "case_id")
+    rows_begun = [row.asDict() for row in begun.select("case_id", "unit_ids").collect()]
+    found, gone_ids = keep_ids(found, rows_begun)
     given = {"model_id": model_id, "status": "open", "run_id": context.run_id}
     rows = [
-        {**case, **given, "event_date": case["started_at"].date(), "made_at": context.started_at}  # type: ignore[attr-defined]
+        {**case, **given, "event_date": case["started_at"].date(), "made_at": context.started_at}
         for case in found
     ]
     frame = context.spark.createDataFrame(rows, CASES.schema())
-    here = context.read_or_empty(CASES).where(F.col("model_id") == model_id)
-    # What an analyst has begun with stays, whatever became of its flags.
-    gone = (
-        here.where("status = 'open'").select(*CASES.key).join(frame, list(CASES.key), "left_anti")
-    )
+    may_go = here.where(is_open | F.col("case_id").isin(gone_ids)).select(*CASES.key)
+    gone = may_go.join(frame, list(CASES.key), "left_anti")
     marked = frame.withColumn("gone", F.lit(False)).unionByName(
         gone.withColumn("gone", F.lit(True)), allowMissingColumns=True
     )
