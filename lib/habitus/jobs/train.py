@@ -172,4 +172,5 @@ def _card(
         weights=found.weights,
         importances=found.importances,
         dropped=found.dropped,
+        constant=data.constant,
     )
