@@ -2,7 +2,7 @@
 
 A file appears whole or not at all on a local disk (written aside, then renamed) and on object
 stores (a put is atomic). A folder of files counts only once its manifest, written last, names
-every file with its checksum.
+every file with its checksum, or with none where the file was revised.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from habitus.errors import ArtefactError
 
 _MANIFEST = "manifest.json"
 _CURRENT = "current.json"
+_REVISED = ""  # in place of a checksum
 
 
 class ArtefactStore:
@@ -86,13 +87,23 @@ class ArtefactStore:
         files = {}
         for name, checksum in self._read_json(f"models/{model_id}/{_MANIFEST}").items():
             files[name] = self.read_file(f"models/{model_id}/{name}")
-            if _checksum(files[name]) != checksum:
+            if checksum not in (_checksum(files[name]), _REVISED):
                 raise ArtefactError(
                     f"{place}/{name}",
                     "its content is not what training wrote",
                     "Restore the file, or delete the model's folder and train again.",
                 )
         return files
+
+    def revise(self, model_id: str, name: str, content: bytes) -> None:
+        """Write one of a model's files anew: one for people, as its content is not checked then.
+
+        Whenever this is killed, the model can be read.
+        """
+        manifest = self._read_json(f"models/{model_id}/{_MANIFEST}")
+        if manifest.get(name) != _REVISED:
+            self.write_file(f"models/{model_id}/{_MANIFEST}", _json(manifest | {name: _REVISED}))
+        self.write_file(f"models/{model_id}/{name}", content)
 
     def set_current(self, detector: str, model_id: str) -> None:
         """Make a model the one of its detector that scores."""
