@@ -4,7 +4,13 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from habitus.domain.labelling import UNNAMED, doubtful_labels, unit_labels, unit_verdicts
+from habitus.domain.labelling import (
+    UNNAMED,
+    doubtful_labels,
+    unit_labels,
+    unit_verdicts,
+    unmatched_labels,
+)
 
 pytestmark = pytest.mark.spark
 
@@ -109,6 +115,8 @@ def test_labels_of_nothing_and_labels_from_before_are_counted(spark: SparkSessio
     found = doubtful_labels(frame, units).first()
     assert found is not None
     assert found.asDict() == {"unmatched": 3, "early": 1}
+    unmatched = {row["labelled"] for row in unmatched_labels(frame, units).collect()}
+    assert unmatched == {"s9", "elsewhere", "zoe"}
 
 
 def verdicts(

@@ -11,7 +11,7 @@ from builders import units, vocabulary
 from habitus.domain.detectors.base import Reason, Scores
 from habitus.domain.detectors.labelled import Labelled
 from habitus.domain.detectors.selected import SelectedDetector, without
-from habitus.domain.selection import importances, selected
+from habitus.domain.selection import constant_features, importances, selected
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import TrainingError
@@ -53,6 +53,13 @@ def known(count: int = 400, anomalous: int = 40) -> Labelled:
     return Labelled(
         replace(some, context=context), is_anomalous, np.ones(count), np.arange(count) // 4
     )
+
+
+def test_features_are_constant_where_all_units_have_the_same_value_or_none() -> None:
+    nan = np.nan
+    context = np.array([[3, 1, nan, nan], [3, 2, nan, 5], [3, 1, nan, 5]], dtype=np.float32)
+
+    assert constant_features(context, ("same", "varied", "missing", "new")) == ("same", "missing")
 
 
 def test_a_feature_that_tells_all_is_worth_all_and_noise_is_worth_nothing() -> None:

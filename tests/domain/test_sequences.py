@@ -220,6 +220,22 @@ def test_the_context_is_the_features_in_order(spark: SparkSession) -> None:
     assert contexts["s-e01"] == pytest.approx([float("nan")] * 2, nan_ok=True)
 
 
+@pytest.mark.parametrize(
+    ("end_reason", "ended"), [("gap", True), ("hint", True), ("cap", False), ("open", False)]
+)
+def test_a_unit_ends_where_its_user_ended_it(
+    spark: SparkSession, end_reason: str, ended: bool
+) -> None:
+    changes = {"end_reason": end_reason, "closed": end_reason != "open"}
+    sessions = frame(
+        spark, tables.SESSIONS, [row | changes for row in sessions_of(shop_events()[:1])]
+    )
+    vocabulary = fitted(spark, shop_events(), "session")
+    (row,) = encode(sessions, features_frame(spark, {}), vocabulary, SETTINGS, 1).collect()
+
+    assert row["closed"] == ended
+
+
 def test_no_unit_before_the_split_is_an_error(spark: SparkSession) -> None:
     with pytest.raises(
         InputError, match=r"no session ends from 2026-01-05T00:00:00.* until 2026-01-05T00:00:00"

@@ -61,9 +61,8 @@ def with_code(path: Path) -> bytes:
     return content.getvalue()
 
 
-def test_a_model_is_read_with_what_was_written_beside_it_later(store: ArtefactStore) -> None:
+def test_a_model_is_read_whatever_a_killed_writer_left_beside_it(store: ArtefactStore) -> None:
     store.write(MODEL, written())
-    store.write_file(f"models/{MODEL}/comparison.md", b"best of all")
     store.write_file(f"models/{MODEL}/counts.npz.part", b"a writer that was killed")
 
     assert store.read(MODEL) == written()
@@ -236,3 +235,31 @@ def test_a_damaged_vocabulary_is_refused_by_the_name_of_its_file(
         store.read_vocabulary(words.vocabulary_id)
     with pytest.raises(ArtefactError, match=rf"vocabularies/{words.vocabulary_id}\.json: "):
         store.read_vocabulary(words.vocabulary_id)
+
+
+PAGES = {"net.onnx": b"weights", "card.md": b"# A model"}
+
+
+def test_a_revised_page_is_read_as_it_is_now_and_the_others_are_still_checked(
+    store: ArtefactStore,
+) -> None:
+    store.write("trial-1", PAGES)
+    for content in (b"# A model, compared", b"# A model, compared again"):
+        store.revise("trial-1", "card.md", content)
+        assert store.read("trial-1") == PAGES | {"card.md": content}
+
+    store.revise("trial-1", "net.onnx", b"others")
+    with pytest.raises(ArtefactError, match=r"net\.onnx: its content is not what training wrote"):
+        store.read("trial-1")
+
+
+def test_a_revision_that_breaks_off_leaves_the_model_readable(
+    store: ArtefactStore, tmp_path: Path
+) -> None:
+    store.write("trial-1", PAGES)
+    (tmp_path / "models" / "trial-1" / "card.md.part").mkdir()
+
+    with pytest.raises(OSError, match=r"card\.md"):
+        store.revise("trial-1", "card.md", b"# A model, compared")
+
+    assert store.read("trial-1") == PAGES

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 from habitus.config import TrackingSettings
-from habitus.edges.tracking import curves, track
+from habitus.edges.tracking import curves, revise, track
 from habitus.errors import SettingsError
 
 pytestmark = pytest.mark.train
@@ -40,6 +40,18 @@ def test_a_run_holds_parameters_figures_tags_and_files(tmp_path: Path) -> None:
     assert found.data.tags["version"] == "3"  # type: ignore[attr-defined]
     (card,) = tmp_path.rglob("card.md")
     assert card.read_text() == "# A model"
+
+
+def test_a_file_is_written_anew_beside_the_run_that_trained_the_model(tmp_path: Path) -> None:
+    revise(SETTINGS, str(tmp_path), "behaviour-1", "card.md", "# No run knows it")
+    for model_id in ("behaviour-1", "behaviour-2"):
+        with track(SETTINGS, str(tmp_path), model_id, {}, {}) as run:
+            run.file("card.md", f"# {model_id}")
+
+    revise(SETTINGS, str(tmp_path), "behaviour-1", "card.md", "# Compared")
+
+    texts = {path.read_text() for path in tmp_path.rglob("card.md")}
+    assert texts == {"# Compared", "# behaviour-2"}
 
 
 def test_a_run_that_raises_is_marked_as_failed(tmp_path: Path) -> None:

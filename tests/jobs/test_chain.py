@@ -151,6 +151,17 @@ def test_only_what_is_new_or_changed_is_scored_and_what_is_gone_goes(
     assert set(again["unit_id"]) == {changed, unscored}
 
 
+def test_cards_show_how_their_models_compare(chain: SmallLake) -> None:
+    artefacts = chain.contexts["evaluate"].artefacts
+    for detector, model_id in artefacts.current().items():
+        card = artefacts.read(model_id)["card.md"].decode()
+        assert card.startswith(f"# {model_id}\n")
+        before, _, compared = card.partition("\n## The detectors compared on the test period\n")
+        assert "## Settings" in before
+        assert "| all |" in compared
+        assert detector in compared
+
+
 def test_event_units_go_the_whole_way_each_judged_within_its_segment(
     spark: SparkSession, tmp_path: Path, chain: SmallLake
 ) -> None:

@@ -74,6 +74,7 @@ def test_the_artefact_says_what_it_learned_from(trained: JobContext) -> None:
     assert "| best" in text
     assert json.loads(files["settings.json"])["train"]["epochs"] == 2
     assert trained.rows_in["training units"] == 400
+    assert trained.rows_in["constant features"] == 0
 
 
 def test_training_leaves_curves_and_runs_and_no_checkpoint(trained: JobContext) -> None:

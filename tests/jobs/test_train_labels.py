@@ -46,7 +46,10 @@ def test_a_supervised_model_learns_from_what_is_known_by_the_end_of_validation(
     known_by = WORDS.split.validation_until
     label(context, range(0, 30), known_by - timedelta(hours=1))
     label(context, range(100, 130), known_by + timedelta(hours=1))
+    label(context, range(9_000, 9_002), known_by - timedelta(hours=1))
     train.run(context)
+    assert context.rows_in["later labels"] == 30
+    assert context.rows_in["unmatched labels"] == 2
     first = context.artefacts.current()["random_forest"]
 
     label(context, range(200, 205), known_by - timedelta(hours=1))
@@ -59,6 +62,7 @@ def test_a_supervised_model_learns_from_what_is_known_by_the_end_of_validation(
     assert [card["labels"]["anomalous"] for card in found] == [30, 35]
     page = again.artefacts.read(first)["card.md"].decode()
     assert "30 of those learned from are anomalous" in page
+    assert "Not used: 30 labels that became known later, and 2 that name no unit." in page
     # 30 in 400 it is on average, however few of the normal ones are read.
     score = load_model(again.artefacts.root, first).detector.score
     assert 0.03 < expit(score(builders.units(300, 8, WORDS))).mean() < 0.2

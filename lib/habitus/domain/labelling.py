@@ -127,6 +127,20 @@ def _judged_events() -> Column:
     return F.slice("event_ids", F.col("scored_from") + 1, F.col("n_events"))
 
 
+def unmatched_labels(labels: DataFrame, sequences: DataFrame) -> DataFrame:
+    """The labels that name no unit, nor any unit's event or user: `unit_kind, labelled`.
+
+    Args:
+        labels: Rows of `labels`.
+        sequences: Rows of `sequences`.
+    """
+    key = ["unit_kind", "labelled"]
+    named = labels.select("unit_kind", F.col("unit_id").alias("labelled"))
+    # By an inner join, for which the many things need not move where labels are few.
+    there = named.distinct().join(_judged_things(sequences), key).select(*key).distinct()
+    return named.join(there, key, "left_anti")
+
+
 def _judged_things(sequences: DataFrame, *carried: str) -> DataFrame:
     """What a label may name to mark a unit: the unit itself, its judged events, its user.
 

@@ -5,7 +5,7 @@ Permutation importance (Breiman 2001, "Random forests", section 10; for any mode
 is lost by that is what the feature was worth, beside all others.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,17 @@ from habitus.errors import TrainingError
 
 _REPEATS = 5
 _MOST_NORMAL = 5_000  # normal units that are scored again for each feature and repeat
+
+
+def constant_features(context: Floats, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the features whose value, or lack of one, is the same of all units.
+
+    Args:
+        context: [N, C] values of at least one unit, NaN where one has none.
+        names: [C] their names.
+    """
+    same = (context == context[:1]) | (np.isnan(context) & np.isnan(context[:1]))
+    return tuple(name for name, one in zip(names, same.all(axis=0), strict=True) if one)
 
 
 @dataclass(frozen=True)

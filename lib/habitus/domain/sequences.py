@@ -154,7 +154,8 @@ def _session_units(sessions: DataFrame, vocabulary: Vocabulary) -> DataFrame:
         "user_id",
         "started_at",
         "ended_at",
-        "closed",
+        # What a cap cut goes on: nobody meant it to end there.
+        (F.col("closed") & (F.col("end_reason") != "cap")).alias("closed"),
         F.lit(0).alias("scored_from"),
         F.transform(_with_gaps("events"), lambda event: _encoded(event, vocabulary)).alias(
             "encoded"

@@ -2,8 +2,9 @@
 
 A file appears whole or not at all on a local disk (written aside, then renamed) and on object
 stores (a put is atomic). A folder of files counts only once its manifest, written last, names
-every file with its checksum. What a manifest names is read only if it is a file of a kind that
-training writes, and nothing else may lie beside it: no code has a place there.
+every file with its checksum, or with none where the file was revised. What a manifest names is read
+only if it is a file of a kind that training writes, and nothing else may lie beside it: no code has
+a place there.
 """
 
 import hashlib
@@ -26,8 +27,8 @@ _CURRENT = "current.json"
 _PROMOTIONS = "promotions.json"
 # What is not yet written to its end, and nobody reads.
 _PART = ".part"
-# Written beside a model's files when it is compared with others, which is after its manifest.
-COMPARISON = "comparison.md"
+# In place of the checksum of a page for people that was written anew.
+_REVISED, _PAGE = "", ".md"
 # Plain names, of a member's folder and a file: nothing hidden, and no way out of the folder.
 _PLAIN = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _WRITTEN = re.compile(rf"({_PLAIN}/)*{_PLAIN}\.(json|npz|onnx|txt|md)")
@@ -128,10 +129,20 @@ class ArtefactStore:
         files = {}
         for name, checksum in manifest.items():
             files[name] = self.read_file(f"models/{model_id}/{name}")
-            if _checksum(files[name]) != checksum:
+            if not _fits(name, files[name], checksum):
                 problem = "its content is not what training wrote"
                 raise ArtefactError(f"{place}/{name}", problem, _RESTORE)
         return files
+
+    def revise(self, model_id: str, name: str, content: bytes) -> None:
+        """Write one of a model's files anew: one for people, as its content is not checked then.
+
+        Whenever this is killed, the model can be read.
+        """
+        manifest = self._read(f"models/{model_id}/{_MANIFEST}", _TEXTS)
+        if manifest.get(name) != _REVISED:
+            self.write_file(f"models/{model_id}/{_MANIFEST}", _json(manifest | {name: _REVISED}))
+        self.write_file(f"models/{model_id}/{name}", content)
 
     def _names(self, folder: str) -> list[str]:
         """The files in a folder and those below it, in order, but for half-written ones."""
@@ -236,12 +247,17 @@ def _refuse_others(place: str, manifest: Iterable[str], there: Iterable[str]) ->
         if not _WRITTEN.fullmatch(name):
             problem = f"it lists {name!r}, which is no name of a file that training writes"
             raise ArtefactError(f"{place}/{_MANIFEST}", problem, _RESTORE)
-    for name in sorted(set(there) - {*manifest, _MANIFEST, COMPARISON}):
+    for name in sorted(set(there) - {*manifest, _MANIFEST}):
         raise ArtefactError(
             f"{place}/{name}",
             "training did not write this file",
             "See who put it there and delete it.",
         )
+
+
+def _fits(name: str, content: bytes, checksum: str) -> bool:
+    """Whether a file is as it was written, or a page that was revised since."""
+    return checksum == _checksum(content) or (checksum == _REVISED and name.endswith(_PAGE))
 
 
 def _checksum(content: bytes) -> str:

@@ -48,13 +48,7 @@ def track(
     Raises:
         SettingsError: No URI is set, and the lake is no local folder.
     """
-    # MLflow would call home, and refuses plain files unless asked for them by name.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-    uri = settings.uri or _local(lake_root)
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
+    client = _client(settings, lake_root)
     found = client.get_experiment_by_name(settings.experiment)
     experiment = found.experiment_id if found else client.create_experiment(settings.experiment)
     _close_abandoned(client, experiment, model_id)
@@ -69,6 +63,31 @@ def track(
         client.set_terminated(run, status="FAILED")
         raise
     client.set_terminated(run)
+
+
+def revise(settings: TrackingSettings, lake_root: str, model_id: str, name: str, text: str) -> None:
+    """Write a text file anew beside the run that trained a model, where that is known.
+
+    Raises:
+        SettingsError: No URI is set, and the lake is no local folder.
+    """
+    client = _client(settings, lake_root)
+    experiment = client.get_experiment_by_name(settings.experiment)
+    if experiment is None:
+        return
+    query = f"tags.model_id = '{model_id}' and attributes.status = 'FINISHED'"
+    for run in client.search_runs([experiment.experiment_id], filter_string=query):
+        client.log_text(run.info.run_id, text, name)
+
+
+def _client(settings: TrackingSettings, lake_root: str) -> Any:
+    # MLflow would call home, and refuses plain files unless asked for them by name.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = settings.uri or _local(lake_root)
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
 
 
 def _local(lake_root: str) -> str:

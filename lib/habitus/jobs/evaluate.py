@@ -12,9 +12,10 @@ from habitus.domain.choosing import compare_over_blocks, page, verdict
 from habitus.domain.detectors.ensemble import EnsembleDetector
 from habitus.domain.evaluation import Evaluation, chosen, evaluate, histograms, kinds_of
 from habitus.domain.labelling import doubtful_labels
+from habitus.domain.models.card import with_comparison
 from habitus.domain.reporting.console import detectors_table
-from habitus.edges.artefacts import COMPARISON
 from habitus.edges.models import load_model
+from habitus.edges.tracking import revise
 from habitus.errors import ArtefactError
 from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import judged_units, models_in_use
@@ -68,8 +69,7 @@ def run(context: JobContext) -> None:
         for sentence in remarks:
             context.reporter.say(sentence)
         for model_id in models.values():
-            content = page(found, compared, remarks).encode()
-            context.artefacts.write_file(f"models/{model_id}/{COMPARISON}", content)
+            _tell(context, model_id, page(found, compared, remarks))
 
 
 def _members(context: JobContext, models: Mapping[str, str]) -> dict[str, str]:
@@ -110,6 +110,15 @@ def _doubt(context: JobContext) -> None:
         context.rows_in[f"{name} labels"] = found[name]
         if found[name]:
             context.reporter.say(f"{found[name]:,} labels {meaning}")
+
+
+def _tell(context: JobContext, model_id: str, comparison: str) -> None:
+    """Put the comparison at the end of a model's card, here and in MLflow."""
+    artefacts, settings = context.artefacts, context.settings
+    card = artefacts.read_file(f"models/{model_id}/card.md").decode()
+    told = with_comparison(card, comparison)
+    artefacts.revise(model_id, "card.md", told.encode())
+    revise(settings.tracking, context.lake.root, model_id, "card.md", told)
 
 
 def _row(evaluation: Evaluation) -> dict[str, object]:

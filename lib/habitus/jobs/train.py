@@ -183,4 +183,5 @@ def _card(
         weights=found.weights,
         importances=found.importances,
         dropped=found.dropped,
+        constant=data.constant,
     )

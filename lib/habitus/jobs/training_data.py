@@ -9,10 +9,11 @@ from pyspark.sql import functions as F
 
 from habitus.domain.calibration import FEWEST, Names
 from habitus.domain.detectors.labelled import Labelled
-from habitus.domain.labelling import unit_labels
+from habitus.domain.labelling import unit_labels, unmatched_labels
 from habitus.domain.models.card import LabelsUsed
 from habitus.domain.parts import PARTS, contents, fingerprint, sample, with_part
 from habitus.domain.scoring import segment_names
+from habitus.domain.selection import constant_features
 from habitus.domain.units import Units
 from habitus.errors import InputError, TrainingError
 from habitus.jobs.frame import JobContext
@@ -41,6 +42,7 @@ class TrainingData:
                 context.lake.name(self.table), "there is no row", "Run `habitus features` first."
             )
         self.vocabulary = context.artefacts.read_vocabulary(known["vocabulary_id"])
+        self._frame = frame
         self._parted = with_part(frame, self.vocabulary.split)
         with context.reporter.step("look the sequences over"):
             held = contents(self._parted).collect()  # a row per file and part
@@ -96,11 +98,41 @@ class TrainingData:
             F.bit_xor(F.xxhash64("unit_id", "kind")).alias("hash"),
         ).first()
         assert found is not None, "an aggregate without groups has one row"
+        unused = self._unused_labels()
         return LabelsUsed(
             known_by=known_by.isoformat(),
             anomalous=found["units"],
             fingerprint=f"{(found['hash'] or 0) % 2**64:016x}",
+            later=unused["later"],
+            unmatched=unused["unmatched"],
         )
+
+    def _unused_labels(self) -> dict[str, int]:
+        """How many labels were known too late to learn from, or name no unit; each is told."""
+        labels = self._context.read_or_empty(LABELS)
+        known_by = self.vocabulary.split.validation_until
+        in_time = F.col("known_at") <= F.lit(known_by)
+        unused = {
+            "later": labels.where(~in_time).count(),
+            "unmatched": unmatched_labels(labels.where(in_time), self._frame).count(),
+        }
+        for name, meaning in (
+            ("later", f"became known after {known_by.isoformat()} and are not learned from"),
+            ("unmatched", "name no unit of `sequences`, nor an event or user of one"),
+        ):
+            self._context.rows_in[f"{name} labels"] = unused[name]
+            if unused[name]:
+                self._context.reporter.say(f"{unused[name]:,} labels {meaning}")
+        return unused
+
+    @cached_property
+    def constant(self) -> tuple[str, ...]:
+        """The features that are the same of all training units that are sampled; they are told."""
+        found = constant_features(self.training.context, self.vocabulary.context)
+        self._context.rows_in["constant features"] = len(found)
+        if found:
+            self._context.reporter.say(f"features that are the same throughout: {', '.join(found)}")
+        return found
 
     @cached_property
     def labelled(self) -> Labelled:

@@ -56,6 +56,8 @@ class LabelsUsed(BaseModel):
         known_by: Labels that became known later were not used.
         anomalous: How many units were known to be anomalous.
         fingerprint: Hash of which ones.
+        later: How many labels became known later.
+        unmatched: How many of those known by then name no unit, nor an event or user of one.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -63,6 +65,8 @@ class LabelsUsed(BaseModel):
     known_by: str
     anomalous: int
     fingerprint: str
+    later: int = 0
+    unmatched: int = 0
 
 
 class Card(BaseModel):
@@ -89,6 +93,7 @@ class Card(BaseModel):
         weights: For ensembles: how their members were weighed.
         importances: Where features were selected: what each was worth to a model with all of them.
         dropped: The features that it does without then.
+        constant: The features that are the same of all units learned from.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -111,6 +116,7 @@ class Card(BaseModel):
     weights: str | None = None
     importances: Sequence[Importance] = ()
     dropped: Sequence[str] = ()
+    constant: Sequence[str] = ()
 
     def to_markdown(self) -> str:
         """The card as a page for people."""
@@ -124,7 +130,10 @@ class Card(BaseModel):
             f"{self.calibration['units']:,.0f} of them used, to turn scores into p-values.",
             self._labels(),
         ]
-        learned += [f"- {told}." for told in (self.weights, self.segments) if told]
+        same = ", ".join(f"`{name}`" for name in self.constant)
+        constant = f"Features that tell nothing, as they are the same of all units: {same}"
+        also = (self.weights, self.segments, constant if same else None)
+        learned += [f"- {told}." for told in also if told]
         parts = [
             f"# {self.model_id}",
             _WHAT[self.detector],
@@ -139,8 +148,8 @@ class Card(BaseModel):
             f"a hundred above {self.calibration['percentile_99']:.3g}. A p-value says how many "
             "units like those it was calibrated on score at least as high; where behaviour "
             "drifts away from them, p-values shrink and the model should be trained again.",
-            "How it compares with other detectors says `comparison.md` beside this card, once "
-            "`habitus evaluate` has met labels of a later time.",
+            "How it compares with other detectors stands at the end of this card, once `habitus "
+            "evaluate` has met labels of a later time.",
             "## What it is not for",
             "It says that behaviour is unusual, not that it is wrong: a person should look before "
             "anything is held against anyone. It knows nothing of users, items or kinds of "
@@ -154,7 +163,9 @@ class Card(BaseModel):
         if self.labels is not None:
             return (
                 f"- Labels known by {self.labels.known_by}, which say that "
-                f"{self.labels.anomalous:,} of those learned from are anomalous."
+                f"{self.labels.anomalous:,} of those learned from are anomalous. Not used: "
+                f"{self.labels.later:,} labels that became known later, and "
+                f"{self.labels.unmatched:,} that name no unit."
             )
         whose = "Its members: " if self.weights else ""
         if self.risk_features:
@@ -169,6 +180,18 @@ class Card(BaseModel):
             f"places, and the standard error of that. Dropped, for telling nothing: {dropped}.\n\n"
             "| feature | lost | error |\n| --- | --- | --- |\n" + "\n".join(rows)
         )
+
+
+def with_comparison(card: str, comparison: str) -> str:
+    """A card's page that ends with how the model compares, in place of an older comparison.
+
+    Args:
+        card: As from `Card.to_markdown`, or from here.
+        comparison: A page about the models compared, which begins with its title.
+    """
+    title, _, content = comparison.partition("\n")
+    before = card.partition(f"\n#{title}\n")[0]
+    return f"{before.rstrip()}\n\n#{title}\n{content}"
 
 
 def _table(epochs: Sequence[Mapping[str, float]]) -> str:
