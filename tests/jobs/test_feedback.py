@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from habitus.errors import SettingsError
-from habitus.jobs.reviewing import reviewed
+from habitus.jobs.reviewing import judged_flags, mutes, reviewed
 from habitus.tables import ANOMALIES
 
 pytestmark = pytest.mark.jobs
@@ -46,7 +46,12 @@ def test_labels_of_a_file_or_table_are_counted_and_say_what_flags_turned_out_to_
     ids = F.array(F.concat(F.lit("of "), "unit_id"), F.lit("e"))
     units = rows(spark, 8).withColumn("event_ids", ids)
     context.lake.overwrite(TABLE, units)
-    context.lake.append(ANOMALIES, flags_of(units.where("unit_id < 'u6'")))
+    field = F.when(F.col("unit_id") == "u1", "gap").otherwise("hour")
+    reasons = F.transform("reasons", lambda reason: reason.withField("field", field))
+    flags = flags_of(units.where("unit_id < 'u6'")).withColumn("reasons", reasons)
+    context.lake.append(ANOMALIES, flags)
+    alerts = context.settings.alerts.model_copy(update={"mute_after": 1})
+    settings = context.settings.model_copy(update={"alerts": alerts})
     (tmp_path / "bank.csv").write_text(FILE)
     given = pl.read_csv(tmp_path / "bank.csv").to_dicts()
     table = str(tmp_path / "bank")
@@ -57,7 +62,7 @@ def test_labels_of_a_file_or_table_are_counted_and_say_what_flags_turned_out_to_
         (tmp_path / f"{name}.yaml").write_text(MAPPING.format(format=name))
 
     first, second = (
-        run(spark, "feedback", context.settings, source=str(tmp_path / f"{name}.yaml"), input=path)
+        run(spark, "feedback", settings, source=str(tmp_path / f"{name}.yaml"), input=path)
         for name, path in (("csv", f"{tmp_path}/bank.csv"), ("delta", table))
     )
 
@@ -72,6 +77,10 @@ def test_labels_of_a_file_or_table_are_counted_and_say_what_flags_turned_out_to_
     # What is not known yet, and what is said of a user, is no verdict on a flag.
     found = reviewed(second, "m-1")[-1]
     assert (found.flags, found.reviewed, found.confirmed) == (6, 3, 2)
+    # The hour was the first reason of a confirmed flag.
+    muting = mutes(second, judged_flags(second))
+    said = "muted: gap, first reason of 1 dismissed flags, no confirmed one"
+    assert muting.unless_judged == {"gap": said}
 
 
 def test_a_source_of_labels_needs_its_files(spark: SparkSession, tmp_path: Path) -> None:
