@@ -40,7 +40,6 @@ def publish_parts(
     name: str,
     parts: Mapping[str, Callable[[bool], Sequence[Figure]]],
     words: Sequence[str],
-    only_named: Sequence[str] = (),
 ) -> None:
     """Publish a benchmark part by part, so that a run that is interrupted keeps what it found.
 
@@ -50,10 +49,8 @@ def publish_parts(
         name: Of the benchmark.
         parts: What finds the figures of each, in a small size or not.
         words: The command line: names of parts, none for all, and perhaps `--small`.
-        only_named: Parts that run only where they are named.
     """
-    every = [part for part in parts if part not in only_named]
-    for part in [part for part in parts if part in words] or every:
+    for part in [part for part in parts if part in words] or parts:
         found = parts[part]("--small" in words)
         show(found, title=part)
         title = f"{part}: "
