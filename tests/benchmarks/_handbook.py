@@ -8,7 +8,7 @@ less the cards that were found on an earlier day.
 
 Three more protocols. Four weeks, that one and the three after it, each trained a week later than
 the one before: average precision is told as a share of the hard bound, that of a scorer which sets
-every fraud first that can be seen (a compromised terminal cannot before a fraud there is known). All
+every fraud first that can be seen (a compromised terminal cannot before one there is known). All
 labels: the first of these weeks, but trained on all days from ALL_FROM on, on `train.sample` of the
 normal payments. No labels: neither in fitting nor in features.
 """
