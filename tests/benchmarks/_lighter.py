@@ -31,7 +31,6 @@ from habitus.domain.models import behaviour
 from habitus.domain.models.batches import Batch, by_length
 from habitus.domain.models.onnx_export import detector_of, to_onnx
 from habitus.domain.models.shape import Array
-from habitus.domain.models.training import CLIP
 from habitus.domain.units import Units
 
 TIMES = 5
@@ -113,7 +112,9 @@ def distilled(
     losses = [keras.losses.CategoricalCrossentropy(from_logits=True) for _ in student.outputs]
     steps = learning.epochs * (len(training) // learning.batch_size)
     rate = keras.optimizers.schedules.CosineDecay(learning.learning_rate, steps, alpha=0.1)
-    student.compile(keras.optimizers.Adam(rate, global_clipnorm=CLIP), losses, jit_compile=False)
+    student.compile(
+        keras.optimizers.Adam(rate, global_clipnorm=behaviour.CLIP), losses, jit_compile=False
+    )
     random = np.random.default_rng(SEED)
 
     def batches() -> list[Batch]:
