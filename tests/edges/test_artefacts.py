@@ -1,5 +1,7 @@
 """What lies beside the tables is read as it was written, or refused by the file's name."""
 
+import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import builders
@@ -34,3 +36,26 @@ def test_a_damaged_vocabulary_is_refused_by_the_name_of_its_file(
         store.read_vocabulary(WORDS.vocabulary_id)
     with pytest.raises(ArtefactError, match=rf"vocabularies/{WORDS.vocabulary_id}\.json: "):
         store.read_vocabulary(WORDS.vocabulary_id)
+
+
+def test_folders_go_in_which_nothing_is_new_and_others_stay(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    for name, days in (
+        ("tune-a/1", 3),
+        ("tune-a/2", 2),
+        ("tune-b/1", 3),
+        ("tune-b/2", 0),
+        ("c", 3),
+    ):
+        path = tmp_path / "checkpoints" / name / "state.npz"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        written = (now - timedelta(days=days)).timestamp()
+        os.utime(path, (written, written))
+    store = ArtefactStore(str(tmp_path))
+
+    store.delete_abandoned("checkpoints", "tune-", now - timedelta(days=1))
+    store.delete_abandoned("no such folder", "tune-", now)
+
+    left = [path.name for path in (tmp_path / "checkpoints").iterdir()]
+    assert sorted(left) == ["c", "tune-b"]
