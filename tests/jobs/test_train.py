@@ -125,6 +125,8 @@ def test_later_units_leave_the_models_as_they_are_and_other_settings_do_not(
     changed = ids(faster, without_test_units)
     assert changed["behaviour"] != now["behaviour"]
     assert changed["markov"] == now["markov"]
+    idle = settings_in(Path(trained.lake.root), "train.learning_rate_scaling=linear")
+    assert ids(idle, without_test_units)["behaviour"] == now["behaviour"]
 
 
 Mend = Callable[[DataFrame], DataFrame]
@@ -188,8 +190,12 @@ def test_two_workers_train_one_model(spark: SparkSession, tmp_path: Path) -> Non
     train.run(context)
     lines: Any = context.reporter.lines  # type: ignore[attr-defined]
     assert any(line.startswith("epoch 2 of 2:") for line in lines)
-    model = load_model(context.artefacts.root, context.artefacts.current()["behaviour"])
+    model_id = context.artefacts.current()["behaviour"]
+    model = load_model(context.artefacts.root, model_id)
     assert len(model.detector.score(builders.units(10, 3, WORDS))) == 10
+    card = json.loads(context.artefacts.read(model_id)["card.json"])
+    # A tenth of the highest rate, which is that of one worker times the root of two.
+    assert card["epochs"][-1]["learning_rate"] == pytest.approx(0.001 * 2**0.5)
 
 
 def test_clusters_are_found_among_all_units_where_a_sample_has_not_all(

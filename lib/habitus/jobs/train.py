@@ -50,6 +50,8 @@ def _settings_of(name: DetectorName, context: JobContext, data: TrainingData) ->
     train = settings.train.model_dump(mode="json")
     if name == "behaviour":
         idle = {"start_timeout", "restarts", "minimum_units", "select_features", "fine_tune"}
+        if settings.train.workers == 1:
+            idle.add("learning_rate_scaling")
         learning = {key: value for key, value in train.items() if key not in idle}
         learning["behaviour"] = settings.train.behaviour.in_use
     else:
