@@ -21,6 +21,8 @@ from habitus.setting_types import DetectorName
 if TYPE_CHECKING:
     from habitus.edges.training import Task
 
+_IN_KERAS = frozenset({"behaviour", "autoencoder", "fine_tuned"})
+
 
 class _OnUnits(Detector, Protocol):
     """A detector that is fitted in one process."""
@@ -75,6 +77,11 @@ def fitted(
         members: Model ids, by name, of those that it is made of or goes on from, stored by now.
         tracked: Is told of epochs as they come.
     """
+    if name in _IN_KERAS:
+        # TensorFlow takes seconds to import, and the other detectors do without.
+        from habitus.edges.gpu import use_one_gpu
+
+        use_one_gpu()
     if name == "behaviour":
         return _behaviour(context, data, model_id, tracked)
     if name == "ensemble":
@@ -141,7 +148,6 @@ def _clusters(name: DetectorName, data: TrainingData, seed: int) -> Fitted:
 def _behaviour(
     context: JobContext, data: TrainingData, model_id: str, tracked: TrackedRun
 ) -> Fitted:
-    # TensorFlow takes seconds to import, and the other detectors do without.
     from habitus.edges.ring import Processes, launch
     from habitus.edges.training import train_behaviour
 
