@@ -127,3 +127,15 @@ def test_settings_of_a_body_that_is_not_chosen_decide_nothing() -> None:
     chosen = load_settings(overrides=["train.behaviour.body=transformer"]).train.behaviour.in_use
     assert chosen["transformer"] == {"layers": 2, "heads": 4}
     assert "cnn_lstm" not in chosen
+
+
+@pytest.mark.parametrize(("scaling", "rate"), [("none", 0.01), ("sqrt", 0.02), ("linear", 0.04)])
+def test_the_learning_rate_follows_the_number_of_workers(scaling: str, rate: float) -> None:
+    overrides = ["train.learning_rate=0.01", f"train.learning_rate_scaling={scaling}"]
+    four = load_settings(overrides=[*overrides, "train.workers=4"]).train
+    assert four.scaled_learning_rate == pytest.approx(rate, rel=1e-12)
+    assert load_settings(overrides=overrides).train.scaled_learning_rate == 0.01
+
+
+def test_by_default_the_learning_rate_grows_with_the_square_root_of_the_workers() -> None:
+    assert load_settings().train.learning_rate_scaling == "sqrt"

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from habitus.setting_types import BodyName, Duration, Frozen, PrecisionName
+from habitus.setting_types import BodyName, Duration, Frozen, PrecisionName, RateScalingName
 
 
 class ConvolutionSettings(Frozen):
@@ -118,10 +118,19 @@ class TrainSettings(Frozen):
     )
     patience: int = Field(ge=1, description="Epochs without progress before training stops.")
     batch_size: int = Field(ge=1, description="Units per step and worker.")
-    learning_rate: float = Field(gt=0, description="First learning rate; cosine decay to a tenth.")
+    learning_rate: float = Field(
+        gt=0, description="First learning rate of one worker; cosine decay to a tenth."
+    )
+    learning_rate_scaling: RateScalingName = Field(
+        description="How the learning rate follows the global batch, which grows with `workers`: "
+        "by its square root, as fits Adam (Malladi et al. 2022, On the SDEs and scaling rules for "
+        "adaptive gradient algorithms), in proportion to it, as fits SGD (Goyal et al. 2017, "
+        "Accurate, large minibatch SGD, section 2.1), or not at all."
+    )
     precision: PrecisionName = Field(
         description="What the behaviour model computes in while it learns; its weights are always "
-        "float32. mixed_bfloat16 is for processors that multiply such numbers faster."
+        "float32. mixed_bfloat16 is for processors that multiply such numbers faster; float16, "
+        "whose range is narrower, would need its loss scaled lest small gradients become 0."
     )
     minimum_units: int = Field(ge=1, description="Fewer training units than this are refused.")
     sample: int = Field(
@@ -134,6 +143,12 @@ class TrainSettings(Frozen):
     ecod: EcodSettings
     behaviour: BehaviourSettings
     fine_tune: FineTuneSettings
+
+    @property
+    def scaled_learning_rate(self) -> float:
+        """The first learning rate of so many workers."""
+        powers = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
+        return float(self.learning_rate * self.workers ** powers[self.learning_rate_scaling])
 
 
 class Span(Frozen):

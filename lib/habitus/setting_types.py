@@ -94,6 +94,7 @@ MeasureName = Literal[
 BlocksOf = Literal["time", "users"]
 Language = Literal["en", "zh"]
 PrecisionName = Literal["float32", "mixed_bfloat16"]
+RateScalingName = Literal["none", "sqrt", "linear"]
 BodyName = Literal["lstm", "cnn_lstm", "transformer"]
 DecisionName = Literal["allow", "watch", "challenge", "restrict", "freeze", "block"]
 DetectorName = Literal[

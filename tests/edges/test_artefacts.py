@@ -2,8 +2,9 @@
 
 import io
 import json
+import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -263,3 +264,26 @@ def test_a_revision_that_breaks_off_leaves_the_model_readable(
         store.revise("trial-1", "card.md", b"# A model, compared")
 
     assert store.read("trial-1") == PAGES
+
+
+def test_folders_go_in_which_nothing_is_new_and_others_stay(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    for name, days in (
+        ("tune-a/1", 3),
+        ("tune-a/2", 2),
+        ("tune-b/1", 3),
+        ("tune-b/2", 0),
+        ("c", 3),
+    ):
+        path = tmp_path / "checkpoints" / name / "state.npz"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        written = (now - timedelta(days=days)).timestamp()
+        os.utime(path, (written, written))
+    store = ArtefactStore(str(tmp_path))
+
+    store.delete_abandoned("checkpoints", "tune-", now - timedelta(days=1))
+    store.delete_abandoned("no such folder", "tune-", now)
+
+    left = [path.name for path in (tmp_path / "checkpoints").iterdir()]
+    assert sorted(left) == ["c", "tune-b"]

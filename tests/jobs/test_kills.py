@@ -30,8 +30,8 @@ MOMENTS = {
 MADE = ("features", "sequences", "scores", "anomalies", "flag_days")
 
 
-def command(first: str, root: Path) -> list[str]:
-    settings = [f"--set={setting}" for setting in (*SMALL, f"lake.root={root}")]
+def command(first: str, root: Path, *overrides: str) -> list[str]:
+    settings = [f"--set={setting}" for setting in (*SMALL, f"lake.root={root}", *overrides)]
     quick = f"--set=spark.options={{spark.driver.extraJavaOptions: {QUICK_JAVA}}}"
     main = "from habitus.cli.main import main; main()"
     # Beginning after ingest, neither is read.
@@ -39,10 +39,10 @@ def command(first: str, root: Path) -> list[str]:
     return [sys.executable, "-c", main, "run", *given, *settings, quick]
 
 
-def kill_at(moment: str, first: str, root: Path) -> None:
+def kill_at(moment: str, first: str, root: Path, *overrides: str) -> None:
     """Start the chain and kill it, JVM and Python workers too, once it prints the moment."""
     with subprocess.Popen(
-        command(first, root), stdout=subprocess.PIPE, text=True, start_new_session=True
+        command(first, root, *overrides), stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -106,6 +106,29 @@ def test_scoring_that_ends_between_two_tables_twice_is_completed_to_the_same_tab
     assert there == [True, True, False]
     for table in of_score:
         assert content(root, table) == content(chain.settings.lake.root, table)
+
+
+def test_a_killed_training_goes_on_from_its_last_epoch_to_the_same_model(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    root, only = tmp_path / "lake", ("detectors=[behaviour]", "alerts.detector=behaviour")
+    for name in ("sequences", "vocabularies"):
+        shutil.copytree(f"{chain.settings.lake.root}/{name}", root / name)
+
+    kill_at("epoch 1 of 2", "train", root, *only)
+    assert (root / "checkpoints").exists()
+    again = run(spark, "train", small_settings(tmp_path, *only))
+
+    assert isinstance(again.reporter, Lines)
+    told = [line for line in again.reporter.lines if "epoch" in line]
+    assert told[0].startswith("goes on from its checkpoint after epoch")
+    assert [line.split(":")[0] for line in told[1:]] == ["epoch 1 of 2", "epoch 2 of 2"]
+    model_id = again.artefacts.current()["behaviour"]
+    mine, others = (c.artefacts.read(model_id) for c in (again, chain.contexts["train"]))
+    assert mine.keys() == others.keys()
+    for name in ("weights.npz", "whitening.npz", "behaviour.json", "calibration.json"):
+        assert mine[name] == others[name]
+    assert not list((root / "checkpoints").iterdir())
 
 
 def test_two_scoring_runs_at_once_leave_one_table(

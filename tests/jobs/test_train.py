@@ -15,9 +15,13 @@ from pyspark.sql import functions as F
 from habitus.config import Settings
 from habitus.domain.detectors.kmeans import KMeansDetector
 from habitus.edges.models import load_model
+from habitus.edges.ring import LocalRing
+from habitus.edges.training import train_behaviour
 from habitus.errors import ArtefactError, InputError, SettingsError, TrainingError
 from habitus.jobs import train
+from habitus.jobs.fitting import behaviour_task
 from habitus.jobs.frame import JobContext
+from habitus.jobs.training_data import TrainingData
 
 pytestmark = pytest.mark.jobs
 
@@ -126,6 +130,29 @@ def test_later_units_leave_the_models_as_they_are_and_other_settings_do_not(
     changed = ids(faster, without_test_units)
     assert changed["behaviour"] != now["behaviour"]
     assert changed["markov"] == now["markov"]
+    idle = settings_in(Path(trained.lake.root), "train.learning_rate_scaling=linear")
+    assert ids(idle, without_test_units)["behaviour"] == now["behaviour"]
+
+
+def test_sequences_written_anew_while_a_model_is_trained_change_nothing(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    context = lake_of(spark, tmp_path, 240)
+    data = TrainingData(context)
+
+    def write_others(line: str) -> None:
+        context.lake.overwrite(TABLE, rows(spark, 80))
+
+    def nothing(line: str) -> None:
+        pass
+
+    undisturbed, disturbed = (
+        train_behaviour(LocalRing(), report, behaviour_task(context, data, name))
+        for name, report in (("behaviour-1", nothing), ("behaviour-2", write_others))
+    )
+
+    assert context.lake.version(TABLE) == data.version + 2  # after each of two epochs
+    assert disturbed["weights.npz"] == undisturbed["weights.npz"]
 
 
 Mend = Callable[[DataFrame], DataFrame]
@@ -189,8 +216,12 @@ def test_two_workers_train_one_model(spark: SparkSession, tmp_path: Path) -> Non
     train.run(context)
     lines: Any = context.reporter.lines  # type: ignore[attr-defined]
     assert any(line.startswith("epoch 2 of 2:") for line in lines)
-    model = load_model(context.artefacts.root, context.artefacts.current()["behaviour"])
+    model_id = context.artefacts.current()["behaviour"]
+    model = load_model(context.artefacts.root, model_id)
     assert len(model.detector.score(builders.units(10, 3, WORDS))) == 10
+    card = json.loads(context.artefacts.read(model_id)["card.json"])
+    # A tenth of the highest rate, which is that of one worker times the root of two.
+    assert card["epochs"][-1]["learning_rate"] == pytest.approx(0.001 * 2**0.5)
 
 
 def test_clusters_are_found_among_all_units_where_a_sample_has_not_all(

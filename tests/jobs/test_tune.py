@@ -1,5 +1,7 @@
 """A search for settings trains with each, says which did best, and leaves no model."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,8 @@ def test_the_best_of_some_settings_is_named_and_every_trial_is_tracked(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     context = lake_of(spark, tmp_path, 800, *SEARCH)
+    left_by_a_killed_one = Path(context.artefacts.write_file("checkpoints/tune-1/state.npz", b""))
+    os.utime(left_by_a_killed_one, (0, 0))
     tune.run(context)
 
     assert isinstance(context.reporter, Lines)
@@ -40,6 +44,24 @@ def test_the_best_of_some_settings_is_named_and_every_trial_is_tracked(
     tracked = sorted(run.data.metrics["best_validation_loss"] for run in runs)
     assert tracked == pytest.approx(sorted(losses), abs=1e-4)
     assert context.artefacts.current() == {}
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+class Interrupted(Lines):
+    """Somebody gives up once an epoch is over."""
+
+    def say(self, text: str) -> None:
+        super().say(text)
+        if text.startswith("epoch 1 of"):
+            raise KeyboardInterrupt
+
+
+def test_a_search_that_fails_leaves_no_checkpoint(spark: SparkSession, tmp_path: Path) -> None:
+    context = replace(lake_of(spark, tmp_path, 240, *SEARCH), reporter=Interrupted())
+
+    with pytest.raises(KeyboardInterrupt):
+        tune.run(context)
+
     assert not list((tmp_path / "checkpoints").iterdir())
 
 

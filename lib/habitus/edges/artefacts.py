@@ -103,6 +103,19 @@ class ArtefactStore:
         if self._files.get_file_info(f"{self._base}/{name}").type != fs.FileType.NotFound:
             self._files.delete_dir(f"{self._base}/{name}")
 
+    def delete_abandoned(self, folder: str, beginning: str, since: datetime) -> None:
+        """Delete the folders within one whose name begins so and in which nothing is that new."""
+        within = f"{self._base}/{folder}/"
+        selector = fs.FileSelector(within, allow_not_found=True, recursive=True)
+        written: dict[str, datetime] = {}
+        for file in self._files.get_file_info(selector):
+            name = file.path.removeprefix(within).partition("/")[0]
+            if file.type == fs.FileType.File and name.startswith(beginning):
+                written[name] = max(file.mtime, written.get(name, file.mtime))
+        for name, last in written.items():
+            if last < since:
+                self.delete(f"{folder}/{name}")
+
     def write(self, model_id: str, files: Mapping[str, bytes]) -> None:
         """Write a model's files; it exists once this returns."""
         for name, content in files.items():

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pyspark.sql import SparkSession
 
 from habitus import errors
 from habitus.domain.models.training import Ring
+from habitus.edges.gpu import use_one_gpu
 from habitus.errors import TrainingError
 
 Arguments = ParamSpec("Arguments")
@@ -106,7 +108,8 @@ def launch(
 
     One worker runs here. More are one Spark task each; the work, its arguments and its result
     must be picklable, and the work importable on the executors. Where a process of several is
-    lost, all end and the work starts again from what it has stored.
+    lost, all end and the work starts again from what it has stored; where it raises an error, all
+    end for good.
 
     Args:
         work: Called as work(ring, report, *args, **kwargs) in every process.
@@ -120,10 +123,10 @@ def launch(
     Raises:
         TrainingError: There are fewer slots than workers, or they did not start in time, or one
             of them was lost more often than restarts allow.
-        HabitusError: Whatever the work raised.
+        HabitusError: Whatever the work raised; from several workers a TrainingError stands for any
+            other error.
     """
     if processes.workers == 1:
-        _use_gpu(None)
         return work(LocalRing(), report, *args, **kwargs)
     _check_slots(processes.workers, _slots_in_time(spark, processes.workers))
     restarts = 0
@@ -222,37 +225,48 @@ def _check_slots(workers: int, found: int | None) -> None:
 def _run(work: Any, args: Any, kwargs: Any) -> Any:
     """What each Spark task runs: the work in its place of the ring."""
     ring = HorovodRing()
-    _use_gpu(ring.local_rank)
 
     def report(line: str) -> None:
         if ring.rank == 0:
             print(f"{_SAID}{line}", flush=True)
 
     try:
+        use_one_gpu(_gpu_of(ring))
         result = work(ring, report, *args, **kwargs)
-    except errors.HabitusError as error:
-        words = [type(error).__name__, error.place, error.problem, error.mend]
-        print(f"{_FAILED}{json.dumps(words)}", flush=True)
+    except Exception as error:
+        if not _is_of_a_lost_worker(error):
+            print(f"{_FAILED}{json.dumps(_in_words(error, ring))}", flush=True)
         raise
     return result if ring.rank == 0 else None
 
 
-def _use_gpu(local_rank: int | None) -> None:
-    """Give this process one GPU where there is any: Spark's choice, else by local rank."""
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return
-    given: list[str] = []
-    if local_rank is not None:
-        given = importlib.import_module("horovod.spark.task").get_available_devices()
-    index = int(given[0]) if given else (local_rank or 0)
-    gpu = gpus[index % len(gpus)]
-    tf.config.set_visible_devices(gpu, "GPU")
-    tf.config.experimental.set_memory_growth(gpu, True)
+def _gpu_of(ring: HorovodRing) -> int:
+    """The GPU that Spark gave this process, else one by its rank on the machine."""
+    given: list[str] = importlib.import_module("horovod.spark.task").get_available_devices()
+    return int(given[0]) if given else ring.local_rank
+
+
+def _is_of_a_lost_worker(error: Exception) -> bool:
+    """Whether this is how Horovod tells that another process of the ring has ended."""
+    lost = isinstance(error, tf.errors.UnknownError | tf.errors.AbortedError)
+    return lost and "Horovod" in str(error)
+
+
+def _in_words(error: Exception, ring: Ring) -> list[str]:
+    """The kind of error to raise for one of the work's, and its place, problem and mend."""
+    if isinstance(error, errors.HabitusError):
+        return [type(error).__name__, error.place, error.problem, error.mend]
+    place = f"worker {ring.rank + 1} of {ring.size}"
+    problem = f"{type(error).__name__}: {error}"
+    mend = "See --verbose for the stack trace, among the workers' own words."
+    return [TrainingError.__name__, place, problem, mend]
 
 
 class _Lines(io.TextIOBase):
-    """What the workers print: reports are passed on, failures and the last words kept."""
+    """What the workers print: reports are passed on, failures and the last words kept.
+
+    All other words go where those of libraries go.
+    """
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -269,6 +283,7 @@ class _Lines(io.TextIOBase):
                 self._failure = self._failure or json.loads(line.removeprefix(_FAILED))
             elif line:
                 self.last = line
+                print(line, file=sys.stderr)
         return len(text)
 
     def raise_failure(self, cause: BaseException) -> None:

@@ -21,6 +21,8 @@ from habitus.setting_types import DetectorName
 if TYPE_CHECKING:
     from habitus.edges.training import Task
 
+_IN_KERAS = frozenset({"behaviour", "autoencoder", "fine_tuned"})
+
 
 class _OnUnits(Detector, Protocol):
     """A detector that is fitted in one process, perhaps with settings for that."""
@@ -75,6 +77,11 @@ def fitted(
         members: Model ids, by name, of those that it is made of or goes on from, stored by now.
         tracked: Is told of epochs as they come.
     """
+    if name in _IN_KERAS:
+        # TensorFlow takes seconds to import, and the other detectors do without.
+        from habitus.edges.gpu import use_one_gpu
+
+        use_one_gpu()
     if name == "behaviour":
         return _behaviour(context, data, model_id, tracked)
     if name == "ensemble":
@@ -147,7 +154,6 @@ def _clusters(name: DetectorName, data: TrainingData, seed: int) -> Fitted:
 def _behaviour(
     context: JobContext, data: TrainingData, model_id: str, tracked: TrackedRun
 ) -> Fitted:
-    # TensorFlow takes seconds to import, and the other detectors do without.
     from habitus.edges.ring import Processes, launch
     from habitus.edges.training import train_behaviour
 
@@ -197,7 +203,13 @@ def behaviour_task(context: JobContext, data: TrainingData, model_id: str) -> "T
         root=context.lake.root,
         vocabulary=data.vocabulary,
         shape=BehaviourShape.of(data.vocabulary, train.behaviour, data.training.context),
-        plan=Plan(context.settings.seed, train.epochs, steps, train.patience, train.learning_rate),
+        plan=Plan(
+            context.settings.seed,
+            train.epochs,
+            steps,
+            train.patience,
+            train.scaled_learning_rate,
+        ),
         precision=train.precision,
         batch_size=train.batch_size,
         validated=train.epoch_units,

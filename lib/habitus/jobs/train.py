@@ -59,6 +59,8 @@ def _settings_of(name: DetectorName, context: JobContext, data: TrainingData) ->
             "fine_tune",
             "ecod",
         }
+        if settings.train.workers == 1:
+            idle.add("learning_rate_scaling")
         learning = {key: value for key, value in train.items() if key not in idle}
         learning["behaviour"] = settings.train.behaviour.in_use
     else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 
 import yaml
 
@@ -14,19 +15,23 @@ from habitus.jobs.training_data import TrainingData
 from habitus.loading import changed, value_at
 
 _PLACE = "tune.ranges"
+_TRIAL = "tune-"  # how names of trials begin
+# A trial that stored no epoch for so long was killed: it goes on nowhere.
+_ABANDONED = timedelta(days=1)
 
 
 def run(context: JobContext) -> None:
     """Train with some settings after others, for few epochs each, and say which did best."""
     settings = context.settings
     tune = settings.tune
+    context.artefacts.delete_abandoned("checkpoints", _TRIAL, context.started_at - _ABANDONED)
     today = {key: value_at(settings, key, _PLACE) for key in tune.searched}
     data = TrainingData(context)
     data.refuse_too_few()
 
     def loss_of(number: int, values: Mapping[str, Value]) -> float:
         tried = changed(settings, {**values, "train.epochs": tune.epochs}, _PLACE)
-        loss = _trained(context, data, f"tune-{context.run_id[:12]}-{number}", tried, values)
+        loss = _trained(context, data, f"{_TRIAL}{context.run_id[:12]}-{number}", tried, values)
         said = ", ".join(f"{key}={_text(value)}" for key, value in values.items())
         context.reporter.say(f"trial {number} of {tune.trials}: {loss:.4f} nats per event, {said}")
         return loss
@@ -47,12 +52,14 @@ def _trained(
     """The lowest validation loss of a training that leaves nothing but its MLflow run."""
     tags = {"detector": "behaviour", "run_id": context.run_id, "fingerprint": data.fingerprint}
     trial = replace(context, settings=settings)
-    with track(settings.tracking, context.lake.root, name, tags, values) as tracked:
-        epochs = fitted(trial, data, "behaviour", name, {}, tracked).epochs
-        loss = min(epoch["validation_loss"] for epoch in epochs)
-        tracked.metrics({"best_validation_loss": loss})
-    context.artefacts.delete(f"checkpoints/{name}")
-    return loss
+    try:
+        with track(settings.tracking, context.lake.root, name, tags, values) as tracked:
+            epochs = fitted(trial, data, "behaviour", name, {}, tracked).epochs
+            loss = min(epoch["validation_loss"] for epoch in epochs)
+            tracked.metrics({"best_validation_loss": loss})
+            return loss
+    finally:
+        context.artefacts.delete(f"checkpoints/{name}")
 
 
 def _text(value: Value) -> str:

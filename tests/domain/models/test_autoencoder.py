@@ -6,6 +6,7 @@ import pytest
 
 from habitus.domain.detectors.reconstruction import Network
 from habitus.domain.models.autoencoder import build, fit
+from habitus.errors import TrainingError
 
 pytestmark = pytest.mark.train
 
@@ -72,3 +73,13 @@ def test_missing_numbers_are_not_learned_from() -> None:
     one, other = (fit(some, known, held_out, GROUPS, 7) for some in (values, strange))
 
     assert all(np.array_equal(*pair) for pair in zip(one, other, strict=True))
+
+
+def test_a_loss_that_is_no_number_ends_the_training_in_words() -> None:
+    values, known = rows(200, 5)
+    values[0, 0], known[0, 0] = np.nan, True
+
+    with pytest.raises(
+        TrainingError, match=r"epoch 1 of autoencoder \(200 units, seed 7\): .* 50 others is nan"
+    ):
+        fit(values, known, rows(50, 6), GROUPS, 7)

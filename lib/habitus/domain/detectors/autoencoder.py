@@ -77,7 +77,7 @@ class AutoencoderDetector:
             seed: Of which units are held out, of the weights and of what is hidden.
 
         Raises:
-            TrainingError: There are fewer than 20 units.
+            TrainingError: There are fewer than 20 units, or the loss is no number.
         """
         # Only training needs TensorFlow, which takes seconds to import.
         from habitus.domain.models.autoencoder import fit

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from keras import ops
 
 from habitus.domain.models.shape import Array
+from habitus.errors import TrainingError
 
 Known = npt.NDArray[np.bool_]
 
@@ -43,6 +44,9 @@ def fit(
     Returns:
         Kernel and bias of each layer in turn, those of the epoch that told held-out rows best. The
         first kernel is [2 D, .], for the numbers seen and for whether each is not.
+
+    Raises:
+        TrainingError: The loss is no number.
     """
     model = build(values.shape[1], seed)
     # Compilation by XLA would take longer than all the steps.
@@ -59,6 +63,12 @@ def fit(
         # Keras returns the mean since the last reset, batches trained on included.
         model.reset_metrics()
         loss = float(model.test_on_batch(*judged))
+        if not np.isfinite(loss):
+            raise TrainingError(
+                f"epoch {epoch + 1} of autoencoder ({len(values)} units, seed {seed})",
+                f"the loss on {len(held_out[0])} others is {loss:g}",
+                "Look for amounts or features that are no numbers, or too large for such.",
+            )
         if loss < best:
             best, best_epoch, weights = loss, epoch, model.get_weights()
         if epoch - best_epoch >= _PATIENCE:
