@@ -77,37 +77,46 @@ class Trained:
         told: Lines of JSON that it reported since it last began.
         restarts: Why it began again, and how many seconds after the kill.
         files: The detector's.
+        ahead: How many seconds the last epoch was told before the files were there.
     """
 
     error: HabitusError
     told: list[dict[str, Any]]
     restarts: list[tuple[str, float]]
     files: dict[str, bytes]
+    ahead: float
 
 
 def ring_trained(
     spark: SparkSession, task: Task, error: Exception, killed_at: int | None = None
 ) -> Trained:
     told: list[dict[str, Any]] = []
+    times: list[float] = []
     restarts: list[tuple[str, float]] = []
 
     def on_restart(why: str) -> None:
         told.clear()
         restarts.append((why, time.time() - Path(task.root, "died").stat().st_mtime))
 
+    def on_report(line: str) -> None:
+        told.append(json.loads(line))
+        times.append(time.time())
+
     with pytest.raises(HabitusError) as caught:
         launch(
             ring_work.train_then_fail,
             replace(TWO, restarts=2),
             spark,
-            lambda line: told.append(json.loads(line)),
+            on_report,
             on_restart,
             task,
             error,
             killed_at,
         )
-    files = {path.name: path.read_bytes() for path in Path(task.root, "stored").iterdir()}
-    return Trained(caught.value, told, restarts, files)
+    stored = list(Path(task.root, "stored").iterdir())
+    files = {path.name: path.read_bytes() for path in stored}
+    ahead = min(path.stat().st_mtime for path in stored) - times[-1]
+    return Trained(caught.value, told, restarts, files, ahead)
 
 
 def short_task(folder: Path) -> Task:
@@ -149,6 +158,10 @@ def test_a_ring_that_lost_a_worker_comes_to_the_weights_of_one_that_did_not(
     assert killed.told[1:] == undisturbed.told[1:]
     for name in ("weights.npz", "behaviour.json", "whitening.npz"):
         assert killed.files[name] == undisturbed.files[name]
+
+
+def test_epochs_are_told_as_they_come(undisturbed: Trained) -> None:
+    assert undisturbed.ahead > 0
 
 
 def test_all_workers_begin_anew_where_the_checkpoint_is_damaged(undisturbed: Trained) -> None:
