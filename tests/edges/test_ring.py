@@ -1,9 +1,11 @@
 """A ring of processes trains the model that one process would, and fails in words."""
 
+import json
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import builders
 import cloudpickle
@@ -11,11 +13,18 @@ import numpy as np
 import pytest
 import ring_work
 from pyspark.sql import SparkSession
+from training_task import task_in
 
+from habitus.edges.artefacts import ArtefactStore
 from habitus.edges.ring import LocalRing, Processes, launch, slots
-from habitus.errors import TrainingError
+from habitus.edges.training import Task
+from habitus.errors import HabitusError, TrainingError
 
-pytestmark = pytest.mark.train
+pytestmark = [
+    pytest.mark.train,
+    # Horovod's threads that wait for a lost worker end with an error.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
 
 ONE, TWO, THREE = (Processes(workers, timedelta(minutes=3)) for workers in (1, 2, 3))
 
@@ -59,22 +68,114 @@ def test_one_worker_runs_here(spark: SparkSession, tmp_path: Path) -> None:
         launch(ring_work.fail_unexpectedly, ONE, spark, nothing, never)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_lost_worker_makes_the_work_start_again_and_its_own_error_ends_it_in_its_words(
-    spark: SparkSession, tmp_path: Path
-) -> None:
-    began = time.monotonic()
-    told: list[tuple[float, str]] = []
+@dataclass(frozen=True)
+class Trained:
+    """What became of a ring that trained the behaviour model.
+
+    Args:
+        error: What ended it.
+        told: Lines of JSON that it reported since it last began.
+        restarts: Why it began again, and how many seconds after the kill.
+        files: The detector's.
+        ahead: How many seconds the last epoch was told before the files were there.
+    """
+
+    error: HabitusError
+    told: list[dict[str, Any]]
+    restarts: list[tuple[str, float]]
+    files: dict[str, bytes]
+    ahead: float
+
+
+def ring_trained(
+    spark: SparkSession, task: Task, error: Exception, killed_at: int | None = None
+) -> Trained:
+    told: list[dict[str, Any]] = []
+    times: list[float] = []
+    restarts: list[tuple[str, float]] = []
 
     def on_restart(why: str) -> None:
-        told.append((time.monotonic() - began, why))
+        told.clear()
+        restarts.append((why, time.time() - Path(task.root, "died").stat().st_mtime))
 
-    again = replace(TWO, restarts=2)
-    with pytest.raises(TrainingError, match=r"epoch 3, batch 4: the loss is nan. Lower the rate"):
-        launch(ring_work.die_then_fail, again, spark, nothing, on_restart, str(tmp_path))
+    def on_report(line: str) -> None:
+        told.append(json.loads(line))
+        times.append(time.time())
 
-    assert (tmp_path / "taking part").read_text() == "2"
-    ((seconds, why),) = told
+    with pytest.raises(HabitusError) as caught:
+        launch(
+            ring_work.train_then_fail,
+            replace(TWO, restarts=2),
+            spark,
+            on_report,
+            on_restart,
+            task,
+            error,
+            killed_at,
+        )
+    stored = list(Path(task.root, "stored").iterdir())
+    files = {path.name: path.read_bytes() for path in stored}
+    ahead = min(path.stat().st_mtime for path in stored) - times[-1]
+    return Trained(caught.value, told, restarts, files, ahead)
+
+
+def short_task(folder: Path) -> Task:
+    task = task_in(folder)
+    return replace(task, plan=replace(task.plan, epochs=3, steps=6))
+
+
+@pytest.fixture(scope="module")
+def killed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A ring whose last process was killed once, at the third step of the second epoch."""
+    task = short_task(tmp_path_factory.mktemp("killed"))
+    error = TrainingError("epoch 3, batch 4", "the loss is nan", "Lower the rate.")
+    first_epoch = task.plan.steps + 1  # a sum for each step and one for validation
+    return ring_trained(spark, task, error, killed_at=first_epoch + 3)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A ring of which no process was killed, which found a damaged checkpoint."""
+    task = short_task(tmp_path_factory.mktemp("undisturbed"))
+    ArtefactStore(task.root).write_file(f"{task.checkpoint}/state.npz", b"PK damaged")
+    return ring_trained(spark, task, KeyError("no such field"))
+
+
+def test_a_ring_that_lost_a_worker_begins_again_after_its_last_epoch(killed: Trained) -> None:
+    ((why, seconds),) = killed.restarts
     assert seconds < 60
     assert why.startswith("a worker was lost: ")
     assert why.endswith("restart 1 of 2")
+    note, *epochs = killed.told
+    assert note == {"note": "goes on from its checkpoint after epoch 1"}
+    assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3]
+
+
+def test_a_ring_that_lost_a_worker_comes_to_the_weights_of_one_that_did_not(
+    killed: Trained, undisturbed: Trained
+) -> None:
+    """To the last bit: a sum of two does not depend on their order."""
+    assert killed.told[1:] == undisturbed.told[1:]
+    for name in ("weights.npz", "behaviour.json", "whitening.npz"):
+        assert killed.files[name] == undisturbed.files[name]
+
+
+def test_epochs_are_told_as_they_come(undisturbed: Trained) -> None:
+    assert undisturbed.ahead > 0
+
+
+def test_all_workers_begin_anew_where_the_checkpoint_is_damaged(undisturbed: Trained) -> None:
+    assert undisturbed.told[0]["note"].endswith("; begins with epoch 1")
+    assert not undisturbed.restarts
+
+
+def test_an_error_of_ours_ends_the_ring_in_its_words(killed: Trained) -> None:
+    assert str(killed.error) == "epoch 3, batch 4: the loss is nan. Lower the rate."
+
+
+def test_an_error_that_nobody_foresaw_ends_the_ring_at_once_and_is_told(
+    undisturbed: Trained,
+) -> None:
+    assert isinstance(undisturbed.error, TrainingError)
+    assert undisturbed.error.place == "worker 2 of 2"
+    assert undisturbed.error.problem == "KeyError: 'no such field'"

@@ -11,41 +11,17 @@ from pathlib import Path
 import builders
 import numpy as np
 import pytest
-from sequence_files import FIELDS, START, WORDS, source
+from sequence_files import WORDS
+from training_task import task_in
 
 from habitus.domain.detectors.behaviour import BehaviourDetector
-from habitus.domain.models.shape import BehaviourShape
 from habitus.domain.models.training import Plan
-from habitus.edges.feed import Source
 from habitus.edges.ring import LocalRing
-from habitus.edges.training import Task, train_behaviour
+from habitus.edges.training import train_behaviour
 
 pytestmark = pytest.mark.train
 
 SHORT = Plan(seed=7, epochs=1, steps=3, patience=1, learning_rate=0.01)
-
-
-def task_in(folder: Path) -> Task:
-    """400 training and 100 validation units, in 8 files of several row groups."""
-    folder.mkdir(exist_ok=True)
-    whole = source(folder, 8, each=64)
-    until = START.replace(day=17)
-    return Task(
-        model_id="behaviour-trial",
-        root=str(folder),
-        vocabulary=WORDS,
-        shape=BehaviourShape.of(
-            WORDS,
-            builders.model_settings(hidden=8, dropout=0.2),
-            np.zeros((1, 2), dtype=np.float32),
-        ),
-        plan=Plan(seed=7, epochs=4, steps=13, patience=4, learning_rate=0.01),
-        precision="float32",
-        batch_size=32,
-        validated=80,
-        training=Source(whole.files, FIELDS, None, until),
-        validation=Source(whole.files, FIELDS, until, START.replace(day=21)),
-    )
 
 
 def train_and_die(folder: str, epoch: int) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ Work = Callable[Concatenate[Ring, Report, Arguments], Result]
 
 _SAID, _FAILED = "habitus says ", "habitus failed "
 _REGISTERED_WITHIN = 30  # seconds after which an executor that is not there is not coming
+# Horovod passes output on in blocks of so many bytes: this makes a line go before there is more.
+_PUSHED = " " * 65_536
 _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -228,7 +231,7 @@ def _run(work: Any, args: Any, kwargs: Any) -> Any:
 
     def report(line: str) -> None:
         if ring.rank == 0:
-            print(f"{_SAID}{line}", flush=True)
+            print(f"{_SAID}{line}\n{_PUSHED}", flush=True)
 
     try:
         use_one_gpu(_gpu_of(ring))
@@ -271,20 +274,27 @@ class _Lines(io.TextIOBase):
     def __init__(self, report: Report) -> None:
         self._report = report
         self._failure: list[str] | None = None
+        self._begun: dict[int, str] = {}  # lines that have not ended, by thread
         self.last = ""
 
     def write(self, text: str) -> int:
-        for line in text.splitlines():
-            # Horovod puts the rank and the stream's name before each line.
-            line = re.sub(r"^\[\d+\]<std(out|err)>:", "", line).strip()
-            if line.startswith(_SAID):
-                self._report(line.removeprefix(_SAID))
-            elif line.startswith(_FAILED):
-                self._failure = self._failure or json.loads(line.removeprefix(_FAILED))
-            elif line:
-                self.last = line
-                print(line, file=sys.stderr)
+        # Each stream of each worker comes by a thread of its own, in blocks that end anywhere.
+        thread = threading.get_ident()
+        *lines, self._begun[thread] = (self._begun.get(thread, "") + text).split("\n")
+        for line in lines:
+            self._take(line)
         return len(text)
+
+    def _take(self, line: str) -> None:
+        # Horovod puts the rank and the stream's name before each line.
+        line = re.sub(r"^\[\d+\]<std(out|err)>:", "", line).strip()
+        if line.startswith(_SAID):
+            self._report(line.removeprefix(_SAID))
+        elif line.startswith(_FAILED):
+            self._failure = self._failure or json.loads(line.removeprefix(_FAILED))
+        elif line:
+            self.last = line
+            print(line, file=sys.stderr)
 
     def raise_failure(self, cause: BaseException) -> None:
         """Raise what the work raised, if it said so."""
