@@ -54,22 +54,26 @@ def without_groups(root: str, test: pl.DataFrame) -> list[Figure]:
     (path,) = Path(root, "vocabularies").iterdir()
     vocabulary = Vocabulary.model_validate_json(path.read_text(encoding="utf-8"))
     split = vocabulary.split
-    rows = pl.read_delta(f"{root}/sequences").sort("unit_id")
+    fields = vocabulary.field_names
+    # Not the ids and times of events, which are most of the table.
+    rows = pl.scan_delta(f"{root}/sequences").select(
+        *("unit_id", "user_id", "ended_at", "amounts", "gaps", "context", "scored_from", "closed"),
+        *fields,
+    )
     labels = pl.read_delta(f"{root}/labels").filter(
         pl.col("label") & (pl.col("known_at") <= split.validation_until)
     )
-    trained = rows.filter(
-        pl.col("ended_at").is_between(split.train_from, split.train_until, closed="left")
-    )
-    judged = test.join(rows, left_on="TRANSACTION_ID", right_on="unit_id", maintain_order="left")
+    times = pl.col("ended_at").is_between(split.train_from, split.train_until, closed="left")
+    trained = rows.filter(times).sort("unit_id").collect()
+    asked = test.lazy().select(pl.col("TRANSACTION_ID").alias("unit_id")).with_row_index("place")
+    judged = rows.join(asked, on="unit_id").sort("place").collect()
     learned = Labelled(
-        units=Units.from_arrow(trained.to_arrow(), vocabulary.field_names),
+        units=Units.from_arrow(trained.to_arrow(), fields),
         anomalous=trained["unit_id"].is_in(labels["unit_id"].implode()).to_numpy(),
         weights=np.ones(trained.height),
         users=trained["user_id"].rank("dense").cast(pl.Int64).to_numpy(),
     )
-    of_units = judged.select(name for name in rows.columns if name != "unit_id")
-    units = Units.from_arrow(of_units.to_arrow(), vocabulary.field_names)
+    units = Units.from_arrow(judged.to_arrow(), fields)
     figures = []
     for name, patterns in {"nothing": (), **GROUPS}.items():
         hidden = [
