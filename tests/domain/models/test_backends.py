@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import backend_work
@@ -13,7 +12,6 @@ import pytest
 pytestmark = pytest.mark.train
 
 
-@pytest.mark.skipif(find_spec("jax") is None, reason="jax, of the dev extra, is not installed")
 def test_models_build_learn_and_predict_alike_without_tensorflow(tmp_path: Path) -> None:
     written = tmp_path / "figures.npz"
     paths = os.pathsep.join(path for path in sys.path if path)
