@@ -244,6 +244,10 @@ class EvaluateSettings(Frozen):
     blocks_of: BlocksOf = Field(
         description="What is cut into blocks: the test period's time, or its users."
     )
+    refit: bool = Field(
+        description="Also compare detectors that are trained for each block anew: on all before a "
+        "block of time, or without a block's users. Takes as many trainings as there are blocks."
+    )
     bootstrap: int = Field(ge=10, description="Resamples behind each interval.")
     confidence: float = Field(gt=0, lt=1, description="Coverage of each interval.")
 

@@ -192,7 +192,8 @@ EVALUATIONS = Table(
             "measure",
             "string",
             "auc, average_precision, recall_at_...; of the comparison over blocks: "
-            "average_precision_behind_best, average_precision_added (by an ensemble's member).",
+            "average_precision_behind_best, average_precision_added (by an ensemble's member); of "
+            "detectors trained for each block anew: refitted_average_precision(_behind_best).",
             required=True,
         ),
         Column("value", "double", "The figure; none where it is not defined."),

@@ -18,7 +18,7 @@ USERS, SMALL_USERS = 26_000, 2_600  # shoppers; two million events
 TRIED: dict[str, tuple[dict[str, str], str]] = {
     "as it is": ({}, ""),
     "any order of sums": ({}, "not deterministic"),
-    "XLA": ({}, "xla"),
+    "XLA, once it has compiled": ({}, "xla"),
     "bfloat16": ({}, "mixed_bfloat16"),
     "without oneDNN": ({"TF_ENABLE_ONEDNN_OPTS": "0"}, ""),
     "one thread": ({"OMP_NUM_THREADS": "1"}, "one thread"),

@@ -10,7 +10,7 @@ from habitus.domain.evaluation import ALL, NORMAL
 
 pytestmark = pytest.mark.plain
 
-SETTINGS = EvaluateSettings(blocks=2, blocks_of="time", bootstrap=200, confidence=0.95)
+SETTINGS = EvaluateSettings(blocks=2, blocks_of="time", refit=False, bootstrap=200, confidence=0.95)
 MEMBERS = ("markov", "ecod")
 
 

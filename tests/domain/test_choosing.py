@@ -5,12 +5,18 @@ import pandas as pd
 import pytest
 
 from habitus.config import EvaluateSettings
-from habitus.domain.choosing import BEHIND_BEST, compare_over_blocks, page, verdict
+from habitus.domain.choosing import (
+    BEHIND_BEST,
+    compare_over_blocks,
+    compare_refitted,
+    page,
+    verdict,
+)
 from habitus.domain.evaluation import ALL, NORMAL
 
 pytestmark = pytest.mark.plain
 
-SETTINGS = EvaluateSettings(blocks=4, blocks_of="time", bootstrap=200, confidence=0.95)
+SETTINGS = EvaluateSettings(blocks=4, blocks_of="time", refit=False, bootstrap=200, confidence=0.95)
 DETECTORS = {"behaviour": "behaviour-1", "markov": "markov-1", "kmeans": "kmeans-1"}
 
 
@@ -61,6 +67,24 @@ def test_one_detector_is_the_best_and_none_without_anomalies() -> None:
     )
     normal = rows[rows["kind"] == NORMAL]
     assert compare_over_blocks(normal, {"markov": "markov-1"}, SETTINGS, 1) == []
+
+
+def test_those_trained_anew_are_told_by_how_precise_they_are_and_how_far_behind() -> None:
+    rows = histogram(PLACES)
+    rows["model_id"] = rows["model_id"].str.removesuffix("-1")
+    found = compare_refitted(rows, DETECTORS, SETTINGS, seed=7)
+    precise = {
+        one.model_id: one.figure.value
+        for one in found
+        if one.measure == "refitted_average_precision"
+    }
+    assert precise == pytest.approx(
+        {"behaviour-1": 3.5 / 4, "kmeans-1": 3.5 / 4, "markov-1": np.mean([0.5, 0.5, 0.25, 0.5])}
+    )
+    said = verdict(found, "users")
+    assert said.startswith("best over blocks of users, trained anew for each: behaviour, ahead of")
+    normal = rows[rows["kind"] == NORMAL]
+    assert compare_refitted(normal, DETECTORS, SETTINGS, 1) == []
 
 
 def test_the_page_has_a_row_for_each_kind_and_measure() -> None:

@@ -22,7 +22,7 @@ from habitus.domain.evaluation import (
 pytestmark = pytest.mark.spark
 
 TEST_FROM = datetime(2026, 1, 10, tzinfo=UTC)
-SETTINGS = EvaluateSettings(blocks=5, blocks_of="time", bootstrap=30, confidence=0.9)
+SETTINGS = EvaluateSettings(blocks=5, blocks_of="time", refit=False, bootstrap=30, confidence=0.9)
 BUDGET = 5
 DETECTORS = {"behaviour": "behaviour-1", "markov": "markov-1"}
 

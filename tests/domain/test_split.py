@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from habitus.config import SplitSettings
-from habitus.domain.split import resolve_split
+from habitus.domain.split import resolve_split, rolled
 from habitus.errors import SettingsError
 
 pytestmark = pytest.mark.plain
@@ -67,3 +67,18 @@ def test_training_may_begin_late_but_before_it_ends() -> None:
     assert resolve_split(late, FIRST, LAST).train_from == datetime(2026, 1, 5, tzinfo=UTC)
     with pytest.raises(SettingsError, match=r"not after split\.train_from"):
         resolve_split(late.model_copy(update={"train_from": 0.5}), FIRST, LAST)
+
+
+def test_each_block_is_split_as_the_first_is_with_more_before_it() -> None:
+    split = resolve_split(settings(0.5, 0.7, 0.25), FIRST, LAST)
+    moved = rolled(split, LAST, 3)
+    assert [start for _, start in moved] == [
+        datetime(2026, 1, day, tzinfo=UTC) for day in (8, 9, 10)
+    ]
+    same, *later = [resolve_split(one, FIRST, LAST) for one, _ in moved]
+    assert same == split
+    for days, one in enumerate(later, start=1):
+        assert one.train_from == FIRST
+        assert one.train_until == split.train_until + timedelta(days=days)
+        assert one.calibrate_from == split.calibrate_from + timedelta(days=days)
+        assert one.validation_until == split.validation_until + timedelta(days=days)

@@ -8,12 +8,13 @@ One whose interval holds 0 may be as good.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from habitus.config import EvaluateSettings
-from habitus.domain.evaluation import ALL, NORMAL, Evaluation, counts
+from habitus.domain.evaluation import ALL, AVERAGE_PRECISION, NORMAL, Evaluation, counts
 from habitus.domain.metrics import Figure, Values, average_precision
 from habitus.setting_types import BlocksOf
 
@@ -53,15 +54,40 @@ def compare_over_blocks(
     return sorted(found, key=lambda one: (one.figure.value, one.detector))
 
 
+def compare_refitted(
+    histogram: pd.DataFrame, detectors: Mapping[str, str], settings: EvaluateSettings, seed: int
+) -> list[Evaluation]:
+    """The same of detectors that were trained for each block anew; then how precise each is.
+
+    Args:
+        histogram: The same, with detectors' names for the ids of models.
+        detectors: Detector name -> id of the model that the figures are filed under.
+        settings: How many resamples, and which coverage.
+        seed: Seed of the resamples.
+    """
+    names = {name: name for name in detectors}
+    behind = compare_over_blocks(histogram, names, settings, seed)
+    precisions = precision_by_block(histogram, [one.detector for one in behind])
+    means = [
+        replace(one, measure=AVERAGE_PRECISION, figure=mean_over_blocks(found, settings, seed))
+        for one, found in zip(behind, precisions, strict=True)
+    ]
+    return [
+        replace(one, model_id=detectors[one.detector], measure=f"refitted_{one.measure}")
+        for one in (*behind, *means)
+    ]
+
+
 def verdict(compared: Sequence[Evaluation], of: BlocksOf) -> str:
     """Which detector is the best, and how sure that is, in a sentence.
 
     Args:
-        compared: From `compare_over_blocks`, at least one.
+        compared: From `compare_over_blocks` or `compare_refitted`, at least one.
         of: What the blocks are of.
     """
-    best, *others = compared
-    sentence = f"best over blocks of {of}: {best.detector}"
+    best, *others = (one for one in compared if one.measure.endswith(BEHIND_BEST))
+    how = "" if best.measure == BEHIND_BEST else ", trained anew for each"
+    sentence = f"best over blocks of {of}{how}: {best.detector}"
     if not others:
         return sentence
     figure = others[0].figure
@@ -79,7 +105,8 @@ def page(
     """The comparison as a page for people, to lie beside the cards of the models.
 
     Args:
-        found: From `evaluation.evaluate`, of the detectors compared and perhaps of others.
+        found: From `evaluation.evaluate`, of the detectors compared and perhaps of others; and what
+            else is told of some.
         compared: From `compare_over_blocks`, at least one.
         remarks: The verdict, and further sentences.
     """
@@ -90,7 +117,7 @@ def page(
         text = f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
         rows.setdefault((one.kind, one.measure), {})[one.detector] = text
     lines = [
-        f"| {kind} | {measure} | {' | '.join(by_name[name] for name in names)} |"
+        f"| {kind} | {measure} | {' | '.join(by_name.get(name, '') for name in names)} |"
         for (kind, measure), by_name in rows.items()
     ]
     head = [f"| kind | measure | {' | '.join(names)} |", "| --- " * (len(names) + 2) + "|"]

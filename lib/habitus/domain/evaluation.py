@@ -113,7 +113,7 @@ def histograms(units: DataFrame, blocks: int = 1, of: BlocksOf = "time") -> Data
     decades = F.least(F.lit(float(_DECADES)), -F.log10("p_value"))
     block = F.lit(0)
     if of == "users":
-        block = F.pmod(F.xxhash64("user_id"), F.lit(blocks)).cast("int")
+        block = block_of_user(blocks)
     elif blocks > 1:
         span = units.agg(
             F.min("event_date").alias("first"),
@@ -127,6 +127,11 @@ def histograms(units: DataFrame, blocks: int = 1, of: BlocksOf = "time") -> Data
         .groupBy("model_id", "kind", "block", "bin")
         .agg(F.count("*").alias("units"))
     )
+
+
+def block_of_user(blocks: int) -> Column:
+    """Which of so many blocks a unit's user is in."""
+    return F.pmod(F.xxhash64("user_id"), F.lit(blocks)).cast("int")
 
 
 def chosen(units: DataFrame, budget_per_day: int) -> DataFrame:

@@ -69,3 +69,34 @@ def resolve_split(settings: SplitSettings, first: datetime, last: datetime) -> S
         calibrate_from=validation_until - calibration,
         validation_until=validation_until,
     )
+
+
+def rolled(split: Split, last: datetime, blocks: int) -> list[tuple[SplitSettings, datetime]]:
+    """The split moved on, block by block of the test period, and where each block begins.
+
+    What is learned from grows with it; validation stays as long as it is (Tashman 2000,
+    "Out-of-sample tests of forecasting accuracy", rolling origin, recalibrated).
+
+    Args:
+        split: As resolved.
+        last: When the last unit ends.
+        blocks: Blocks of the test period, as long as each other.
+    """
+    validation = split.validation_until - split.train_until
+    calibration = (split.validation_until - split.calibrate_from) / validation
+    starts = [
+        split.validation_until + (last - split.validation_until) * block / blocks
+        for block in range(blocks)
+    ]
+    return [
+        (
+            SplitSettings(
+                train_from=split.train_from,
+                train_until=start - validation,
+                validation_until=start,
+                calibration_share=calibration,
+            ),
+            start,
+        )
+        for start in starts
+    ]

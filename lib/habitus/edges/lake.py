@@ -100,6 +100,16 @@ class Lake(Catalog):
         """
         self._spark.sql(view_definition("CREATE OR REPLACE VIEW", self.name(view), view, select))
 
+    def clone(self, table: Table, version: int, into: "Lake") -> None:
+        """Make a version of the table a table of another lake, where it is not yet; no row is read.
+
+        The other lake's table reads the files of this one.
+        """
+        self._spark.sql(
+            f"CREATE TABLE {into.name(table)} SHALLOW CLONE {self.name(table)} "
+            f"VERSION AS OF {version}"
+        )
+
     def changes(
         self, table: Table, since: int, until: int, *, only_added: bool = False
     ) -> DataFrame | None:

@@ -8,7 +8,7 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 
 from habitus.domain.ablation import added, in_words, name_without, without_members
-from habitus.domain.choosing import compare_over_blocks, page, verdict
+from habitus.domain.choosing import compare_over_blocks, compare_refitted, page, verdict
 from habitus.domain.detectors.ensemble import EnsembleDetector
 from habitus.domain.evaluation import Evaluation, chosen, evaluate, histograms, kinds_of
 from habitus.domain.labelling import doubtful_labels
@@ -19,6 +19,7 @@ from habitus.edges.tracking import revise
 from habitus.errors import ArtefactError
 from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import judged_units, models_in_use
+from habitus.jobs.refitting import refitted
 from habitus.tables import EVALUATIONS, LABELS, sequences
 
 
@@ -56,20 +57,31 @@ def run(context: JobContext) -> None:
             if members
             else []
         )
+    again = _refitted(context, models)
     _doubt(context)
     if not kinds_of(histogram):
         context.reporter.say("no label names a unit of the test period: nothing to compare")
-    rows = [_row(evaluation) for evaluation in (*found, *compared, *of_members)]
+    rows = [_row(evaluation) for evaluation in (*found, *compared, *of_members, *again)]
     frame = context.spark.createDataFrame(rows, EVALUATIONS.schema())
     context.merge(EVALUATIONS, frame, update=("value", "low", "high", "units", "anomalous"))
     if compared:
         context.reporter.show(detectors_table(found))
         remarks = [verdict(compared, settings.evaluate.blocks_of)]
+        remarks += [verdict(again, settings.evaluate.blocks_of)] if again else []
         remarks += [in_words(of_members)] if of_members else []
         for sentence in remarks:
             context.reporter.say(sentence)
         for model_id in models.values():
-            _tell(context, model_id, page(found, compared, remarks))
+            _tell(context, model_id, page([*found, *again], compared, remarks))
+
+
+def _refitted(context: JobContext, models: Mapping[str, str]) -> list[Evaluation]:
+    """How detectors compare that are trained for each block anew, if settings ask for it."""
+    settings = context.settings
+    if not settings.evaluate.refit:
+        return []
+    trained: dict[str, str] = {name: models[name] for name in settings.detectors if name in models}
+    return compare_refitted(refitted(context), trained, settings.evaluate, settings.seed)
 
 
 def _members(context: JobContext, models: Mapping[str, str]) -> dict[str, str]:

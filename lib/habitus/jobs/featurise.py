@@ -2,9 +2,12 @@
 
 import math
 
+from pyspark.sql import Column
+
 from habitus.domain.features import feature_names
 from habitus.domain.sequences import encode, fit_vocabulary
 from habitus.domain.split import resolve_split, unit_span
+from habitus.domain.vocabulary import Vocabulary
 from habitus.jobs.feature_updates import bring_up_to_date
 from habitus.jobs.frame import JobContext
 from habitus.tables import SESSIONS, features, sequences
@@ -17,20 +20,35 @@ _UNITS_PER_FILE = 100_000
 
 def run(context: JobContext) -> None:
     """Bring the features up to date, learn the vocabulary, and encode all units."""
-    settings = context.settings
-    names = feature_names(settings.features)
     sessions = context.read(SESSIONS)
     context.rows_in[SESSIONS.name] = sessions.count()
+    vocabulary = learn_vocabulary(context)
+    with context.reporter.step("compute features"):
+        bring_up_to_date(context, features(vocabulary.context))
+    write_sequences(context, vocabulary)
+
+
+def learn_vocabulary(context: JobContext) -> Vocabulary:
+    """Learn, and store, what the sessions of the training period hold."""
+    settings, sessions = context.settings, context.read(SESSIONS)
+    names = feature_names(settings.features)
     split = resolve_split(settings.split, *unit_span(sessions, settings.unit))
     with context.reporter.step("learn the vocabulary"):
         vocabulary = fit_vocabulary(sessions, settings.sequences, settings.unit, names, split)
         context.artefacts.write_vocabulary(vocabulary)
-    table = features(names)
-    with context.reporter.step("compute features"):
-        bring_up_to_date(context, table)
+    return vocabulary
+
+
+def write_sequences(
+    context: JobContext, vocabulary: Vocabulary, where: Column | None = None
+) -> None:
+    """Encode all units, or those for which a condition holds, with their features as they are."""
+    settings, table = context.settings, features(vocabulary.context)
     with context.reporter.step("encode sequences"):
         written = context.lake.read(table, context.lake.version(table))
         units = written.count()
         files = max(_FILES_PER_WORKER * settings.train.workers, math.ceil(units / _UNITS_PER_FILE))
+        sessions = context.read(SESSIONS)
         encoded = encode(sessions, written, vocabulary, settings.sequences, files)
-        context.overwrite(sequences(vocabulary.field_names), encoded)
+        chosen = encoded if where is None else encoded.where(where)
+        context.overwrite(sequences(vocabulary.field_names), chosen)

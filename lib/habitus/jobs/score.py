@@ -88,13 +88,19 @@ def run(context: JobContext) -> None:
     for table in (SCORES, ANOMALIES, FLAG_DAYS):
         # What keeps another contract is refused now rather than after hours of scoring.
         context.read_or_empty(table)
+    units, vocabulary = write_scores(context)
+    with context.reporter.step("choose and explain flags"):
+        flag(context, units, period_start(context, vocabulary), flagging_model(context))
+
+
+def write_scores(context: JobContext) -> tuple[DataFrame, Vocabulary]:
+    """Bring `scores` up to date; the units of the period, with their segments, and their words."""
     models = _models(context)
     vocabulary = _one_vocabulary(context, models)
     units = _units(context, models, vocabulary)
     with context.reporter.step(f"score units with {', '.join(models)}"):
         _bring_up_to_date(context, units, vocabulary.field_names, list(models.values()))
-    with context.reporter.step("choose and explain flags"):
-        flag(context, units, period_start(context, vocabulary), flagging_model(context))
+    return units, vocabulary
 
 
 def _models(context: JobContext) -> dict[str, str]:

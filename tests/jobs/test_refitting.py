@@ -1,0 +1,84 @@
+"""Cross-validation: detectors that are trained for each block anew."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from jobs.conftest import SmallLake, copied, run
+from pyspark.sql import SparkSession
+
+from habitus.config import Settings
+from habitus.jobs.refitting import folds_of, judge
+
+pytestmark = pytest.mark.jobs
+
+
+def refitting(chain: SmallLake, folder: Path, **evaluate: Any) -> Settings:
+    settings = copied(chain, folder)
+    changed = {"refit": True, "blocks": 2, **evaluate}
+    return settings.model_copy(
+        update={
+            "detectors": ("markov", "isolation_forest"),
+            "evaluate": settings.evaluate.model_copy(update=changed),
+        }
+    )
+
+
+def test_detectors_trained_for_each_block_anew_are_compared_on_the_same_test_units(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = refitting(chain, tmp_path)
+    context = run(spark, "evaluate", settings)
+
+    figures = pl.read_delta(f"{settings.lake.root}/evaluations").filter(
+        pl.col("measure").str.starts_with("refitted_"), pl.col("detector").is_in(settings.detectors)
+    )
+    assert sorted(figures["measure"].unique()) == [
+        "refitted_average_precision",
+        "refitted_average_precision_behind_best",
+    ]
+    assert sorted(figures["detector"].unique()) == ["isolation_forest", "markov"]
+    assert set(figures["units"]) == {context.rows_in["test units"]}
+    assert any("trained anew for each" in line for line in context.reporter.lines)  # type: ignore[attr-defined]
+    current = context.artefacts.current()
+    card = context.artefacts.read_file(f"models/{current['markov']}/card.md").decode()
+    assert "refitted_average_precision" in card
+    # What made them is gone, and the lake's own models, scores and sequences are as they were.
+    assert not (Path(settings.lake.root) / "refits").exists() or not list(
+        (Path(settings.lake.root) / "refits").iterdir()
+    )
+    assert current == chain.contexts["train"].artefacts.current()
+
+
+def test_a_later_block_is_judged_by_models_of_all_before_it(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    context = run(spark, "evaluate", refitting(chain, tmp_path, refit=False))
+    first, second = folds_of(context)
+    assert first.until == second.split.validation_until
+    judge(context, second, f"{tmp_path}/second")
+
+    (vocabulary,) = (tmp_path / "second" / "vocabularies").iterdir()
+    split = context.artefacts.__class__(f"{tmp_path}/second").read_vocabulary(vocabulary.stem).split
+    assert split.validation_until == first.until
+    own = pl.read_delta(f"{context.lake.root}/sequences")
+    scored = pl.read_delta(f"{tmp_path}/second/scores")["unit_id"].unique()
+    expected = own.filter(pl.col("ended_at") >= first.until)["unit_id"]
+    assert sorted(scored) == sorted(expected)
+
+
+def test_blocks_of_users_are_judged_by_models_that_never_saw_these_users(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    context = run(spark, "evaluate", refitting(chain, tmp_path, refit=False, blocks_of="users"))
+    judged = []
+    for number, fold in enumerate(folds_of(context)):
+        judge(context, fold, f"{tmp_path}/{number}")
+        units = pl.read_delta(f"{tmp_path}/{number}/sequences")
+        is_test = units["ended_at"] >= fold.split.validation_until
+        learned_from, tested = units.filter(~is_test)["user_id"], units.filter(is_test)["user_id"]
+        assert not set(learned_from) & set(tested)
+        judged += pl.read_delta(f"{tmp_path}/{number}/scores")["unit_id"].unique().to_list()
+    scored = pl.read_delta(f"{context.lake.root}/scores")["unit_id"].unique()
+    assert sorted(judged) == sorted(scored)
