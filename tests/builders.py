@@ -1,5 +1,6 @@
 """Units made by a known Markov chain, and oddities that it does not make."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -111,6 +112,34 @@ def units(count: int, seed: int, words: Vocabulary) -> Units:
     lengths = np.argmax(actions == LOGOUT, axis=1) + 1
     lengths[(actions != LOGOUT).all(axis=1)] = LONGEST
     return _filled(words, actions, lengths, random)
+
+
+def with_history(some: Units, seed: int) -> Units:
+    """The units, each as a part that a few events of another one come before, not to be judged."""
+    random = np.random.default_rng(seed)
+    before = some.take(random.permutation(len(some)))
+    events = np.concatenate(
+        [
+            part
+            for index in range(len(some))
+            for part in (
+                np.arange(before.offsets[index], before.offsets[index + 1])[-3:],
+                len(before.amounts) + np.arange(some.offsets[index], some.offsets[index + 1]),
+            )
+        ]
+    )
+    lengths = before.lengths.clip(max=3)
+    return replace(
+        some,
+        offsets=np.concatenate([[0], np.cumsum(lengths + some.lengths)]),
+        tokens={
+            name: np.concatenate([before.tokens[name], own])[events]
+            for name, own in some.tokens.items()
+        },
+        amounts=np.concatenate([before.amounts, some.amounts])[events],
+        gaps=np.concatenate([before.gaps, some.gaps])[events],
+        scored_from=lengths.astype(np.int32),
+    )
 
 
 def oddities(count: int, seed: int, words: Vocabulary) -> Units:

@@ -185,7 +185,9 @@ class SequenceSettings(Frozen):
     )
     bins: int = Field(ge=2, description="Quantile bins of a numeric field.")
     history: int = Field(
-        ge=1, description="Events that an event unit is judged by, itself included."
+        ge=1,
+        description="Events that an event unit is judged by, itself included; and those before a "
+        "cut that a part of a session begins with.",
     )
 
 

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.plain
 def test_states_are_pooled_from_the_first_event_on() -> None:
     states = np.array([[[9, 9], [3, 0], [3, 8]], [[9, 9], [0, 2], [5, 5]]], dtype=np.float32)
 
-    np.testing.assert_array_equal(pooled(states, np.array([2, 1])), [[3, 4], [0, 2]])
+    lengths, none, some = np.array([2, 1]), np.array([0, 0]), np.array([1, 0])
+    np.testing.assert_array_equal(pooled(states, lengths, none), [[3, 4], [0, 2]])
+    np.testing.assert_array_equal(pooled(states, lengths, some), [[3, 8], [0, 2]])
 
 
 @given(
@@ -29,12 +31,14 @@ def test_padding_changes_nothing(lengths: list[int], padding: int, seed: int) ->
     states = random.normal(size=(len(lengths), max(lengths) + 1, 4)).astype(np.float32)
     more = np.concatenate([states, random.normal(size=(len(lengths), padding, 4))], axis=1)
 
-    means = pooled(states, np.array(lengths))
+    since = random.integers(0, lengths)
+    means = pooled(states, np.array(lengths), since)
 
-    longer = pooled(more.astype(np.float32), np.array(lengths))
+    longer = pooled(more.astype(np.float32), np.array(lengths), since)
     np.testing.assert_allclose(longer, means, atol=1e-6)
     for unit, length in enumerate(lengths):
-        slow = sum(states[unit, step] for step in range(1, length + 1)) / length
+        own = range(since[unit] + 1, length + 1)
+        slow = sum(states[unit, step] for step in own) / len(own)
         np.testing.assert_allclose(means[unit], slow, atol=1e-6)
 
 

@@ -236,6 +236,43 @@ def test_a_unit_ends_where_its_user_ended_it(
     assert row["closed"] == ended
 
 
+def test_a_part_begins_with_the_events_before_the_cap_that_cut_it(spark: SparkSession) -> None:
+    def part(hint: str | None, ends: str, seconds: Sequence[int]) -> Row:
+        name = f"{hint}-{seconds[0]}"
+        stream = [event("ann", at, f"{name}-{at}", amount=float(at)) for at in seconds]
+        (session,) = sessions_of(stream)
+        heavy = {"heavy": True, "end_reason": ends, "session_hint": hint}
+        return session | heavy | {"session_id": name}
+
+    rows = [
+        part(None, "cap", [0, 1, 2, 4]),
+        part(None, "cap", [7, 8]),
+        part(None, "gap", [12]),
+        part(None, "gap", [9000, 9001]),
+        part("h", "cap", [1, 3]),
+        part("h", "hint", [6, 10]),
+        *sessions_of([event("ann", 20_000, "light")]),
+    ]
+    vocabulary = fitted(spark, shop_events(), "session")
+    sessions = frame(spark, tables.SESSIONS, rows)
+    found = encode(sessions, features_frame(spark, {}), vocabulary, SETTINGS, 2).collect()
+
+    told = {row["unit_id"]: (row["scored_from"], row["amounts"], row["gaps"]) for row in found}
+    assert told == {
+        "None-0": (0, [0, 1, 2, 4], [0, 1, 1, 2]),
+        # Not more than the history, which is 3 events.
+        "None-7": (3, [1, 2, 4, 7, 8], [0, 1, 2, 3, 1]),
+        "None-12": (2, [7, 8, 12], [0, 1, 4]),
+        "None-9000": (0, [9000, 9001], [0, 1]),
+        "h-1": (0, [1, 3], [0, 2]),
+        "h-6": (2, [1, 3, 6, 10], [0, 2, 3, 4]),
+        "s-light": (0, [0], [0]),
+    }
+    for row in found:
+        assert row["n_events"] == len(row["event_ids"]) == len(row["event_times"])
+        assert row["event_ids"][row["scored_from"]].startswith(row["unit_id"].removeprefix("s-"))
+
+
 def test_no_unit_before_the_split_is_an_error(spark: SparkSession) -> None:
     with pytest.raises(
         InputError, match=r"no session ends from 2026-01-05T00:00:00.* until 2026-01-05T00:00:00"

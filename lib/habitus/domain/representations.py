@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from habitus.domain.units import Floats, Units
+from habitus.domain.units import Floats, Ints, Units
 from habitus.domain.vocabulary import Vocabulary
 
 # A vector differs in the last bits with the other units of its batch; it is rounded to what hardly
@@ -38,20 +38,21 @@ class Embedder(Protocol):
         ...
 
 
-def pooled(states: Floats, lengths: npt.NDArray[np.int64]) -> Floats:
+def pooled(states: Floats, lengths: npt.NDArray[np.int64], since: Ints) -> Floats:
     """One vector of each unit's states: their mean, as the last one has forgotten the first events.
 
     Args:
         states: [N, T, H] the state at each position, of the events before it; T > all lengths.
         lengths: [N] events of each unit, at least 1.
+        since: [N] how many of them, at its begin, are not the unit's own.
 
     Returns:
-        [N, H] the mean over the states that have read at least one event.
+        [N, H] the mean over the states that have read at least one event of its own.
     """
     steps = np.arange(states.shape[1])
-    read = (steps >= 1) & (steps <= lengths[:, None])
+    read = (steps > since[:, None]) & (steps <= lengths[:, None])
     sums = (read[:, None].astype(np.float32) @ states)[:, 0]
-    return sums / lengths[:, None].astype(np.float32)
+    return sums / (lengths - since)[:, None].astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Units as arrays of tokens, under a vocabulary fitted on training units only.
 
-A session unit is the events of the session. An event unit is the user's last N events up to and
+A session unit is the events of the session; where a cap cut it off from what came before, it begins
+with the last events before the cut, as history. An event unit is the user's last N events up to and
 including the one that is judged. Tokens are as `habitus.domain.vocabulary` says.
 """
 
@@ -109,23 +110,25 @@ def encode(
         sessions: As in `tables.SESSIONS`.
         features: As in `tables.features(vocabulary.context)`, of the same sessions.
         vocabulary: What the tokens mean.
-        settings: How long the history of an event unit is.
+        settings: How long the history is.
         partitions: Into how many parts, at least, the units are spread; where
             `spark.sql.shuffle.partitions` is more, Spark takes that for its join.
     """
+    parts = None
     if vocabulary.unit_kind == "session":
         units = _session_units(sessions, vocabulary)
+        parts = _later_parts(sessions, vocabulary, settings.history)
     else:
         units = _event_units(sessions, vocabulary, settings.history)
     unknown = F.lit(float("nan")).cast("float")
     context = F.array(*(F.coalesce(F.col(n).cast("float"), unknown) for n in vocabulary.context))
     known = features.select("unit_id", context.cast("array<float>").alias("context"))
-    # One shuffle of the units serves the join and the spreading.
-    joined = (
-        units.repartition(partitions, "unit_id")
-        .join(known, "unit_id", "left")
-        .sortWithinPartitions(F.xxhash64("unit_id"))
-    )
+    # One shuffle of the units serves the joins and the spreading.
+    joined = units.repartition(partitions, "unit_id").join(known, "unit_id", "left")
+    if parts is not None:
+        longer = {name: F.coalesce(f"with_{name}", name) for name in ("encoded", "scored_from")}
+        joined = joined.join(parts, "unit_id", "left").withColumns(longer)
+    joined = joined.sortWithinPartitions(F.xxhash64("unit_id"))
     encoded = joined.select(
         "unit_id",
         F.lit(vocabulary.unit_kind).alias("unit_kind"),
@@ -157,9 +160,31 @@ def _session_units(sessions: DataFrame, vocabulary: Vocabulary) -> DataFrame:
         # What a cap cut goes on: nobody meant it to end there.
         (F.col("closed") & (F.col("end_reason") != "cap")).alias("closed"),
         F.lit(0).alias("scored_from"),
-        F.transform(_with_gaps("events"), lambda event: _encoded(event, vocabulary)).alias(
-            "encoded"
-        ),
+        _all_encoded("events", vocabulary).alias("encoded"),
+    )
+
+
+def _later_parts(sessions: DataFrame, vocabulary: Vocabulary, history: int) -> DataFrame:
+    """Of sessions that a cap cut off from what came before: `unit_id`, and they with history.
+
+    Few sessions are `heavy`, so that these alone are put in order, and not the others.
+    """
+    in_order = Window.partitionBy("user_id", "session_hint").orderBy(
+        "started_at", F.get("event_ids", F.lit(0))
+    )
+    before = F.lag("events").over(in_order)
+    last = F.slice(before, F.greatest(F.size(before) - history + 1, F.lit(1)), history)
+    return (
+        sessions.where("heavy")
+        .withColumn("cut", F.lag("end_reason").over(in_order) == "cap")
+        .withColumn("before", last)
+        .where("cut")
+        .withColumn("events", F.concat("before", "events"))
+        .select(
+            F.col("session_id").alias("unit_id"),
+            _all_encoded("events", vocabulary).alias("with_encoded"),
+            F.size("before").alias("with_scored_from"),
+        )
     )
 
 
@@ -188,6 +213,11 @@ def _user_events(sessions: DataFrame) -> DataFrame:
     time = F.col("event.event_time")
     gap = _seconds(F.lag(time).over(_of_user()), time)
     return events.withColumn("event", F.col("event").withField("gap", gap))
+
+
+def _all_encoded(events: str, vocabulary: Vocabulary) -> Column:
+    """The array of events, encoded one after the other."""
+    return F.transform(_with_gaps(events), lambda event: _encoded(event, vocabulary))
 
 
 def _with_gaps(events: str) -> Column:

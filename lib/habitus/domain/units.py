@@ -5,7 +5,7 @@ in an Arrow list array. Nothing is padded and nothing is a Python list.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -77,6 +77,21 @@ class Units:
             context=self.context[indices],
             scored_from=self.scored_from[indices],
             closed=self.closed[indices],
+        )
+
+    def without_history(self) -> "Units":
+        """The units less the events that are not judged."""
+        if not self.scored_from.any():
+            return self
+        kept = self.scored
+        lengths = np.bincount(self.unit_of_event[kept], minlength=len(self))
+        return replace(
+            self,
+            offsets=np.concatenate([[0], np.cumsum(lengths)]),
+            tokens={name: values[kept] for name, values in self.tokens.items()},
+            amounts=self.amounts[kept],
+            gaps=self.gaps[kept],
+            scored_from=np.zeros_like(self.scored_from),
         )
 
     def padded(self, values: npt.NDArray[np.generic], length: int) -> npt.NDArray[np.generic]:

@@ -100,7 +100,7 @@ class BehaviourDetector:
     def fit_rarity(self, held_out: Units) -> None:
         """Learn what is normal from units that the model was not trained on; at least one."""
         self._rarity = Rarity.fit(self.model.surprises(held_out))
-        self._whitening = Whitening.fit(self.model.pooled(held_out))
+        self._whitening = Whitening.fit(self._pooled(held_out))
 
     def score(self, units: Units) -> Scores:
         """[N] how rare each unit is, in nats; higher is stranger."""
@@ -119,7 +119,10 @@ class BehaviourDetector:
         """[N, H] a vector of length 1 for each unit: units like each other point alike."""
         if self._whitening is None:
             raise ValueError("fit_rarity comes first")
-        return self._whitening.vectors(self.model.pooled(units))
+        return self._whitening.vectors(self._pooled(units))
+
+    def _pooled(self, units: Units) -> Floats:
+        return self.model.pooled(units, self._vocabulary.unit_kind)
 
     def explain(self, units: Units, count: int) -> list[list[Reason]]:
         """The events and fields that surprised most beyond what the model expected.

@@ -13,6 +13,7 @@ from habitus.domain.models.onnx_session import session_of
 from habitus.domain.models.shape import Array, BehaviourShape
 from habitus.domain.representations import pooled
 from habitus.domain.units import Floats, Units
+from habitus.setting_types import UnitKind
 
 # Of units of like length that are scored together: what is made of more leaves the cache.
 BATCH_POSITIONS = 1024
@@ -88,8 +89,12 @@ class BehaviourModel:
             nats[chosen] = np.where(told(batch), surprise, 0).sum(axis=(1, 2))
         return nats
 
-    def pooled(self, units: Units) -> Floats:
-        """[N, H] the pooled states of each unit, see `representations.pooled`."""
+    def pooled(self, units: Units, unit_kind: UnitKind) -> Floats:
+        """[N, H] the pooled states of each unit, see `representations.pooled`.
+
+        An event unit's own are those of its history, too.
+        """
+        since = units.scored_from * (unit_kind == "session")
         states = np.zeros((len(units), self.shape.hidden), dtype=np.float32)
         for chosen, batch in self.by_length(units):
             # The state that has read a unit's last event is one position further.
@@ -99,7 +104,7 @@ class BehaviourModel:
                 judged=np.pad(batch.judged, ((0, 0), (0, 1))),
             )
             (found,) = self.run([STATE], longer)
-            states[chosen] = pooled(found, units.lengths[chosen])
+            states[chosen] = pooled(found, units.lengths[chosen], since[chosen])
         return states
 
 

@@ -39,6 +39,7 @@ class Conduct:
     def __init__(self, vocabulary: Vocabulary, markov: MarkovDetector, pace: Pace) -> None:
         self.markov = markov
         self.pace = pace
+        self._unit_kind = vocabulary.unit_kind
         against = within_sequence(vocabulary.unit_kind, "")
         self.features = tuple(
             replace(one, against=against) for one in (*_surprises(vocabulary), *PACES)
@@ -81,10 +82,16 @@ class Conduct:
 
     def of(self, units: Units) -> Reals:
         """[N, D] numbers of units it was not fitted on, as `features` say; NaN where unknown."""
-        units = all_judged(units)
+        units = self.judging(units)
         surprises = self.markov.deviations(units)
         # Every other column is a drift.
         return np.hstack([surprises, np.abs(surprises[:, ::2]), self.pace.of(units)])
+
+    def judging(self, units: Units) -> Units:
+        """The units, in whose history an event unit's conduct shows, too."""
+        if self._unit_kind == "session":
+            return units
+        return replace(units, scored_from=np.zeros_like(units.scored_from))
 
     def to_files(self) -> dict[str, bytes]:
         """What is usual, as the files of `MarkovDetector` and JSON."""
@@ -103,11 +110,6 @@ class Conduct:
             problem = f"not every of {actions} actions has a mean and a deviation"
             raise ArtefactError(_PACE, problem, MEND)
         return cls(vocabulary, MarkovDetector.from_files(files, vocabulary), pace)
-
-
-def all_judged(units: Units) -> Units:
-    """The units, of which no event is history."""
-    return replace(units, scored_from=np.zeros_like(units.scored_from))
 
 
 def _surprises(vocabulary: Vocabulary) -> list[Feature]:

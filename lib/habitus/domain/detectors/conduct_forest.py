@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from habitus.domain.detectors.base import TOO_REGULAR, Reason, Scores, within_sequence
-from habitus.domain.detectors.conduct import Conduct, all_judged
+from habitus.domain.detectors.conduct import Conduct
 from habitus.domain.detectors.forest import Forest
 from habitus.domain.detectors.pace import PACES, Indices, Reals
 from habitus.domain.detectors.summary import Feature, summarise
@@ -83,7 +83,7 @@ class ConductDetector:
         found = [
             self._at_events(reasons, worth / total)
             for reasons, worth, total in zip(
-                self._conduct.markov.explain(all_judged(units), _ASKED * count),
+                self._conduct.markov.explain(self._conduct.judging(units), _ASKED * count),
                 surprising,
                 whole,
                 strict=True,
@@ -128,7 +128,7 @@ class ConductDetector:
         rows = np.arange(len(units))
         worth = regular[:, :-1].copy()
         worth[rows, drifts[:, :-1].argmin(axis=1)] += regular[:, -1]
-        units = all_judged(units)
+        units = self._conduct.judging(units)
         for index, (name, steps, _, excess) in enumerate(self._conduct.markov.judged(units)):
             below = -np.bincount(steps.unit, excess, len(units))
             # An end is no event that could be named.
@@ -157,7 +157,7 @@ class ConductDetector:
         numbers: Floats,
     ) -> None:
         """Add the pace, in seconds, of the units that it makes stranger, where it shows most."""
-        units = all_judged(units)
+        units = self._conduct.judging(units)
         paces = 2 * len(self._fields) + 1
         ranges = self._forest.usual.ranges[:, paces : paces + len(PACES)]
         seconds, places = self._conduct.pace.seconds(units), self._conduct.pace.furthest(units)

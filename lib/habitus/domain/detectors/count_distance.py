@@ -184,7 +184,12 @@ def _learned_bits(logs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _counts(units: Units, vocabulary: Vocabulary) -> Counts:
-    """[N, A] how often each action happens in each unit, rare ones together first."""
+    """[N, A] how often each action happens in each unit, rare ones together first.
+
+    The history of an event unit counts, that of a session does not.
+    """
+    if vocabulary.unit_kind == "session":
+        units = units.without_history()
     size = vocabulary.field("action").size
     cell = units.unit_of_event * size + units.tokens["action"]
     counts = np.bincount(cell, minlength=len(units) * size).reshape(len(units), size)

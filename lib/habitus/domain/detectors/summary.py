@@ -62,7 +62,8 @@ def summarise(units: Units, vocabulary: Vocabulary) -> tuple[Floats, tuple[Featu
     """Sum up N units.
 
     Args:
-        units: The units; of sessions all events are summed up, of event units the last event.
+        units: The units; of sessions all events that are judged are summed up, of event units the
+            last event.
         vocabulary: What the tokens mean.
 
     Returns:
@@ -78,6 +79,7 @@ def summarise(units: Units, vocabulary: Vocabulary) -> tuple[Floats, tuple[Featu
 
 
 def _session(units: Units, vocabulary: Vocabulary) -> Iterator[tuple[Feature, Numbers]]:
+    units = units.without_history()
     number = units.lengths.astype(np.float64)
     yield Feature("number of events"), number
     first = units.position == 0
