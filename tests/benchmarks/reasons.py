@@ -17,6 +17,8 @@ import tempfile
 import numpy as np
 import polars as pl
 from _attacks import BUDGET, Shop, simulated
+from _attributions import falls as falls_by_features
+from _attributions import figures as fallen
 from _banksim import models
 from _figures import Figure, at_least, publish
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ from habitus.edges.models import load_model
 
 SEED = 303
 DETECTORS = ("conduct", "behaviour", "markov")
+OF_FEATURES = ("isolation_forest", "gradient_boosting")
 FIRST, FIRST_THREE = 0.8, 0.95
 FALLS = 2.0  # how many times as much as with random events the score is to fall
 MOST = 5  # events taken out
@@ -116,30 +119,28 @@ def of_detector(shop: Shop, lake: str, model_id: str) -> list[Figure]:
     test = shop.tested()
     scores = detector.score(test.units)
     attack = (test.sessions["kinds"].list.len() > 0).to_numpy()
+    median = float(np.median(scores[~attack]))
     chosen = np.flatnonzero(attack & (scores > np.quantile(scores[~attack], 1 - BUDGET)))
-    units = test.units.take(chosen)
+    units, name = test.units.take(chosen), detector.name
+    figures = [Figure(f"{name}, true flags", len(chosen))]
+    if name in OF_FEATURES:
+        found = falls_by_features(detector, units, shop.vocabulary, median, MOST, DRAWS)
+        return figures + fallen(f"{name} (features)", found, FALLS)
     reasons = detector.explain(units, NAMED)
     attacks = injected(lake, test.sessions["unit_id"].gather(chosen).to_list())
-    name = detector.name
     share = float(np.mean([own.mean() for own in attacks]))
-    figures = [
-        Figure(f"{name}, true flags", len(chosen)),
+    figures += [
         Figure(f"{name}, share of their events that are of the attack", share),
         at_least(f"{name}, first reason is at one", pointing(reasons, attacks, 1), FIRST, share),
         at_least(f"{name}, one of three is", pointing(reasons, attacks, 3), FIRST_THREE),
     ]
-    median = float(np.median(scores[~attack]))
-    of_named, of_random = falls(detector, units, reasons, median)
-    for number, (fall, random) in enumerate(zip(of_named, of_random, strict=True), start=1):
-        title = f"{name}, fall of the score without the first {number}"
-        figures.append(at_least(title, float(fall), FALLS * float(random), float(random)))
-    return figures
+    return figures + fallen(name, falls(detector, units, reasons, median), FALLS)
 
 
 def main(arguments: list[str]) -> None:
     """Print and write the figures."""
     with tempfile.TemporaryDirectory() as folder:
-        lake = simulated(SEED, folder, "--small" in arguments, DETECTORS)
+        lake = simulated(SEED, folder, "--small" in arguments, (*DETECTORS, *OF_FEATURES))
         shop = Shop.read(lake)
         figures = [
             figure
