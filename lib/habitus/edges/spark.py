@@ -78,7 +78,7 @@ def start_spark(settings: SparkSettings, name: str, quiet: bool = True) -> Spark
     # PySpark hands over times in the process's zone; in UTC they are what the tables say.
     os.environ["TZ"] = "UTC"
     time.tzset()
-    # Threads of LightGBM that wait for each other would spin; where others have the cores, for hours.
+    # LightGBM's threads would spin while they wait for each other, and keep others from the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Workers run the driver's own Python unless spark-submit names another for them.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)

@@ -1,6 +1,5 @@
 """From `scores` to `anomalies`: the strangest units of the scoring period, with their reasons."""
 
-from contextlib import ExitStack
 from datetime import datetime
 
 from pyspark.sql import DataFrame
@@ -8,7 +7,7 @@ from pyspark.sql import functions as F
 
 from habitus.jobs.deciding import DECIDED, WITHDRAWN, decided_beside, flag_candidates
 from habitus.jobs.flag_days import count_days, until_all_ended
-from habitus.jobs.frame import JobContext, persisted
+from habitus.jobs.frame import JobContext
 from habitus.jobs.placing import place_flags
 from habitus.jobs.reviewing import judged_flags, precise_p_value, status_verdicts
 from habitus.tables import ANOMALIES, SCORES
@@ -29,28 +28,25 @@ def flag(context: JobContext, units: DataFrame, start: datetime, model_id: str) 
         model_id: The model whose scores decide.
     """
     precise_until = precise_p_value(context, model_id)
-    with ExitStack() as stack:
-        judged = stack.enter_context(persisted(judged_flags(context)))
-        found = flag_candidates(context, units, model_id, precise_until, judged)
-        found = stack.enter_context(persisted(found))
-        candidates, flags = place_flags(context, units, found, judged, model_id, stack)
-        here = context.read_or_empty(ANOMALIES).where(F.col("model_id") == model_id)
-        others = here.join(flags, _KEY, "left_anti")
-        withdrawn = stack.enter_context(
-            persisted(_withdrawn(context, units, candidates, others, start, model_id))
-        )
-        others = others.join(withdrawn, _KEY, "left_anti")
-        _write_flags(context, decided_beside(context, flags, others), withdrawn)
-        written = context.read_now(ANOMALIES).join(flags, list(ANOMALIES.key), "semi")
-        context.rows_out["cut by budget"] = cut = count_days(
-            context,
-            units,
-            candidates,
-            written,
-            model_id=model_id,
-            start=start,
-            precise_until=precise_until,
-        )
+    # Each of these is read by many others, whose plans would hold its own again and again.
+    judged = judged_flags(context).localCheckpoint()
+    found = flag_candidates(context, units, model_id, precise_until, judged).localCheckpoint()
+    candidates, flags = place_flags(context, units, found, judged, model_id)
+    here = context.read_or_empty(ANOMALIES).where(F.col("model_id") == model_id)
+    others = here.join(flags, _KEY, "left_anti")
+    withdrawn = _withdrawn(context, units, candidates, others, start, model_id).localCheckpoint()
+    others = others.join(withdrawn, _KEY, "left_anti")
+    _write_flags(context, decided_beside(context, flags, others), withdrawn)
+    written = context.read_now(ANOMALIES).join(flags, list(ANOMALIES.key), "semi")
+    context.rows_out["cut by budget"] = cut = count_days(
+        context,
+        units,
+        candidates,
+        written,
+        model_id=model_id,
+        start=start,
+        precise_until=precise_until,
+    )
     context.reporter.say(
         f"{cut:,} more units were strange enough to flag, but cut by the budget of "
         f"{context.settings.alerts.budget_per_day} a day"

@@ -1,7 +1,6 @@
 """Which candidates take the places of the budget, each with its reasons."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from typing import NamedTuple, cast
 
 import pyarrow as pa
@@ -15,7 +14,7 @@ from habitus.domain.policy import Mutes
 from habitus.domain.scoring import explain_batch
 from habitus.edges.models import load_model
 from habitus.jobs.deciding import is_quiet, suppressed, with_cool_down, with_mutes
-from habitus.jobs.frame import JobContext, persisted
+from habitus.jobs.frame import JobContext
 from habitus.jobs.reviewing import mutes
 from habitus.tables import ANOMALIES, REASON
 
@@ -40,7 +39,6 @@ def place_flags(
     candidates: DataFrame,
     judged: DataFrame,
     model_id: str,
-    stack: ExitStack,
 ) -> Placed:
     """Choose the flags: what is suppressed, muted or quiet leaves its place to another.
 
@@ -52,7 +50,6 @@ def place_flags(
         candidates: Rows of `flag_candidates`; they are read several times.
         judged: From `judged_flags`.
         model_id: The model whose scores decide.
-        stack: Keeps what is made, as long as it is needed.
     """
     budget = context.settings.alerts.budget_per_day
     as_it_is = [*ANOMALIES.key, "score", "p_value"]
@@ -65,9 +62,9 @@ def place_flags(
         # What is told already of flags that are as they were is not told anew.
         flags = _with_hidden(choose(marked, budget), marked, known.select(as_it_is))
         flags = flags.join(known, as_it_is, "left")
-        flags = stack.enter_context(persisted(_with_told(flags, explained)))
+        flags = _with_told(flags, explained).localCheckpoint()
         more = _explain(context, units, flags.where("reasons is null"), model_id)
-        explained = explained.unionByName(stack.enter_context(persisted(more)))
+        explained = explained.unionByName(more).localCheckpoint()
         flags = _with_told(flags, explained)
         found = _muted(flags, muting, judged)
         if found.keys() <= muted.keys():
