@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from habitus.domain.linking import cases_of, keep_ids, with_components
 from habitus.domain.sharing import edges_of, in_stretches, links_of, shared_stretches
 from habitus.domain.stars import components
-from habitus.jobs.frame import JobContext, persisted
+from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import flagging_model
 from habitus.jobs.reviewing import is_decided
 from habitus.tables import ANOMALIES, CASES, EVENTS, sequences
@@ -26,13 +26,12 @@ def run(context: JobContext) -> None:
     # A verdict holds for the flags that it was given on: what comes later makes a case of its own.
     decided = context.read_or_empty(CASES).where(F.col("model_id") == model_id).where(is_decided())
     flags = flags.join(decided.select(F.explode("unit_ids").alias("unit_id")), "unit_id", "anti")
-    with (
-        context.reporter.step("put flags together into cases"),
-        persisted(flags),
-        persisted(_units(context, flags)) as units,
-        persisted(_things(context, units)) as things,
-        persisted(_links(context, things)) as links,
-    ):
+    with context.reporter.step("put flags together into cases"):
+        # Each is read several times by the next, whose plan would hold its own as often.
+        flags = flags.localCheckpoint()
+        units = _units(context, flags).localCheckpoint()
+        things = _things(context, units).localCheckpoint()
+        links = _links(context, things).localCheckpoint()
         # A budget of flags a day is small beside the units, and so is what they share.
         amounts = units.groupBy("unit_id").agg(F.max("amount_sum").alias("amount_sum"))
         told = flags.select("unit_id", "user_id", "event_time", "p_value", "summary")
