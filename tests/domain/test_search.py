@@ -1,5 +1,6 @@
 """A search comes near what is best, the same way for the same seed."""
 
+import math
 from collections.abc import Mapping
 
 import pytest
@@ -31,6 +32,15 @@ def test_what_is_best_comes_first_and_is_near_the_optimum() -> None:
     assert trials[0].values["size"] == 64
     assert trials[0].loss < 0.02
     assert sorted(trial.number for trial in trials) == list(range(1, 41))
+
+
+def test_values_that_cannot_be_tried_come_last_and_the_search_goes_on() -> None:
+    def fails_for_large(number: int, values: Mapping[str, Value]) -> float:
+        return math.inf if values["size"] == 256 else loss_of(number, values)
+
+    trials = search(RANGES, {"rate": 0.5, "size": 256}, 20, 1, fails_for_large)
+    assert trials[-1].loss == math.inf
+    assert trials[0].values["size"] == 64
 
 
 def test_the_settings_of_today_are_tried_first() -> None:

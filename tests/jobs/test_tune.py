@@ -10,7 +10,7 @@ from jobs.unit_lakes import context_of, lake_of, settings_in
 from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 
-from habitus.errors import SettingsError
+from habitus.errors import SettingsError, TrainingError
 from habitus.jobs import tune
 
 pytestmark = pytest.mark.jobs
@@ -45,6 +45,19 @@ def test_the_best_of_some_settings_is_named_and_every_trial_is_tracked(
     assert tracked == pytest.approx(sorted(losses), abs=1e-4)
     assert context.artefacts.current() == {}
     assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_search_none_of_whose_trials_can_be_trained_fails(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    ranges = "tune.ranges={train.learning_rate: {choices: [1.0e+30]}}"
+    context = lake_of(spark, tmp_path, 240, "tune.trials=1", "tune.epochs=2", ranges)
+
+    with pytest.raises(TrainingError):
+        tune.run(context)
+
+    assert isinstance(context.reporter, Lines)
+    assert any(line.startswith("trial 1 of 1 failed, train.") for line in context.reporter.lines)
 
 
 class Interrupted(Lines):

@@ -119,7 +119,7 @@ class JobContext:
         """Insert new rows and update changed ones, see `Lake.merge`; returns how many were."""
         written = self.lake.merge(table, frame, update, stamp, where, note, made_from)
         rows = self._wrote(table, written)
-        if table.cluster_by and self.lake.is_scattered(table):
+        if rows and table.cluster_by and self.lake.is_scattered(table):
             self._compact(table)
         return rows
 

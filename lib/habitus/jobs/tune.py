@@ -1,5 +1,6 @@
 """Which settings of the behaviour model foresee validation units best."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -9,6 +10,7 @@ import yaml
 from habitus.config import Settings
 from habitus.domain.search import Value, search
 from habitus.edges.tracking import track
+from habitus.errors import TrainingError
 from habitus.jobs.fitting import fitted
 from habitus.jobs.frame import JobContext
 from habitus.jobs.training_data import TrainingData
@@ -31,11 +33,21 @@ def run(context: JobContext) -> None:
 
     def loss_of(number: int, values: Mapping[str, Value]) -> float:
         tried = changed(settings, {**values, "train.epochs": tune.epochs}, _PLACE)
-        loss = _trained(context, data, f"{_TRIAL}{context.run_id[:12]}-{number}", tried, values)
+        name = f"{_TRIAL}{context.run_id[:12]}-{number}"
         said = ", ".join(f"{key}={_text(value)}" for key, value in values.items())
+        try:
+            loss = _trained(context, data, name, tried, values)
+        except TrainingError as error:
+            # That some settings cannot be trained with is something found out about them.
+            context.reporter.say(f"trial {number} of {tune.trials} failed, {said}: {error}")
+            if number == tune.trials and not found:
+                raise
+            return math.inf
+        found.append(number)
         context.reporter.say(f"trial {number} of {tune.trials}: {loss:.4f} nats per event, {said}")
         return loss
 
+    found: list[int] = []
     best, *_ = search(tune.searched, today, tune.trials, settings.seed, loss_of)
     context.rows_out["trials"] = tune.trials
     arguments = " ".join(f"--set {key}={_text(value)}" for key, value in best.values.items())
