@@ -47,6 +47,16 @@ def test_a_file_that_is_gone_is_named() -> None:
     assert gone.startswith(f"{FILE}: the file is gone")
 
 
+def test_a_worker_that_kept_what_is_read_again_is_told_of() -> None:
+    lost = told(
+        "Job aborted due to stage failure: Task 0 in stage 3.0 failed 1 times, most recent "
+        "failure: Lost task 0.0 in stage 3.0 (TID 5): org.apache.spark.SparkException: "
+        "[CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND] Checkpoint block rdd_4_0 not found!"
+    )
+
+    assert lost.startswith("spark: a worker is gone that kept")
+
+
 def test_what_is_not_known_is_left_as_it_is() -> None:
     assert understood(PySparkException("[DIVIDE_BY_ZERO] Division by zero.")) is None
     assert understood(ValueError("No space left on device")) is None

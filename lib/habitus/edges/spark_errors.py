@@ -107,6 +107,14 @@ def _workers_lost(found: re.Match[str]) -> HabitusError:
     )
 
 
+def _kept_lost(_: re.Match[str]) -> HabitusError:
+    return ClusterError(
+        "spark",
+        "a worker is gone that kept what an earlier part of this step had made",
+        "Run it again: what is written stays, and is not made anew.",
+    )
+
+
 _KNOWN: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], HabitusError]], ...] = (
     (re.compile(r"No space left on device"), _disk_full),
     (re.compile(r"FAILED_READ_FILE\.(?P<why>\w+)\] .*? file (?P<path>\S+?)\.?\s"), _unreadable),
@@ -117,4 +125,5 @@ _KNOWN: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], HabitusError]], .
         ),
         _workers_lost,
     ),
+    (re.compile(r"CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND"), _kept_lost),
 )
