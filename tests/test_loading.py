@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from habitus.errors import SettingsError
 from habitus.loading import configuration_folder, describe, load_settings
+from habitus.model_settings import Choices
 
 pytestmark = pytest.mark.plain
 
@@ -72,6 +73,10 @@ def test_a_time_of_the_split_is_a_time_or_a_share() -> None:
             "train.behaviour={body: transformer, hidden: 50}",
             ["hidden 50 is no multiple of transformer.heads 4", "Set hidden to 52"],
         ),
+        (
+            "tune.ranges={train.batch_size: {low: 1}}",
+            ["tune.ranges.train.batch_size has choices and low", "should not have to null"],
+        ),
         ("lake.catalog=main", ["lake.catalog 'main' has no schema", "Set lake.schema"]),
     ],
 )
@@ -82,6 +87,12 @@ def test_a_wrong_override_is_refused_by_name(override: str, words: list[str]) ->
     assert "--set" in caught.value.place
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_range_may_become_choices() -> None:
+    over = "{choices: [0.1], low: null, high: null, log: null}"
+    ranges = load_settings(overrides=[f"tune.ranges={{train.learning_rate: {over}}}"]).tune.ranges
+    assert ranges["train.learning_rate"] == Choices(choices=(0.1,))
 
 
 def test_what_goes_on_from_the_behaviour_model_is_refused_without_it() -> None:

@@ -143,6 +143,8 @@ def _known_names(model: type[BaseModel], location: Iterable[int | str]) -> list[
     for part in location:
         if isinstance(part, int):
             continue
+        if part not in model.model_fields:
+            return []  # within a mapping whose keys anybody may choose
         inner = model.model_fields[part].annotation
         inner = next(iter(getattr(inner, "__args__", ())), inner)
         if isinstance(inner, type) and issubclass(inner, BaseModel):

@@ -2,7 +2,7 @@
 
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from habitus.setting_types import BodyName, Duration, Frozen, PrecisionName, RateScalingName
 
@@ -187,6 +187,26 @@ class TuneSettings(Frozen):
     ranges: dict[str, Span | Choices | None] = Field(
         description="What each of the settings named may be; none: it stays as it is."
     )
+
+    @field_validator("ranges", mode="before")
+    @classmethod
+    def _of_one_kind(cls, value: object) -> object:
+        """Settings that lie over others may leave a range with what both kinds have."""
+        if not isinstance(value, dict):
+            return value
+        found: dict[str, object] = {}
+        for name, one in value.items():
+            found[name] = one
+            if isinstance(one, dict):
+                given = {key: of for key, of in one.items() if of is not None}
+                others = ", ".join(given.keys() - {"choices"})
+                if "choices" in given and others:
+                    raise ValueError(
+                        f"tune.ranges.{name} has choices and {others}, and may have one or the "
+                        "other. Set what it should not have to null."
+                    )
+                found[name] = given
+        return found
 
     @property
     def searched(self) -> dict[str, Span | Choices]:

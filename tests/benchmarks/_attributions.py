@@ -47,14 +47,14 @@ def falls(
     whole = score(matrix)
     sums, counts = np.zeros((2, most)), np.zeros(most)
     for row, own, reasons in zip(matrix, whole, detector.explain(units, most), strict=True):
-        named = [place[reason.field] for reason in reasons]
-        if not named or own <= median:
+        named = np.array([place[reason.field] for reason in reasons], dtype=np.int64)
+        if not len(named) or own <= median:
             continue
         orders = [named, *(random.permutation(len(row))[: len(named)] for _ in range(draws))]
         changed = np.repeat(row[None], len(orders) * len(named), axis=0)
         for number, order in enumerate(orders):
             for size in range(len(named)):
-                chosen = list(order[: size + 1])
+                chosen = order[: size + 1]
                 changed[number * len(named) + size, chosen] = medians[chosen]
         fall = (own - score(changed).reshape(len(orders), -1)) / (own - median)
         sums[:, : len(named)] += [fall[0], fall[1:].mean(axis=0)]

@@ -50,8 +50,8 @@ def test_the_best_of_some_settings_is_named_and_every_trial_is_tracked(
 def test_a_search_none_of_whose_trials_can_be_trained_fails(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    ranges = "tune.ranges={train.learning_rate: {choices: [1.0e+30]}}"
-    context = lake_of(spark, tmp_path, 240, "tune.trials=1", "tune.epochs=2", ranges)
+    diverges = "tune.ranges={train.learning_rate: {low: 1.0e+30, high: 1.0e+30, log: true}}"
+    context = lake_of(spark, tmp_path, 240, *SEARCH, "tune.trials=1", diverges)
 
     with pytest.raises(TrainingError):
         tune.run(context)
