@@ -199,7 +199,7 @@ class TuneSettings(Frozen):
             found[name] = one
             if isinstance(one, dict):
                 given = {key: of for key, of in one.items() if of is not None}
-                others = ", ".join(given.keys() - {"choices"})
+                others = ", ".join(sorted(given.keys() - {"choices"}))
                 if "choices" in given and others:
                     raise ValueError(
                         f"tune.ranges.{name} has choices and {others}, and may have one or the "

@@ -162,7 +162,7 @@ def test_cards_show_how_their_models_compare(chain: SmallLake) -> None:
         assert detector in compared
 
 
-def test_event_units_are_scored_each_within_its_segment_and_embedded(
+def test_event_units_go_the_whole_way_each_judged_within_its_segment(
     spark: SparkSession, tmp_path: Path, chain: SmallLake
 ) -> None:
     segments = """segments=[first.channel, "first.attributes['country']", user_count_7d > 0]"""
@@ -172,7 +172,7 @@ def test_event_units_are_scored_each_within_its_segment_and_embedded(
     for table in ("events", "labels", "sessions"):
         shutil.copytree(f"{chain.settings.lake.root}/{table}", f"{settings.lake.root}/{table}")
 
-    for job in ("features", "train", "score", "embed"):
+    for job in (*CHAIN[CHAIN.index("features") :], "embed"):
         context = run(spark, job, settings)
 
     scores = pl.read_delta(f"{settings.lake.root}/scores")

@@ -9,6 +9,8 @@ from jobs.conftest import Lines, SmallLake, copied, run
 from pyspark.sql import SparkSession
 
 from habitus.config import Settings
+from habitus.domain.vocabulary import Vocabulary
+from habitus.edges.artefacts import ArtefactStore
 from habitus.jobs.frame import JobContext
 from habitus.jobs.refitting import folds_of, judge
 
@@ -24,6 +26,11 @@ def refitting(chain: SmallLake, folder: Path, **evaluate: Any) -> Settings:
             "evaluate": settings.evaluate.model_copy(update=changed),
         }
     )
+
+
+def vocabulary_in(root: str) -> Vocabulary:
+    (known,) = pl.read_delta(f"{root}/sequences")["vocabulary_id"].unique()
+    return ArtefactStore(root).read_vocabulary(known)
 
 
 def test_detectors_trained_for_each_block_anew_are_compared_on_the_same_test_units(
@@ -51,6 +58,21 @@ def test_detectors_trained_for_each_block_anew_are_compared_on_the_same_test_uni
     assert current == chain.contexts["train"].artefacts.current()
 
 
+def test_a_later_block_is_judged_by_models_of_all_before_it(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    context = JobContext("evaluate", refitting(chain, tmp_path), spark, Lines())
+    first, second = folds_of(context)
+    assert first.until == second.split.validation_until
+    judge(context, second, f"{tmp_path}/second")
+
+    assert vocabulary_in(f"{tmp_path}/second").split.validation_until == first.until
+    own = pl.read_delta(f"{context.lake.root}/sequences")
+    scored = pl.read_delta(f"{tmp_path}/second/scores")["unit_id"].unique()
+    expected = own.filter(pl.col("ended_at") >= first.until)["unit_id"]
+    assert sorted(scored) == sorted(expected)
+
+
 def test_blocks_of_users_are_judged_by_models_that_never_saw_these_users(
     spark: SparkSession, tmp_path: Path, chain: SmallLake
 ) -> None:
@@ -67,4 +89,8 @@ def test_blocks_of_users_are_judged_by_models_that_never_saw_these_users(
     assert sorted(judged) == sorted(
         scored.filter(pl.col("user_id").is_in(set(tested)))["unit_id"].unique()
     )
+    # Of the same time, but of other users.
+    words, all_words = (vocabulary_in(root) for root in (f"{tmp_path}/block", context.lake.root))
+    assert words.split == all_words.split
+    assert words != all_words
     assert other.split == block.split

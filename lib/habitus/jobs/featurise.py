@@ -28,13 +28,14 @@ def run(context: JobContext) -> None:
     write_sequences(context, vocabulary)
 
 
-def learn_vocabulary(context: JobContext) -> Vocabulary:
-    """Learn, and store, what the sessions of the training period hold."""
+def learn_vocabulary(context: JobContext, where: Column | None = None) -> Vocabulary:
+    """Learn, and store, what sessions of the training period hold: all, or those of a condition."""
     settings, sessions = context.settings, context.read(SESSIONS)
     names = feature_names(settings.features)
     split = resolve_split(settings.split, *unit_span(sessions, settings.unit))
     with context.reporter.step("learn the vocabulary"):
-        vocabulary = fit_vocabulary(sessions, settings.sequences, settings.unit, names, split)
+        known = sessions if where is None else sessions.where(where)
+        vocabulary = fit_vocabulary(known, settings.sequences, settings.unit, names, split)
         context.artefacts.write_vocabulary(vocabulary)
     return vocabulary
 

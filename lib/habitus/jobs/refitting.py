@@ -88,7 +88,7 @@ def judge(context: JobContext, fold: Fold, root: str) -> pd.DataFrame:
         if context.lake.exists(table):
             context.read(table)
             context.lake.clone(table, context.inputs[table.name], inner.lake)
-    write_sequences(inner, learn_vocabulary(inner), fold.where)
+    write_sequences(inner, learn_vocabulary(inner, fold.where), fold.where)
     train(inner)
     write_scores(inner)
     models = models_in_use(inner)
