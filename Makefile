@@ -13,6 +13,8 @@ PYTEST := .venv/bin/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 SITE := .venv/lib/python3.11/site-packages
 # The interpreter is the machine's own; uv is never to fetch one.
 export UV_PYTHON_DOWNLOADS := never
+# Every process that a run starts imports the environment; TensorFlow alone takes 11 s to compile.
+export UV_COMPILE_BYTECODE := 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help setup lock demo picture test test-% lint format package cluster-demo bench bench-% clean
