@@ -6,8 +6,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from java_options import LASTING_JAVA
 from pyspark.sql import SparkSession
-from quick_java import QUICK_JAVA
 
 from habitus.config import SparkSettings
 from habitus.edges.spark import start_spark
@@ -49,9 +49,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             # VACUUM lists folders by so many tasks, ten thousand by default.
             "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
-            # Small queries leave much garbage and many classes: room for both, from the beginning.
-            "spark.driver.extraJavaOptions": f"{QUICK_JAVA} -Xms1g -Xmn600m "
-            f"-XX:MetaspaceSize=400m -Dderby.system.home={folder}",
+            "spark.driver.extraJavaOptions": f"{LASTING_JAVA} -Dderby.system.home={folder}",
         },
     )
     session = start_spark(settings, "tests")

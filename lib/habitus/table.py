@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
-from pyspark.sql.types import DataType, StructField, StructType, _parse_datatype_string
+from pyspark.sql.types import DataType, StructField, StructType
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Table:
             [
                 StructField(
                     column.name,
-                    _parse_datatype_string(column.type),
+                    _parsed(column.type),
                     not column.required,
                     {"comment": column.comment},
                 )
@@ -100,6 +101,12 @@ class View(Table):
     """
 
     select: str = ""
+
+
+@cache
+def _parsed(name: str) -> DataType:
+    # Each is asked for some hundred times in a run, and Spark takes milliseconds.
+    return DataType.fromDDL(name)
 
 
 def reference(tables: Iterable[Table]) -> str:

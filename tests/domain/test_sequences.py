@@ -15,8 +15,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from habitus import tables
 from habitus.config import SequenceSettings
-from habitus.domain.sequences import encode, fit_vocabulary, quantile_bounds
+from habitus.domain.sequences import encode
 from habitus.domain.vocabulary import FIRST_VALUE, MISSING, PADDING, RARE, Split, Vocabulary
+from habitus.domain.vocabulary_fitting import fit_vocabulary, quantile_bounds
 from habitus.errors import InputError
 from habitus.setting_types import FieldName, UnitKind
 

@@ -1,7 +1,6 @@
 """One small lake, made by the whole chain once, that tests of jobs share and must not change."""
 
 import shutil
-from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,18 +57,19 @@ def small_settings(folder: Path, *overrides: str) -> Settings:
 
 
 def run(spark: SparkSession, job: str, settings: Settings, **arguments: str) -> JobContext:
-    """Run one job in this process and return its context."""
+    """Do a job's work in this process, and leave no row in `runs`; returns its context."""
     context = JobContext(job, settings, spark, Lines(), Arguments(**arguments))
-    run_job(JOBS[job], context)
+    JOBS[job].run(context)
     return context
 
 
-def run_chain(
-    spark: SparkSession, settings: Settings, raw: str, jobs: Iterable[str] = CHAIN
-) -> dict[str, JobContext]:
-    """Run every job from ingest to report, or some."""
-    given = {"source": SHOP, "input": raw}
-    return {job: run(spark, job, settings, **given) for job in jobs}
+def run_as_called(
+    spark: SparkSession, job: str, settings: Settings, **arguments: str
+) -> JobContext:
+    """Run one job in this process as the command line does; returns its context."""
+    context = JobContext(job, settings, spark, Lines(), Arguments(**arguments))
+    run_job(JOBS[job], context)
+    return context
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,10 @@ def chain(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Smal
     settings = small_settings(folder)
     run(spark, "simulate", settings)
     raw = settings.simulate.output
-    return SmallLake(settings, raw, run_chain(spark, settings, raw))
+    given = {"source": SHOP, "input": raw}
+    return SmallLake(
+        settings, raw, {job: run_as_called(spark, job, settings, **given) for job in CHAIN}
+    )
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from jobs.conftest import SMALL, Lines, SmallLake, run, small_settings
+from java_options import QUICK_JAVA
+from jobs.conftest import SMALL, Lines, SmallLake, run, run_as_called, small_settings
 from jobs.tables import content, contents, runs
 from pyspark.sql import SparkSession
-from quick_java import QUICK_JAVA
 
 from habitus.errors import ConflictError
 from habitus.jobs.catalogue import JOBS
@@ -66,7 +66,7 @@ def test_killed_runs_are_completed_by_the_next_to_the_same_tables(
     for job, moments in MOMENTS.items():
         for moment in moments:
             kill_at(moment, job, root)
-        run(spark, job, small_settings(tmp_path))
+        run_as_called(spark, job, small_settings(tmp_path))
 
     assert contents(root) == contents(chain.settings.lake.root)
     # A killed run could not say how it ended; its row tells that it was under way.

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 from event_streams import frame, shoppers
-from jobs.conftest import run, small_settings
+from java_options import QUICK_JAVA
+from jobs.conftest import run, run_as_called, small_settings
 from jobs.tables import content
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from quick_java import QUICK_JAVA
 
 from habitus.config import Settings
 from habitus.edges.lake import Lake
@@ -128,7 +128,7 @@ def test_a_damaged_file_is_named_and_leaves_the_sessions_as_they_were(
     added.write_bytes(whole[:1000] + bytes(1000) + whole[2000:])
 
     with pytest.raises(InputError, match="the file is damaged") as caught:
-        run(spark, "sessionize", rebuilding(settings))
+        run_as_called(spark, "sessionize", rebuilding(settings))
 
     assert caught.value.place.endswith(added.name)
     assert content(lake.root, "sessions") == before
@@ -150,7 +150,7 @@ def test_of_two_runs_at_once_one_wins_and_the_other_says_why(
         own = spark.newSession()
         together.wait()
         try:
-            run(own, "sessionize", settings)
+            run_as_called(own, "sessionize", settings)
         except ConflictError as error:
             return error
         return None

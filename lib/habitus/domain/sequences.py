@@ -1,97 +1,26 @@
-"""Units as arrays of tokens, under a vocabulary fitted on training units only.
+"""Units as arrays of tokens, under a vocabulary.
 
 A session unit is the events of the session; where a cap cut it off from what came before, it begins
 with the last events before the cut, as history. An event unit is the user's last N events up to and
 including the one that is judged. Tokens are as `habitus.domain.vocabulary` says.
 """
 
-from bisect import bisect_right
 from collections.abc import Sequence
 
-from pyspark.sql import Column, DataFrame, Row, Window, WindowSpec
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from habitus.config import SequenceSettings
+from habitus.domain.event_fields import of_user, text, user_events, with_gaps
 from habitus.domain.vocabulary import (
     FIRST_VALUE,
     MISSING,
     PADDING,
     RARE,
     FieldVocabulary,
-    Split,
     Vocabulary,
 )
-from habitus.errors import InputError
-from habitus.setting_types import FieldName, UnitKind
-
-_HOURS = tuple(f"{hour:02}:00" for hour in range(24))
-_NUMBERS = {"gap": "s", "amount": ""}
-_NEW = {"new_device": "device_id", "new_network": "network", "new_counterparty": "counterparty_id"}
-
-
-def fit_vocabulary(
-    sessions: DataFrame,
-    settings: SequenceSettings,
-    unit_kind: UnitKind,
-    feature_names: Sequence[str],
-    split: Split,
-) -> Vocabulary:
-    """Learn the tokens from the training units of the split.
-
-    Values are the most frequent first, like ones in the order of their text. Numbers are cut at
-    their quantiles, rounded to two digits. All counts come from one pass; what is collected is
-    at most `vocabulary_size` rows per field, or some thousands for a number.
-
-    Args:
-        sessions: As in `tables.SESSIONS`.
-        settings: Which fields, and how many values each.
-        unit_kind: What a unit is.
-        feature_names: Names of the context's features, in order.
-        split: Where training begins and ends.
-
-    Raises:
-        InputError: No unit ends in the training period.
-    """
-
-    def trains(time: str) -> Column:
-        return (F.col(time) >= F.lit(split.train_from)) & (F.col(time) < F.lit(split.train_until))
-
-    if unit_kind == "session":
-        chosen = sessions.where(trains("ended_at"))
-        events = chosen.select(F.explode(_with_gaps("events")).alias("event"))
-    else:
-        events = _user_events(sessions).where(trains("event.event_time"))
-    counted = [name for name in settings.fields if name != "hour"]
-    pairs = F.array(
-        *(
-            F.struct(F.lit(name).alias("field"), _text(name, F.col("event")).alias("value"))
-            for name in counted
-        )
-    )
-    most_frequent = Window.partitionBy("field").orderBy(F.desc("times"), "value")
-    rows = (
-        events.select(F.inline(pairs))
-        .where("value is not null")
-        .groupBy("field", "value")
-        .agg(F.count("*").alias("times"))
-        .withColumn("rank", F.row_number().over(most_frequent))
-        .where((F.col("rank") <= settings.vocabulary_size) | F.col("field").isin(*_NUMBERS))
-        .orderBy("field", "rank")
-        .collect()
-    )
-    if not rows:
-        raise InputError(
-            "table sessions",
-            f"no {unit_kind} ends from {split.train_from.isoformat()} until "
-            f"{split.train_until.isoformat()}, when training ends",
-            "Set split.train_until to a later time or a larger share.",
-        )
-    return Vocabulary(
-        unit_kind=unit_kind,
-        fields=tuple(_field(name, rows, settings) for name in settings.fields),
-        context=tuple(feature_names),
-        split=split,
-    )
+from habitus.setting_types import UnitKind
 
 
 def encode(
@@ -189,8 +118,8 @@ def _later_parts(sessions: DataFrame, vocabulary: Vocabulary, history: int) -> D
 
 
 def _event_units(sessions: DataFrame, vocabulary: Vocabulary, history: int) -> DataFrame:
-    events = _user_events(sessions).withColumn("one", _encoded(F.col("event"), vocabulary))
-    recent = _of_user().rowsBetween(-(history - 1), 0)
+    events = user_events(sessions).withColumn("one", _encoded(F.col("event"), vocabulary))
+    recent = of_user().rowsBetween(-(history - 1), 0)
     encoded = F.collect_list("one").over(recent)
     time = F.col("event.event_time")
     return events.select(
@@ -203,81 +132,9 @@ def _event_units(sessions: DataFrame, vocabulary: Vocabulary, history: int) -> D
     ).withColumn("scored_from", F.size("encoded") - 1)
 
 
-def _of_user() -> WindowSpec:
-    return Window.partitionBy("user_id").orderBy("event.event_time", "event.event_id")
-
-
-def _user_events(sessions: DataFrame) -> DataFrame:
-    """All events of each user, with the gap to the user's event before, whatever its session."""
-    events = sessions.select("user_id", F.explode("events").alias("event"))
-    time = F.col("event.event_time")
-    gap = _seconds(F.lag(time).over(_of_user()), time)
-    return events.withColumn("event", F.col("event").withField("gap", gap))
-
-
 def _all_encoded(events: str, vocabulary: Vocabulary) -> Column:
     """The array of events, encoded one after the other."""
-    return F.transform(_with_gaps(events), lambda event: _encoded(event, vocabulary))
-
-
-def _with_gaps(events: str) -> Column:
-    """The array of events, each with the gap to the one before it in the array."""
-
-    def with_gap(event: Column, index: Column) -> Column:
-        before = F.get(events, index - 1)
-        return event.withField("gap", _seconds(before["event_time"], event["event_time"]))
-
-    return F.transform(events, with_gap)
-
-
-def _seconds(start: Column, end: Column) -> Column:
-    return (F.unix_micros(end) - F.unix_micros(start)) / 1_000_000
-
-
-def _text(name: str, event: Column) -> Column:
-    """What is counted of a field: its value, or its number rounded to two digits."""
-    if name in _NEW:
-        known = event[_NEW[name]].isNotNull()
-        return F.when(known & event[name], "yes").when(known & ~event[name], "no")
-    if name not in _NUMBERS:
-        return event[name]
-    exponent = F.coalesce(F.floor(F.log10(F.abs(event[name]))) - 1, F.lit(0))
-    digits = F.rint(event[name] / F.pow(F.lit(10.0), exponent)).cast("int")
-    return F.concat(digits.cast("string"), F.lit("e"), exponent.cast("string"))
-
-
-def _field(name: FieldName, rows: Sequence[Row], settings: SequenceSettings) -> FieldVocabulary:
-    counts = [(row["value"], row["times"]) for row in rows if row["field"] == name]
-    if name == "hour":
-        return FieldVocabulary(name=name, kind="values", values=_HOURS)
-    if name in _NUMBERS:
-        bounds = quantile_bounds([(float(text), times) for text, times in counts], settings.bins)
-        return FieldVocabulary(name=name, kind="bins", bounds=bounds, unit=_NUMBERS[name])
-    kept = tuple(value for value, times in counts if times >= settings.rare_below)
-    return FieldVocabulary(name=name, kind="values", values=kept)
-
-
-def quantile_bounds(counts: Sequence[tuple[float, int]], bins: int) -> tuple[float, ...]:
-    """Lower bounds of all bins but the lowest.
-
-    Bins hold about 1 / `bins` of the values each; a value that often is a bin of its own. The
-    highest are cut further at the quantiles .99 and .999, because what is strange is often large.
-
-    Args:
-        counts: Values, and how often each was seen.
-        bins: How many quantile bins.
-    """
-    total = sum(times for _, times in counts)
-    levels = sorted({*(level / bins for level in range(1, bins)), 0.99, 0.999})
-    bounds = []
-    below = passed = 0
-    for value, times in sorted(counts):
-        reached = bisect_right(levels, below / total)
-        if below and (reached > passed or times * bins >= total):
-            bounds.append(value)
-        passed = reached
-        below += times
-    return tuple(bounds)
+    return F.transform(with_gaps(events), lambda event: _encoded(event, vocabulary))
 
 
 def _encoded(event: Column, vocabulary: Vocabulary) -> Column:
@@ -307,7 +164,7 @@ def _token(field: FieldVocabulary, event: Column, unit_kind: UnitKind) -> Column
         return F.when(number.isNull(), none).otherwise(_bin(field.bounds, number, FIRST_VALUE))
     # array_position counts from 1 and gives 0 for what is not there.
     values = F.array(*(F.lit(value) for value in field.values)).cast("array<string>")
-    position = F.array_position(values, _text(field.name, event))
+    position = F.array_position(values, text(field.name, event))
     return F.coalesce(position + RARE, F.lit(MISSING)).cast("int")
 
 

@@ -61,7 +61,12 @@ class Catalog:
         return self._spark.catalog.tableExists(self.name(table))
 
     def version(self, table: Table) -> int:
-        """The table's latest version."""
+        """The table's latest version.
+
+        Raises:
+            InputError: The table is not there.
+        """
+        self._refuse_missing(table)
         return int(self._commit(table)["version"])
 
     def note(self, table: Table) -> tuple[str | None, int | None]:
@@ -120,6 +125,12 @@ class Catalog:
         if self._settings.schema_name is None:
             return f"{self.root}/{table.name}".removeprefix("file:")
         return str(self._detail(table)["location"]).removeprefix("file:")
+
+    def _refuse_missing(self, table: Table) -> None:
+        if not self.exists(table):
+            raise InputError(
+                self.name(table), "no such table", f"Run the job that writes {table.name} first."
+            )
 
     def _snapshot(self, table: Table, version: int | None = None) -> deltalake.DeltaTable:
         return deltalake.DeltaTable(self.location(table), version=version)

@@ -52,10 +52,7 @@ class Lake(Catalog):
         Raises:
             InputError: The table is not there, or has another schema or version of its contract.
         """
-        if not self.exists(table):
-            raise InputError(
-                self.name(table), "no such table", f"Run the job that writes {table.name} first."
-            )
+        self._refuse_missing(table)
         reader = self._spark.read
         if version is not None:
             reader = reader.option("versionAsOf", version)

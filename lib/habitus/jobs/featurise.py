@@ -5,9 +5,10 @@ import math
 from pyspark.sql import Column
 
 from habitus.domain.features import feature_names
-from habitus.domain.sequences import encode, fit_vocabulary
+from habitus.domain.sequences import encode
 from habitus.domain.split import resolve_split, unit_span
 from habitus.domain.vocabulary import Vocabulary
+from habitus.domain.vocabulary_fitting import fit_vocabulary
 from habitus.jobs.feature_updates import bring_up_to_date
 from habitus.jobs.frame import JobContext
 from habitus.tables import SESSIONS, features, sequences

@@ -86,9 +86,7 @@ class JobContext:
         """Read a table at its latest version, and pin and record that version."""
         version = self.inputs.get(table.name)
         if version is None:
-            self.lake.read(table)
-            version = self.lake.version(table)
-            self.inputs[table.name] = version
+            version = self.inputs[table.name] = self.lake.version(table)
         return self.lake.read(table, version)
 
     def read_or_empty(self, table: Table) -> DataFrame:
