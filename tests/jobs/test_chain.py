@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from delta.tables import DeltaTable
-from jobs.conftest import SHOP, SmallLake, copied, run, small_settings
+from jobs.conftest import SHOP, SmallLake, copied, run, run_as_called, small_settings
 from jobs.tables import contents, runs
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -174,7 +174,7 @@ def test_event_units_go_the_whole_way_each_judged_within_its_segment(
         shutil.copytree(f"{chain.settings.lake.root}/{table}", f"{settings.lake.root}/{table}")
 
     for job in (*CHAIN[CHAIN.index("features") :], "embed"):
-        context = run(spark, job, settings)
+        context = run_as_called(spark, job, settings)
 
     scores = pl.read_delta(f"{settings.lake.root}/scores")
     events = pl.read_delta(f"{settings.lake.root}/events")
