@@ -21,6 +21,7 @@ from habitus.edges.delta_words import (
     view_definition,
 )
 from habitus.edges.folders import Folder
+from habitus.edges.spark import local_frame
 from habitus.edges.spark_errors import SPARK_ERRORS, is_conflict
 from habitus.errors import ConflictError, InputError
 from habitus.table import Table, View
@@ -125,7 +126,7 @@ class Lake(Catalog):
             `is_now`.
         """
         if since == until:
-            empty = self._spark.createDataFrame([], table.schema())
+            empty = local_frame(self._spark, table.schema())
             return empty.withColumn("is_now", F.lit(True))
         reader = self._spark.read.option("readChangeFeed", "true")
         reader = reader.option("startingVersion", since + 1).option("endingVersion", until)

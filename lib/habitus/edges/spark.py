@@ -3,8 +3,13 @@
 import os
 import sys
 import time
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
-from pyspark.sql import SparkSession
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
 
 from habitus.config import SparkSettings
 from habitus.errors import SettingsError
@@ -104,3 +109,23 @@ def start_spark(settings: SparkSettings, name: str, quiet: bool = True) -> Spark
             "Run `make setup`, or give spark-submit --properties-file conf/spark-defaults.conf.",
         )
     return spark
+
+
+def local_frame(
+    spark: SparkSession, schema: StructType | str, rows: Iterable[Mapping[str, Any]] = ()
+) -> DataFrame:
+    """Rows that are here as a frame; a missing value is null.
+
+    Spark reads them as Arrow. It would have Python workers hand over rows as they are, each time
+    that the frame is read, and for none as well.
+
+    Args:
+        spark: The running session.
+        schema: The frame's, or its columns in Spark's words.
+        rows: Values by column.
+    """
+    columns = (
+        schema if isinstance(schema, StructType) else cast(StructType, StructType.fromDDL(schema))
+    )
+    table = pa.Table.from_pylist(list(rows), schema=to_arrow_schema(columns))
+    return spark.createDataFrame(table, columns)

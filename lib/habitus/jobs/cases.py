@@ -12,6 +12,7 @@ from habitus.domain.detectors.base import Reason
 from habitus.domain.reporting.cases import CaseEvent
 from habitus.domain.units import Units
 from habitus.edges.models import load_model
+from habitus.edges.spark import local_frame
 from habitus.jobs.frame import JobContext
 from habitus.tables import EVENTS, sequences
 
@@ -53,8 +54,8 @@ def _events(context: JobContext, rows: Sequence[dict[str, Any]]) -> dict[str, Ro
         for event_id, time in zip(row["event_ids"], row["event_times"], strict=True)
     }
     days = sorted({day for _, day in pairs})
-    wanted = context.spark.createDataFrame(
-        [(event_id,) for event_id, _ in pairs], "event_id string"
+    wanted = local_frame(
+        context.spark, "event_id string", ({"event_id": event_id} for event_id, _ in pairs)
     )
     found = (
         context.read(EVENTS)

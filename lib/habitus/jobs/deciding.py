@@ -16,6 +16,7 @@ from habitus.domain.policy import (
     with_suppression,
     with_verdicts_before,
 )
+from habitus.edges.spark import local_frame
 from habitus.jobs.frame import JobContext
 from habitus.tables import SCORES, features
 
@@ -113,7 +114,11 @@ def suppressed(context: JobContext, units: DataFrame, by: Mapping[str, str]) -> 
     """Say of a few units, by id, what suppresses them, where nothing else does."""
     if not by:
         return units
-    said = context.spark.createDataFrame(list(by.items()), "unit_id string, _by string")
+    said = local_frame(
+        context.spark,
+        "unit_id string, _by string",
+        ({"unit_id": unit_id, "_by": one} for unit_id, one in by.items()),
+    )
     return (
         units.join(F.broadcast(said), "unit_id", "left")
         .withColumn("suppressed_by", F.coalesce("suppressed_by", "_by"))

@@ -15,6 +15,7 @@ from habitus.domain.labelling import doubtful_labels
 from habitus.domain.models.card import with_comparison
 from habitus.domain.reporting.console import detectors_table
 from habitus.edges.models import load_model
+from habitus.edges.spark import local_frame
 from habitus.edges.tracking import revise
 from habitus.errors import ArtefactError
 from habitus.jobs.frame import JobContext
@@ -62,7 +63,7 @@ def run(context: JobContext) -> None:
     if not kinds_of(histogram):
         context.reporter.say("no label names a unit of the test period: nothing to compare")
     rows = [_row(evaluation) for evaluation in (*found, *compared, *of_members, *again)]
-    frame = context.spark.createDataFrame(rows, EVALUATIONS.schema())
+    frame = local_frame(context.spark, EVALUATIONS.schema(), rows)
     context.merge(EVALUATIONS, frame, update=("value", "low", "high", "units", "anomalous"))
     if compared:
         context.reporter.show(detectors_table(found))

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from habitus.config import Settings
 from habitus.domain.alerts import cost_threshold, rare_by_day
+from habitus.edges.spark import local_frame
 from habitus.jobs.frame import JobContext
 from habitus.tables import FLAG_DAYS
 
@@ -50,7 +51,7 @@ def count_days(
     )
     of_all = {"model_id": model_id, "precision_threshold": precise_until}
     rows = [_row(context, row.asDict() | of_all, start) for row in counts]
-    days = context.spark.createDataFrame(rows, FLAG_DAYS.schema())
+    days = local_frame(context.spark, FLAG_DAYS.schema(), rows)
     key = list(FLAG_DAYS.key)
     here = context.read_or_empty(FLAG_DAYS).where(
         (F.col("model_id") == model_id) & (F.col("unit_kind") == context.settings.unit)

@@ -5,6 +5,7 @@ from datetime import datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from habitus.edges.spark import local_frame
 from habitus.jobs.deciding import DECIDED, WITHDRAWN, decided_beside, flag_candidates
 from habitus.jobs.flag_days import count_days, until_all_ended
 from habitus.jobs.frame import JobContext
@@ -101,7 +102,7 @@ def _withdrawn(
     doubtful = late.join(candidates.select(*as_it_is), as_it_is, "left_anti")
     doubtful = doubtful.join(status_verdicts(context), _KEY, "left_anti")
     if doubtful.isEmpty():
-        return context.spark.createDataFrame([], ANOMALIES.schema())
+        return local_frame(context.spark, ANOMALIES.schema())
     few = F.broadcast(doubtful.select(*_KEY))
     scored = context.read_now(SCORES).where(F.col("model_id") == model_id)
     scored = scored.select(*_KEY).join(few, _KEY)

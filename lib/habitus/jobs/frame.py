@@ -14,6 +14,7 @@ from rich.console import RenderableType
 from habitus.config import Settings
 from habitus.edges.artefacts import ArtefactStore
 from habitus.edges.lake import Lake, Written
+from habitus.edges.spark import local_frame
 from habitus.edges.spark_errors import spark_says, understood
 from habitus.errors import ConflictError, HabitusError
 from habitus.table import Table
@@ -93,7 +94,7 @@ class JobContext:
         """Read a table that need not be there."""
         if self.lake.exists(table):
             return self.read(table)
-        return self.spark.createDataFrame([], table.schema())
+        return local_frame(self.spark, table.schema())
 
     def read_now(self, table: Table) -> DataFrame:
         """Read a table as this run has written it, or, if it has not, as `read` does."""
@@ -227,7 +228,7 @@ def _record_start(context: JobContext) -> None:
         "settings": context.settings.model_dump_json(by_alias=True),
         "error": None,
     }
-    context.lake.append(RUNS, context.spark.createDataFrame([row], RUNS.schema()))
+    context.lake.append(RUNS, local_frame(context.spark, RUNS.schema(), [row]))
 
 
 def _record_end(context: JobContext, status: str, error: str | None = None) -> None:

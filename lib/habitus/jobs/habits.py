@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from habitus.domain.reporting.cases import Flag, Habit
+from habitus.edges.spark import local_frame
 from habitus.jobs.frame import JobContext
 from habitus.tables import SESSIONS
 
@@ -23,9 +24,13 @@ def habits(context: JobContext, flags: Sequence[Flag]) -> Mapping[str, Habit]:
     """
     if not flags:
         return {}
-    wanted = context.spark.createDataFrame(
-        [(flag.unit_id, flag.user_id, flag.event_time) for flag in flags],
+    wanted = local_frame(
+        context.spark,
         "unit_id string, user_id string, flagged_at timestamp",
+        (
+            {"unit_id": flag.unit_id, "user_id": flag.user_id, "flagged_at": flag.event_time}
+            for flag in flags
+        ),
     )
     first = min(flag.event_time for flag in flags).date() - timedelta(days=DAYS)
     sessions = context.read(SESSIONS).where(F.col("session_date") >= F.lit(first))

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from habitus.domain.linking import cases_of, keep_ids, with_components
 from habitus.domain.sharing import edges_of, in_stretches, links_of, shared_stretches
 from habitus.domain.stars import components
+from habitus.edges.spark import local_frame
 from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import flagging_model
 from habitus.jobs.reviewing import is_decided
@@ -132,7 +133,7 @@ def _write(context: JobContext, model_id: str, found: list[dict[str, Any]]) -> N
         {**case, **given, "event_date": case["started_at"].date(), "made_at": context.started_at}
         for case in found
     ]
-    frame = context.spark.createDataFrame(rows, CASES.schema())
+    frame = local_frame(context.spark, CASES.schema(), rows)
     may_go = here.where(is_open | F.col("case_id").isin(gone_ids)).select(*CASES.key)
     gone = may_go.join(frame, list(CASES.key), "left_anti")
     marked = frame.withColumn("gone", F.lit(False)).unionByName(

@@ -13,6 +13,7 @@ from habitus.domain.alerts import choose
 from habitus.domain.policy import Mutes
 from habitus.domain.scoring import explain_batch
 from habitus.edges.models import load_model
+from habitus.edges.spark import local_frame
 from habitus.jobs.deciding import is_quiet, suppressed, with_cool_down, with_mutes
 from habitus.jobs.frame import JobContext
 from habitus.jobs.reviewing import mutes
@@ -55,7 +56,7 @@ def place_flags(
     as_it_is = [*ANOMALIES.key, "score", "p_value"]
     known = context.read_or_empty(ANOMALIES).select(*as_it_is, *_TOLD)
     muting = mutes(context, judged)
-    explained = context.spark.createDataFrame([], _EXPLAINED)
+    explained = local_frame(context.spark, _EXPLAINED)
     muted: dict[str, str] = {}
     for _ in range(_ROUNDS):
         marked = with_cool_down(context, suppressed(context, candidates, muted), budget)

@@ -8,6 +8,7 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from habitus.domain.reporting.cases import Flag, Ring, Thing
+from habitus.edges.spark import local_frame
 from habitus.jobs.frame import JobContext
 from habitus.jobs.linking import used_things
 from habitus.tables import EVENTS
@@ -36,22 +37,23 @@ def rings(
         ]
         for row in rows
     }
-    wanted = context.spark.createDataFrame(
-        [
-            (
-                row["case_id"],
-                user,
-                thing["kind"],
-                thing["value"],
-                row["started_at"],
-                row["ended_at"],
-            )
+    wanted = local_frame(
+        context.spark,
+        "case_id string, user_id string, kind string, value string, "
+        "started_at timestamp, ended_at timestamp",
+        (
+            {
+                "case_id": row["case_id"],
+                "user_id": user,
+                "kind": thing["kind"],
+                "value": thing["value"],
+                "started_at": row["started_at"],
+                "ended_at": row["ended_at"],
+            }
             for row in rows
             for user in users[row["case_id"]]
             for thing in row["shared"][:_THINGS_DRAWN]
-        ],
-        "case_id string, user_id string, kind string, value string, "
-        "started_at timestamp, ended_at timestamp",
+        ),
     )
     first = min(row["started_at"] for row in rows).date()
     last = max(row["ended_at"] for row in rows).date() + timedelta(days=1)
