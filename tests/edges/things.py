@@ -5,6 +5,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from habitus.edges.lake import Lake
+from habitus.edges.spark import local_frame
 from habitus.table import Column, Table
 
 TABLE = Table(
@@ -23,7 +24,8 @@ TABLE = Table(
 
 
 def things(spark: SparkSession, *rows: tuple[Any, ...]) -> DataFrame:
-    return spark.createDataFrame(list(rows), TABLE.schema())
+    named = (dict(zip(TABLE.names, row, strict=True)) for row in rows)
+    return local_frame(spark, TABLE.schema(), named)
 
 
 def content(lake: Lake) -> list[tuple[Any, ...]]:

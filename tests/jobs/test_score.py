@@ -19,6 +19,7 @@ from habitus.config import Settings
 from habitus.domain.features import feature_names
 from habitus.domain.scoring import NOTES
 from habitus.domain.vocabulary import RARE
+from habitus.edges.spark import local_frame
 from habitus.jobs import train
 from habitus.jobs.frame import JobContext
 from habitus.tables import features
@@ -80,7 +81,7 @@ def fresh_lake(
     settings = settings_in(folder, "detectors=[markov]", "alerts.detector=markov", *overrides)
     lake, names = context_of(spark, settings).lake, feature_names(settings.features)
     lake.overwrite(TABLE, rows(spark, UNITS))
-    lake.overwrite(features(names), spark.createDataFrame([], features(names).schema()))
+    lake.overwrite(features(names), local_frame(spark, features(names).schema()))
     return with_alerts(settings, **alerts)
 
 
