@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql.types import StringType, StructField, StructType
 
 from habitus.edges.spark import local_frame
 
@@ -33,6 +34,15 @@ def test_no_row_at_all_is_a_frame_of_these_columns(spark: SparkSession) -> None:
 
     assert frame.columns == ["id", "at", "counts"]
     assert frame.count() == 0
+
+
+def test_a_value_that_its_column_cannot_have_is_refused(spark: SparkSession) -> None:
+    required = StructType([StructField("id", StringType(), nullable=False)])
+
+    with pytest.raises(ValueError, match="null values to non-nullable"):
+        local_frame(spark, required, [{"id": None}])
+    with pytest.raises(ValueError, match="Could not convert 'many'"):
+        local_frame(spark, "n_events int", [{"n_events": "many"}])
 
 
 def test_no_python_worker_hands_the_rows_over(spark: SparkSession) -> None:

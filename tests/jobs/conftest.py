@@ -58,7 +58,7 @@ def small_settings(folder: Path, *overrides: str) -> Settings:
 
 def run(spark: SparkSession, job: str, settings: Settings, **arguments: str) -> JobContext:
     """Do a job's work in this process, and leave no row in `runs`; returns its context."""
-    context = JobContext(job, settings, spark, Lines(), Arguments(**arguments))
+    context = _context(spark, job, settings, arguments)
     JOBS[job].run(context)
     return context
 
@@ -67,9 +67,15 @@ def run_as_called(
     spark: SparkSession, job: str, settings: Settings, **arguments: str
 ) -> JobContext:
     """Run one job in this process as the command line does; returns its context."""
-    context = JobContext(job, settings, spark, Lines(), Arguments(**arguments))
+    context = _context(spark, job, settings, arguments)
     run_job(JOBS[job], context)
     return context
+
+
+def _context(
+    spark: SparkSession, job: str, settings: Settings, arguments: dict[str, str]
+) -> JobContext:
+    return JobContext(job, settings, spark, Lines(), Arguments(**arguments))
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,10 @@ def local_frame(
         spark: The running session.
         schema: The frame's, or its columns in Spark's words.
         rows: Values by column.
+
+    Raises:
+        ValueError: A value is missing where there must be one, or does not fit its column's type.
+        TypeError: The same, of a value that is of another kind altogether.
     """
     columns = (
         schema if isinstance(schema, StructType) else cast(StructType, StructType.fromDDL(schema))
