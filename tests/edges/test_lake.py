@@ -9,7 +9,7 @@ from typing import Any
 import deltalake
 import pytest
 from edges.things import TABLE, content, things
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
@@ -228,13 +228,12 @@ class SoonOvertakenLake(Lake):
 
     late = False
 
-    def _written(self, table: Table, *metrics: str) -> Written:
-        written = super()._written(table, *metrics)
+    def _since(self, table: Table, version: int) -> list[Row]:
         if not self.late:
             self.late = True
             newer = things(self._spark, ("b", 9, "x"))
             Lake(self._spark, self._settings).merge(TABLE, newer, update=("size",))
-        return written
+        return super()._since(table, version)
 
 
 @pytest.mark.parametrize(
@@ -259,6 +258,30 @@ def test_of_two_runs_that_write_a_new_table_the_later_one_updates_the_other(
     assert content(lake) == after
 
 
+def test_a_merge_tells_what_it_did_and_not_what_another_run_did_after(
+    spark: SparkSession, lake: Lake
+) -> None:
+    before = lake.append(TABLE, things(spark, ("a", 1, "x"), ("b", 1, "x"), ("c", 1, "x")))
+    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
+    rows = things(spark, ("a", 2, "x"), ("c", 2, "x"))
+
+    changed = SoonOvertakenLake(spark, settings).merge(TABLE, rows, update=("size",))
+    nothing = SoonOvertakenLake(spark, settings).merge(TABLE, rows, update=("size",))
+
+    assert changed == Written(rows=2, version=before.version + 1)
+    assert nothing.rows == 0
+
+
+def test_all_commits_since_a_version_are_looked_at(spark: SparkSession, lake: Lake) -> None:
+    before = lake.append(TABLE, things(spark, ("a", 1, "x")))
+    later = [lake.append(TABLE, things(spark, (name, 1, "x"))).version for name in "bcd"]
+    lake.compact(TABLE)
+
+    since = lake._since(TABLE, before.version)
+
+    assert [commit["version"] for commit in since] == later[::-1]
+
+
 class FilledLake(Lake):
     """Another run writes when a merge has seen that the table has no such row."""
 
@@ -280,8 +303,8 @@ def test_rows_of_a_kind_that_the_table_has_none_of_are_only_inserted(
     kind(spark, settings).merge(TABLE, rows, update=("size",), where="old.id >= 'b'")
 
     assert content(lake) == [("a", 1, "x"), ("b", size, "x"), ("c", 4, "x")]
-    merges = lake._history(TABLE).where("operation = 'MERGE'").orderBy("version").collect()
-    assert merges[1]["operationParameters"]["matchedPredicates"] == "[]"
+    merges = [commit for commit in lake._commits(TABLE, None) if commit["operation"] == "MERGE"]
+    assert merges[-2]["operationParameters"]["matchedPredicates"] == "[]"
 
 
 class TwinLake(Lake):

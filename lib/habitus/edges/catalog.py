@@ -17,6 +17,9 @@ from habitus.edges.spark import FILE_SIZE
 from habitus.errors import InputError
 from habitus.table import Table
 
+# Of so many commits one is likely to have changed rows; more are read only if none has.
+_RECENT = 10
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -67,15 +70,18 @@ class Catalog:
             InputError: The table is not there.
         """
         self._refuse_missing(table)
-        return int(self._commit(table)["version"])
+        return int(self._commits(table, 1)[0]["version"])
 
     def note(self, table: Table) -> tuple[str | None, int | None]:
         """The note of the last commit that could change rows, and the version it was made on.
 
         Either is None where the commit has none.
         """
-        last: Row | None = self._history(table).first()
-        return (None, None) if last is None else (last["userMetadata"], last["readVersion"])
+        for count in (_RECENT, None):
+            for commit in self._commits(table, count):
+                if commit["operation"] not in SAME_ROWS:
+                    return commit["userMetadata"], commit["readVersion"]
+        return None, None
 
     def identity(self, table: Table) -> str:
         """What tells the table from another one at its place, made after it was dropped."""
@@ -169,16 +175,24 @@ class Catalog:
         rows = self._spark.sql(f"SHOW TBLPROPERTIES {self.name(table)}").collect()
         return {row["key"]: row["value"] for row in rows}
 
-    def _history(self, table: Table) -> DataFrame:
-        """The commits that could change rows, the last first."""
-        history: DataFrame = self._delta(table).history()
-        history = history.where(~F.col("operation").isin(*SAME_ROWS))
-        return history.orderBy(F.desc("version"))
+    def _since(self, table: Table, version: int) -> list[Row]:
+        """The commits after a version that could change rows, the last first."""
+        count = 1
+        commits = self._commits(table, count)
+        # There may be more by the time that they are asked for.
+        while len(commits) == count and commits[-1]["version"] > version + 1:
+            count = commits[0]["version"] - version
+            commits = self._commits(table, count)
+        return [
+            commit
+            for commit in commits
+            if commit["version"] > version and commit["operation"] not in SAME_ROWS
+        ]
 
-    def _commit(self, table: Table) -> Row:
-        commit: Row | None = self._delta(table).history(1).first()
-        assert commit is not None, "a Delta table has a history"
-        return commit
+    def _commits(self, table: Table, count: int | None) -> list[Row]:
+        """So many commits, or all that are known, the last first."""
+        commits: list[Row] = self._delta(table).history(count).collect()
+        return commits
 
 
 def _same_key(table: Table) -> str:

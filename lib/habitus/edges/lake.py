@@ -1,30 +1,21 @@
-"""The lake: Delta tables by path or in a metastore, created from their declarations."""
+"""The lake: Delta tables by path or in a metastore, read and written."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from habitus.config import LakeSettings
-from habitus.edges.catalog import Catalog
 from habitus.edges.change_feed import changed_rows
-from habitus.edges.delta_words import (
-    CHECK,
-    CONTRACT,
-    NOTE,
-    OWNER,
-    definition,
-    properties_of,
-    view_definition,
-)
-from habitus.edges.folders import Folder
+from habitus.edges.declared import DeclaredTables
+from habitus.edges.delta_words import NOTE, OWNER
 from habitus.edges.spark import local_frame
-from habitus.edges.spark_errors import SPARK_ERRORS, is_conflict
-from habitus.errors import ConflictError, InputError
-from habitus.table import Table, View
+from habitus.errors import InputError
+from habitus.table import Table
+
+# What Delta counts of a merge: rows that came, changed and went.
+_MERGED = ("numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDeleted")
 
 
 @dataclass(frozen=True)
@@ -35,17 +26,8 @@ class Written:
     version: int
 
 
-class Lake(Catalog):
-    """The tables of one lake.
-
-    Args:
-        spark: The running session.
-        settings: Where the tables are.
-    """
-
-    def __init__(self, spark: SparkSession, settings: LakeSettings) -> None:
-        super().__init__(spark, settings)
-        self._created: set[str] = set()
+class Lake(DeclaredTables):
+    """The tables of one lake, and their rows."""
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """Read the table, at its latest or the given version.
@@ -68,35 +50,6 @@ class Lake(Catalog):
                 "Run the job that writes it again, with these settings.",
             )
         return frame
-
-    def create(self, table: Table) -> None:
-        """Create the table as declared, or bring one that is there up to the declaration.
-
-        Raises:
-            InputError: A table of this name has another schema or version of its contract.
-        """
-        if table.name in self._created:
-            return
-        if not self.exists(table):
-            self._clear_unfinished(table)
-            # Of two runs that come here at once Delta lets one commit, and tells the other.
-            with self._or_conflict(table):
-                self._build(table, "CREATE TABLE")
-        else:
-            here = self._properties(table)
-            self._refuse_contract(table, here)
-            self._refuse_faults(table, self._spark.read.table(self.name(table)))
-            self._bring_up_to_date(table, here)
-        self._created.add(table.name)
-
-    def create_view(self, view: View, select: str) -> None:
-        """Make a view in the metastore, or make it anew.
-
-        Args:
-            view: Its declaration.
-            select: Its query over the tables of this lake.
-        """
-        self._spark.sql(view_definition("CREATE OR REPLACE VIEW", self.name(view), view, select))
 
     def clone(self, table: Table, version: int, into: "Lake") -> None:
         """Make a version of the table a table of another lake, where it is not yet; no row is read.
@@ -131,18 +84,6 @@ class Lake(Catalog):
         reader = self._spark.read.option("readChangeFeed", "true")
         reader = reader.option("startingVersion", since + 1).option("endingVersion", until)
         return changed_rows(reader, self.name(table), table, only_added)
-
-    def _bring_up_to_date(self, table: Table, here: dict[str, str]) -> None:
-        for name, value in properties_of(table).items():
-            if value != "false" and here.get(name) != value:
-                self._spark.sql(
-                    f"ALTER TABLE {self.name(table)} SET TBLPROPERTIES ({name} = '{value}')"
-                )
-        for name, condition in table.checks.items():
-            if CHECK + name not in here:
-                self._spark.sql(
-                    f"ALTER TABLE {self.name(table)} ADD CONSTRAINT {name} CHECK ({condition})"
-                )
 
     def overwrite(self, table: Table, frame: DataFrame, note: str | None = None) -> Written:
         """Replace all rows in one commit.
@@ -180,7 +121,7 @@ class Lake(Catalog):
                 writer.save(f"{self.root}/{table.name}")
             else:
                 writer.saveAsTable(self.name(table))
-        return self._written(table, "numOutputRows")
+        return _written(self._commits(table, 1)[0], "numOutputRows")
 
     def merge(
         self,
@@ -213,33 +154,31 @@ class Lake(Catalog):
         if made_from is not None and made_from != self.version(table):
             raise self._conflict(table)
         self.create(table)
-        base = self._commit(table)
+        (base,) = self._commits(table, 1)
         before = int(base["version"])
-        # Where no row can match, Delta does not keep all of `frame` to look through it twice. The
-        # note tells our commit from another's.
+        # Where no row can match, Delta does not keep all of `frame` to look through it twice.
         is_bare = base["operation"] == "CREATE TABLE" or self._is_bare(table, where)
-        if is_bare and note is None:
-            note = uuid4().hex
         self._refuse_faults(table, frame.drop("gone"))
         update, stamp = tuple(update), tuple(stamp)
         builder = self._merging(table, frame, where, None if is_bare else (update, stamp))
-        if note is not None:
-            self._spark.conf.set(NOTE, note)
+        # The note tells our commit from another's.
+        note = note or uuid4().hex
+        self._spark.conf.set(NOTE, note)
         try:
             with self._or_conflict(table):
                 builder.execute()
         finally:
             self._spark.conf.unset(NOTE)
-        if made_from is not None:
-            self._undo_if_late(table, made_from, note)
-        written = self._written(
-            table, "numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDeleted"
-        )
-        if is_bare and not self._is_first_since(table, before, note):
+        since = self._since(table, before if made_from is None else made_from)
+        ours = next((commit for commit in since if commit["userMetadata"] == note), None)
+        if made_from is not None and ours is not None:
+            self._undo_if_late(table, since, ours)
+        first = next((commit for commit in reversed(since) if commit["version"] > before), ours)
+        if is_bare and first is not ours:
             # Another run wrote such rows, perhaps: then they are there to be updated.
             return self.merge(table, frame, update, stamp, where, note, made_from)
-        # Delta makes no commit when nothing changes; the last one is then another's.
-        return written if written.version > before else Written(rows=0, version=before)
+        # A merge that only inserts, and finds nothing to, makes no commit.
+        return Written(rows=0, version=before) if ours is None else _written(ours, *_MERGED)
 
     def update(self, table: Table, where: str, values: Mapping[str, Column]) -> None:
         """Change columns of the rows for which a condition holds.
@@ -260,30 +199,20 @@ class Lake(Catalog):
         with self._or_conflict(table):
             self._delta(table).optimize().executeCompaction()
 
-    @contextmanager
-    def _or_conflict(self, table: Table) -> Iterator[None]:
-        try:
-            yield
-        except SPARK_ERRORS as error:
-            if is_conflict(error):
-                raise self._conflict(table) from error
-            raise
+    def _undo_if_late(self, table: Table, since: list[Row], ours: Row) -> None:
+        """Refuse a merge that did not begin at the version that its rows were made from.
 
-    def _conflict(self, table: Table) -> ConflictError:
-        return ConflictError(
-            self.name(table),
-            "another run has changed the table at the same time",
-            "Run this one again.",
-        )
+        Delta lets it begin at a later one.
 
-    def _undo_if_late(self, table: Table, made_from: int, note: str | None) -> None:
-        # Delta lets a merge begin at a version later than the one that its rows were made from.
-        since = self._history(table).where(F.col("version") > made_from).collect()
-        ours = next((row for row in since if row["userMetadata"] == note), None)
-        if ours is None or all(row["version"] > ours["readVersion"] for row in since):
+        Args:
+            table: The table.
+            since: The commits that could change rows since that version, the last first.
+            ours: The merge's own.
+        """
+        if all(commit["version"] > ours["readVersion"] for commit in since):
             return
         # Where others wrote after it, it stays; the version in its note tells that it is late.
-        if ours["version"] == since[0]["version"]:
+        if ours is since[0]:
             self._delta(table).restoreToVersion(ours["version"] - 1)
         raise self._conflict(table)
 
@@ -291,44 +220,7 @@ class Lake(Catalog):
         """Whether a condition on the table, as `old`, is known to hold for none of its rows."""
         return where != "true" and self._delta(table).toDF().alias("old").where(where).isEmpty()
 
-    def _is_first_since(self, table: Table, version: int, note: str | None) -> bool:
-        """Whether the first commit that could change rows since a version has this note, if any."""
-        since = self._history(table).where(F.col("version") > version).collect()
-        return not since or since[-1]["userMetadata"] == note
 
-    def _build(self, table: Table, statement: str) -> None:
-        self._spark.sql(definition(statement, self.name(table), table))
-
-    def _clear_unfinished(self, table: Table) -> None:
-        # A run killed in its first commit leaves a log without one, which Delta takes for a table
-        # when it is to create it, and for none otherwise.
-        if self._settings.schema_name is None:
-            Folder(self._spark, f"{self.root}/{table.name}/_delta_log").delete_leftovers()
-
-    def _checked(self, table: Table, frame: DataFrame) -> DataFrame:
-        self._refuse_faults(table, frame)
-        return frame.select(*table.names)
-
-    def _refuse_faults(self, table: Table, frame: DataFrame) -> None:
-        if faults := table.faults(frame.schema):
-            raise InputError(
-                self.name(table),
-                f"the schema is not the one declared: {'; '.join(faults)}",
-                "Move a table that is not habitus's away, or choose another lake.root.",
-            )
-
-    def _refuse_contract(self, table: Table, properties: dict[str, str]) -> None:
-        # A table from before there were versions has none, and only its schema to judge it by.
-        found = properties.get(CONTRACT, str(table.contract))
-        if found != str(table.contract):
-            raise InputError(
-                self.name(table),
-                f"the table keeps version {found} of its contract with readers, this habitus "
-                f"version {table.contract}",
-                "Run the habitus of that version, or move the table away to have it made anew.",
-            )
-
-    def _written(self, table: Table, *metrics: str) -> Written:
-        commit = self._commit(table)
-        rows = sum(int(commit["operationMetrics"].get(name, 0)) for name in metrics)
-        return Written(rows=rows, version=int(commit["version"]))
+def _written(commit: Row, *metrics: str) -> Written:
+    rows = sum(int(commit["operationMetrics"].get(name, 0)) for name in metrics)
+    return Written(rows=rows, version=int(commit["version"]))
