@@ -36,9 +36,12 @@ def opened(
 def falls(
     detector: Detector, units: Units, vocabulary: Vocabulary, median: float, most: int, draws: int
 ) -> tuple[Numbers, Numbers]:
-    """[most] mean falls of the score, as shares of its distance from a median; and of the rival.
+    """Falls of the score, as shares of its distance from a median.
 
     Only units with so many features that are named count for each number.
+
+    Returns:
+        [2, most] sums over the units, of what is named and of the rival; [most] how many units.
     """
     random = np.random.default_rng(len(units))
     matrix, usual, score = opened(detector, units, vocabulary)
@@ -59,8 +62,7 @@ def falls(
         fall = (own - score(changed).reshape(len(orders), -1)) / (own - median)
         sums[:, : len(named)] += [fall[0], fall[1:].mean(axis=0)]
         counts[: len(named)] += 1
-    first, others = sums / counts.clip(min=1)
-    return first, others
+    return sums, counts
 
 
 def figures(name: str, found: tuple[Numbers, Numbers], times: float) -> list[Figure]:

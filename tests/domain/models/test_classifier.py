@@ -125,3 +125,24 @@ def test_a_net_that_was_trained_before_comes_to_the_same_weights() -> None:
 
     for one, two in zip(once.model.get_weights(), again.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_what_is_kept_is_a_moving_average_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = some_examples()
+    net = Classifier(shape_of(), NUMBERS, fine_tune_settings(epochs=1), weights(shape_of()))
+    learn, steps = net.model.train_on_batch, []
+
+    def one_step(*given: object) -> float:
+        loss: float = learn(*given)
+        steps.append(net.model.get_weights())
+        return loss
+
+    monkeypatch.setattr(net.model, "train_on_batch", one_step)
+    net.train(some, some, 3)
+
+    average = steps[0]
+    for step in steps[1:]:
+        average = [0.99 * one + 0.01 * two for one, two in zip(average, step, strict=True)]
+    assert len(steps) > 20
+    for one, two in zip(net.model.get_weights(), average, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)

@@ -4,10 +4,13 @@ The body was trained to foresee events of all traffic; with the head it is train
 labels (Howard and Ruder 2018, "Universal language model fine-tuning for text classification"). As
 there, the head sees the last state and the mean of all (section 3.2, concat pooling), and the body
 learns at a rate of its own (discriminative fine-tuning). It sees the unit's numbers beside them.
+What is judged and kept is a moving average of the weights of the last steps (Polyak and Juditsky
+1992, "Acceleration of stochastic approximation by averaging").
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -26,6 +29,7 @@ from habitus.errors import SettingsError, TrainingError
 from habitus.model_settings import FineTuneSettings
 
 _JUDGED = 256  # units at once
+_MOMENTUM = 0.99  # of the average: it is over the last hundred steps or so
 _FEWEST_STEPS = 25  # of an epoch: few units are gone over several times before held-out ones judge
 
 
@@ -125,27 +129,42 @@ class Classifier:
         """
         self._start(float(np.average(training.truth, weights=training.counts)), seed)
         random = np.random.default_rng([seed, 2])
-        scale = 1 / float(training.counts.mean())
         best, best_epoch, weights = np.inf, 0, self.model.get_weights()
         for epoch in range(1, self._settings.epochs + 1):
-            batches = _batches(training.units, self._settings.batch_size, self.shape, random)
-            for number, rows in enumerate(batches, start=1):
-                some = training.take(rows)
-                given = self._given(batch_of(some.units, self.shape), some)
-                loss = self.model.train_on_batch(given, some.truth[:, None], some.counts * scale)
-                if not np.isfinite(loss):
-                    raise TrainingError(
-                        f"epoch {epoch}, batch {number} of fine_tuned "
-                        f"({len(rows)} units, seed {seed})",
-                        f"the loss is {loss:g}",
-                        "Set train.fine_tune.learning_rate and body_learning_rate lower.",
-                    )
-            loss = _loss(self.logits(held_out), held_out)
-            if loss < best:
-                best, best_epoch, weights = loss, epoch, self.model.get_weights()
+            self._learn(training, random, f"epoch {epoch}", seed)
+            with self._averaged():
+                loss = _loss(self.logits(held_out), held_out)
+                if loss < best:
+                    best, best_epoch, weights = loss, epoch, self.model.get_weights()
             if epoch - best_epoch >= self._settings.patience:
                 break
         self.model.set_weights(weights)
+
+    def _learn(
+        self, training: Examples, random: np.random.Generator, epoch: str, seed: int
+    ) -> None:
+        scale = 1 / float(training.counts.mean())
+        batches = _batches(training.units, self._settings.batch_size, self.shape, random)
+        for number, rows in enumerate(batches, start=1):
+            some = training.take(rows)
+            given = self._given(batch_of(some.units, self.shape), some)
+            loss = self.model.train_on_batch(given, some.truth[:, None], some.counts * scale)
+            if not np.isfinite(loss):
+                raise TrainingError(
+                    f"{epoch}, batch {number} of fine_tuned ({len(rows)} units, seed {seed})",
+                    f"the loss is {loss:g}",
+                    "Set train.fine_tune.learning_rate and body_learning_rate lower.",
+                )
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Put the average of the weights into the model, and take it out again."""
+        learning = self.model.get_weights()
+        self._optimizer.finalize_variable_values(self.model.trainable_variables)
+        try:
+            yield
+        finally:
+            self.model.set_weights(learning)
 
     def _start(self, share: float, seed: int) -> None:
         self.model.set_weights(self._fresh(seed, share).get_weights())
@@ -170,7 +189,7 @@ class Classifier:
 
 
 class _Adam(keras.optimizers.Adam):  # type: ignore[misc]
-    """Adam by which each variable learns at a rate of its own.
+    """Adam by which each variable learns at a rate of its own, and that averages them.
 
     Args:
         rate: The learning rate.
@@ -178,7 +197,13 @@ class _Adam(keras.optimizers.Adam):  # type: ignore[misc]
     """
 
     def __init__(self, rate: float, shares: Sequence[float]) -> None:
-        super().__init__(rate, global_clipnorm=behaviour.CLIP, name="adam")
+        super().__init__(
+            rate,
+            global_clipnorm=behaviour.CLIP,
+            use_ema=True,
+            ema_momentum=_MOMENTUM,
+            name="adam",
+        )
         self._shares = shares
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
