@@ -62,7 +62,7 @@ def _classifier(shape: BehaviourShape) -> Array:
     truth = (numbers[:, 0] > 0).astype(np.float32)
     every = Examples(some, numbers, truth, np.ones(len(some), dtype=np.float32))
     settings = fine_tune_settings(
-        epochs=1, batch_size=40, dropout=0.0, frozen=("context_dense",), body_learning_rate=0.001
+        epochs=6, batch_size=40, dropout=0.0, frozen=("context_dense",), body_learning_rate=0.001
     )
     weights = behaviour.weights_of(behaviour.build(shape, 1))
     net = Classifier(shape, numbers.shape[1], settings, weights)

@@ -1,8 +1,12 @@
 """Folders of files, wherever Spark can write them."""
 
+import time
 from typing import Any
 
 from pyspark.sql import SparkSession
+
+# Seconds within which a file that is being written is finished, or another one.
+_MOMENT = 1.0
 
 
 class Folder:
@@ -36,23 +40,31 @@ class Folder:
     def delete_leftovers(self) -> None:
         """Delete what a writer killed at its first file leaves: hidden files, empty folders.
 
-        A folder that holds anything else stays, with all of it.
+        A folder that holds anything else stays, with all of it, and one that is still written to.
         """
-        if not self.exists():
+        leftovers = self._leftovers()
+        if leftovers is None:
             return
-        inside = [Folder(self._spark, str(one.getPath())) for one in self._listed()]
-        if all(one.is_leftover() for one in inside):
+        # What a living writer hides is finished a moment later.
+        time.sleep(_MOMENT)
+        if self._leftovers() == leftovers:
             # One by one: what another writer has finished by now stays, and the folder with it.
-            for one in inside:
-                one.delete()
+            for path in leftovers:
+                Folder(self._spark, path).delete()
             if self.empty():
                 self.delete()
 
-    def is_leftover(self) -> bool:
-        """Whether it is a hidden file, or a folder that nothing is in."""
-        if self._files.getFileStatus(self._hadoop).isDirectory():
-            return self.empty()
-        return str(self._hadoop.getName()).startswith(".")
+    def _leftovers(self) -> list[str] | None:
+        """All that is in it; None if any of it is no leftover, or the folder is not there."""
+        if not self.exists():
+            return None
+        inside = [(str(one.getPath()), one.isDirectory()) for one in self._listed()]
+        if all(
+            Folder(self._spark, path).empty() if is_folder else _hidden(path)
+            for path, is_folder in inside
+        ):
+            return sorted(path for path, _ in inside)
+        return None
 
     def _listed(self) -> list[Any]:
         return list(self._files.listStatus(self._hadoop))
@@ -77,3 +89,7 @@ class Folder:
             self.rename(aside.path)
         other.rename(self.path)
         aside.delete()
+
+
+def _hidden(path: str) -> bool:
+    return path.rpartition("/")[2].startswith(".")

@@ -94,6 +94,8 @@ class Classifier:
             jit_compile=keras.backend.backend() != "tensorflow",
         )
         self._optimizer.build(trained)
+        self._swap = keras.callbacks.SwapEMAWeights()
+        self._swap.set_model(self.model)
         self._begin = [np.asarray(variable) for variable in self._optimizer.variables]
 
     def _fresh(self, seed: int, share: float) -> keras.Model:
@@ -159,12 +161,11 @@ class Classifier:
     @contextmanager
     def _averaged(self) -> Iterator[None]:
         """Put the average of the weights into the model, and take it out again."""
-        learning = self.model.get_weights()
-        self._optimizer.finalize_variable_values(self.model.trainable_variables)
+        self._swap.on_test_begin()
         try:
             yield
         finally:
-            self.model.set_weights(learning)
+            self._swap.on_test_end()
 
     def _start(self, share: float, seed: int) -> None:
         self.model.set_weights(self._fresh(seed, share).get_weights())
