@@ -177,8 +177,10 @@ class Lake(DeclaredTables):
         if is_bare and first is not ours:
             # Another run wrote such rows, perhaps: then they are there to be updated.
             return self.merge(table, frame, update, stamp, where, note, made_from)
+        if ours is not None:
+            return _written(ours, *_MERGED)
         # A merge that only inserts, and finds nothing to, makes no commit.
-        return Written(rows=0, version=before) if ours is None else _written(ours, *_MERGED)
+        return Written(rows=0, version=int(since[0]["version"]) if since else before)
 
     def update(self, table: Table, where: str, values: Mapping[str, Column]) -> None:
         """Change columns of the rows for which a condition holds.
