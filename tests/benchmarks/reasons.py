@@ -166,7 +166,10 @@ def together(parts: Sequence[Told]) -> Told:
         attack=np.concatenate([one.attack for one in parts]),
         first=np.concatenate([one.first for one in parts]),
         three=np.concatenate([one.three for one in parts]),
-        falls=(sum(one.falls[0] for one in parts), sum(one.falls[1] for one in parts)),
+        falls=(
+            np.sum([one.falls[0] for one in parts], axis=0),
+            np.sum([one.falls[1] for one in parts], axis=0),
+        ),
     )
 
 
