@@ -1,21 +1,19 @@
 """Real Delta tables, by path and in a metastore."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Barrier
 from typing import Any
 
 import deltalake
 import pytest
 from edges.things import TABLE, content, things
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
-from habitus.edges.lake import Lake, Written
-from habitus.errors import ConflictError, InputError
-from habitus.table import Column, Table
+from habitus.edges.lake import Lake
+from habitus.errors import InputError
+from habitus.table import Column
 
 pytestmark = pytest.mark.lake
 
@@ -165,169 +163,6 @@ def test_a_creation_that_was_killed_in_its_first_commit_is_done_again(
     lake.append(TABLE, things(spark, ("a", 1, "x")))
 
     assert lake.read(TABLE).count() == 1
-
-
-def test_a_merge_that_another_run_overtook_leaves_what_that_one_wrote(
-    spark: SparkSession, lake: Lake
-) -> None:
-    lake.append(TABLE, things(spark, ("a", 1, "x")))
-    read = lake.version(TABLE)
-    lake.merge(TABLE, things(spark, ("b", 2, "x")))
-    here = content(lake)
-
-    with pytest.raises(ConflictError, match="another run has changed the table"):
-        lake.merge(TABLE, things(spark, ("c", 3, "x")), made_from=read)
-
-    assert content(lake) == here
-
-
-class OvertakenLake(Lake):
-    """A lake into which another run writes when a merge has seen that none did."""
-
-    def create(self, table: Table) -> None:
-        super().create(table)
-        Lake(self._spark, self._settings).append(TABLE, things(self._spark, ("b", 2, "x")))
-
-
-class LateLake(Lake):
-    """Another run writes a moment later."""
-
-    def _refuse_faults(self, table: Table, frame: DataFrame) -> None:
-        super()._refuse_faults(table, frame)
-        Lake(self._spark, self._settings).append(TABLE, things(self._spark, ("b", 2, "x")))
-
-
-@pytest.mark.parametrize("kind", [OvertakenLake, LateLake])
-def test_a_merge_that_another_run_overtakes_at_the_last_moment_is_undone(
-    spark: SparkSession, lake: Lake, kind: type[Lake]
-) -> None:
-    late = kind(spark, LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200))
-    Lake.create(late, TABLE)
-    read = lake.version(TABLE)
-
-    with pytest.raises(ConflictError, match="another run has changed the table"):
-        late.merge(TABLE, things(spark, ("a", 1, "x")), made_from=read)
-
-    assert content(lake) == [("b", 2, "x")]
-
-
-class OnceLateLake(Lake):
-    """Another run writes when the first merge has seen that the table has no row."""
-
-    late = False
-
-    def _refuse_faults(self, table: Table, frame: DataFrame) -> None:
-        super()._refuse_faults(table, frame)
-        if not self.late:
-            self.late = True
-            Lake(self._spark, self._settings).append(TABLE, things(self._spark, ("b", 2, "x")))
-
-
-class SoonOvertakenLake(Lake):
-    """Another run updates what the first merge has just written."""
-
-    late = False
-
-    def _since(self, table: Table, version: int) -> list[Row]:
-        if not self.late:
-            self.late = True
-            newer = things(self._spark, ("b", 9, "x"))
-            Lake(self._spark, self._settings).merge(TABLE, newer, update=("size",))
-        return super()._since(table, version)
-
-
-@pytest.mark.parametrize(
-    ("kind", "rows", "after"),
-    [
-        (OnceLateLake, [("a", 1, "x"), ("b", 3, "x")], [("a", 1, "x"), ("b", 3, "x")]),
-        (OnceLateLake, [("b", 3, "x")], [("b", 3, "x")]),
-        (SoonOvertakenLake, [("b", 3, "x")], [("b", 9, "x")]),
-    ],
-)
-def test_of_two_runs_that_write_a_new_table_the_later_one_updates_the_other(
-    spark: SparkSession,
-    lake: Lake,
-    kind: type[Lake],
-    rows: list[tuple[str, int, str]],
-    after: list[tuple[str, int, str]],
-) -> None:
-    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
-    # The fixture has made the table; a table without a row is as good as one that is not there.
-    kind(spark, settings).merge(TABLE, things(spark, *rows), update=("size",))
-
-    assert content(lake) == after
-
-
-def test_a_merge_tells_what_it_did_and_not_what_another_run_did_after(
-    spark: SparkSession, lake: Lake
-) -> None:
-    before = lake.append(TABLE, things(spark, ("a", 1, "x"), ("b", 1, "x"), ("c", 1, "x")))
-    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
-    rows = things(spark, ("a", 2, "x"), ("c", 2, "x"))
-
-    changed = SoonOvertakenLake(spark, settings).merge(TABLE, rows, update=("size",))
-    nothing = SoonOvertakenLake(spark, settings).merge(TABLE, rows, update=("size",))
-
-    assert changed == Written(rows=2, version=before.version + 1)
-    assert nothing.rows == 0
-
-
-def test_all_commits_since_a_version_are_looked_at(spark: SparkSession, lake: Lake) -> None:
-    before = lake.append(TABLE, things(spark, ("a", 1, "x")))
-    later = [lake.append(TABLE, things(spark, (name, 1, "x"))).version for name in "bcd"]
-    lake.compact(TABLE)
-
-    since = lake._since(TABLE, before.version)
-
-    assert [commit["version"] for commit in since] == later[::-1]
-
-
-class FilledLake(Lake):
-    """Another run writes when a merge has seen that the table has no such row."""
-
-    def _is_bare(self, table: Table, where: str) -> bool:
-        is_bare = super()._is_bare(table, where)
-        if is_bare:
-            Lake(self._spark, self._settings).append(TABLE, things(self._spark, ("b", 2, "x")))
-        return is_bare
-
-
-@pytest.mark.parametrize(("kind", "size"), [(Lake, 3), (FilledLake, 3), (SoonOvertakenLake, 9)])
-def test_rows_of_a_kind_that_the_table_has_none_of_are_only_inserted(
-    spark: SparkSession, lake: Lake, kind: type[Lake], size: int
-) -> None:
-    lake.merge(TABLE, things(spark, ("a", 1, "x")))
-    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
-    rows = things(spark, ("b", 3, "x"), ("c", 4, "x"))
-
-    kind(spark, settings).merge(TABLE, rows, update=("size",), where="old.id >= 'b'")
-
-    assert content(lake) == [("a", 1, "x"), ("b", size, "x"), ("c", 4, "x")]
-    merges = [commit for commit in lake._commits(TABLE, None) if commit["operation"] == "MERGE"]
-    assert merges[-2]["operationParameters"]["matchedPredicates"] == "[]"
-
-
-class TwinLake(Lake):
-    """A lake that creates a table at the moment when its twin does."""
-
-    together = Barrier(2)
-
-    def _build(self, table: Table, statement: str) -> None:
-        self.together.wait(60)
-        super()._build(table, statement)
-
-
-def test_of_two_runs_that_create_a_table_at_once_one_is_told(
-    spark: SparkSession, lake: Lake
-) -> None:
-    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
-    with ThreadPoolExecutor(2) as threads:
-        runs = [threads.submit(TwinLake(spark, settings).create, TABLE) for _ in range(2)]
-
-    (error,) = (error for one in runs if (error := one.exception()))
-    assert isinstance(error, ConflictError)
-    lake.append(TABLE, things(spark, ("a", 1, "x")))
-    assert content(lake) == [("a", 1, "x")]
 
 
 def test_a_scattered_table_is_compacted_into_files_that_readers_can_skip(

@@ -133,7 +133,7 @@ class Classifier:
         random = np.random.default_rng([seed, 2])
         best, best_epoch, weights = np.inf, 0, self.model.get_weights()
         for epoch in range(1, self._settings.epochs + 1):
-            self._learn(training, random, f"epoch {epoch}", seed)
+            self._learn(training, random, epoch, seed)
             with self._averaged():
                 loss = _loss(self.logits(held_out), held_out)
                 if loss < best:
@@ -143,7 +143,7 @@ class Classifier:
         self.model.set_weights(weights)
 
     def _learn(
-        self, training: Examples, random: np.random.Generator, epoch: str, seed: int
+        self, training: Examples, random: np.random.Generator, epoch: int, seed: int
     ) -> None:
         scale = 1 / float(training.counts.mean())
         batches = _batches(training.units, self._settings.batch_size, self.shape, random)
@@ -153,7 +153,7 @@ class Classifier:
             loss = self.model.train_on_batch(given, some.truth[:, None], some.counts * scale)
             if not np.isfinite(loss):
                 raise TrainingError(
-                    f"{epoch}, batch {number} of fine_tuned ({len(rows)} units, seed {seed})",
+                    f"epoch {epoch}, batch {number} of fine_tuned ({len(rows)} units, seed {seed})",
                     f"the loss is {loss:g}",
                     "Set train.fine_tune.learning_rate and body_learning_rate lower.",
                 )
