@@ -1,15 +1,17 @@
 """Runs that write the same tables at once."""
 
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from pathlib import Path
+from threading import Barrier, Timer
 
 import pytest
 from edges.things import TABLE, content, things
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from habitus.config import LakeSettings
+from habitus.edges import declared
 from habitus.edges.lake import Lake, Written
-from habitus.errors import ConflictError
+from habitus.errors import ConflictError, InputError
 from habitus.table import Table
 
 pytestmark = pytest.mark.lake
@@ -165,14 +167,44 @@ class TwinLake(Lake):
         super()._build(table, statement)
 
 
-def test_of_two_runs_that_create_a_table_at_once_one_is_told(
+def test_two_runs_that_create_a_table_at_once_both_write_it(
     spark: SparkSession, lake: Lake
 ) -> None:
     settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
-    with ThreadPoolExecutor(2) as threads:
-        runs = [threads.submit(TwinLake(spark, settings).create, TABLE) for _ in range(2)]
+    rows = [things(spark, (name, 1, "x")) for name in "ab"]
 
-    (error,) = (error for one in runs if (error := one.exception()))
-    assert isinstance(error, ConflictError)
-    lake.append(TABLE, things(spark, ("a", 1, "x")))
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda row: TwinLake(spark, settings).append(TABLE, row), rows))
+
+    assert content(lake) == [("a", 1, "x"), ("b", 1, "x")]
+
+
+def test_a_table_that_another_run_is_still_making_is_waited_for(
+    spark: SparkSession, lake: Lake
+) -> None:
+    """Delta finds a folder that is no table yet, as the other's first commit is not done."""
+    log = Path(lake.root, TABLE.name, "_delta_log")
+    lake.create(TABLE)
+    away = log.rename(log.with_name("not_yet"))
+    finish = Timer(1.0, lambda: away.rename(log))
+    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
+
+    finish.start()
+    Lake(spark, settings).append(TABLE, things(spark, ("a", 1, "x")))
+    finish.join()
+
     assert content(lake) == [("a", 1, "x")]
+
+
+def test_a_folder_of_other_files_is_not_taken_for_a_table_and_stays(
+    spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(declared, "_MOMENT", 0.0)
+    other = Path(lake.root, TABLE.name, "notes.txt")
+    other.parent.mkdir(parents=True)
+    other.touch()
+
+    with pytest.raises(InputError, match=r"holds files, but no table\. Move them away"):
+        lake.append(TABLE, things(spark, ("a", 1, "x")))
+
+    assert list(other.parent.iterdir()) == [other]

@@ -1,7 +1,6 @@
 """Tables and views as they are declared: made, brought up to date, or refused."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -10,8 +9,12 @@ from habitus.edges.catalog import Catalog
 from habitus.edges.delta_words import CHECK, CONTRACT, definition, properties_of, view_definition
 from habitus.edges.folders import Folder
 from habitus.edges.spark_errors import SPARK_ERRORS, is_conflict
-from habitus.errors import ConflictError, InputError
+from habitus.errors import InputError
 from habitus.table import Table, View
+
+# Seconds between looks for a table that another run is making, and how often to look.
+_MOMENT = 0.5
+_LOOKS = 20
 
 
 class DeclaredTables(Catalog):
@@ -34,12 +37,7 @@ class DeclaredTables(Catalog):
         """
         if table.name in self._created:
             return
-        if not self.exists(table):
-            self._clear_unfinished(table)
-            # Of two runs that come here at once Delta lets one commit, and tells the other.
-            with self._or_conflict(table):
-                self._build(table, "CREATE TABLE")
-        else:
+        if self.exists(table) or not self._is_first_to_build(table):
             here = self._properties(table)
             self._refuse_contract(table, here)
             self._refuse_faults(table, self._spark.read.table(self.name(table)))
@@ -67,21 +65,24 @@ class DeclaredTables(Catalog):
                     f"ALTER TABLE {self.name(table)} ADD CONSTRAINT {name} CHECK ({condition})"
                 )
 
-    @contextmanager
-    def _or_conflict(self, table: Table) -> Iterator[None]:
+    def _is_first_to_build(self, table: Table) -> bool:
+        """Build the table, or wait for it where another run builds it at the same time."""
+        self._clear_unfinished(table)
         try:
-            yield
+            self._build(table, "CREATE TABLE")
         except SPARK_ERRORS as error:
-            if is_conflict(error):
-                raise self._conflict(table) from error
-            raise
-
-    def _conflict(self, table: Table) -> ConflictError:
-        return ConflictError(
-            self.name(table),
-            "another run has changed the table at the same time",
-            "Run this one again.",
-        )
+            if not is_conflict(error):
+                raise
+            for _ in range(_LOOKS):
+                if self.exists(table):
+                    return False
+                time.sleep(_MOMENT)
+            raise InputError(
+                self.name(table),
+                "the folder holds files, but no table",
+                "Move them away, or choose another lake.root.",
+            ) from error
+        return True
 
     def _build(self, table: Table, statement: str) -> None:
         self._spark.sql(definition(statement, self.name(table), table))

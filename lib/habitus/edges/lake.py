@@ -1,6 +1,7 @@
 """The lake: Delta tables by path or in a metastore, read and written."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -11,7 +12,8 @@ from habitus.edges.change_feed import changed_rows
 from habitus.edges.declared import DeclaredTables
 from habitus.edges.delta_words import NOTE, OWNER
 from habitus.edges.spark import local_frame
-from habitus.errors import InputError
+from habitus.edges.spark_errors import SPARK_ERRORS, is_conflict
+from habitus.errors import ConflictError, InputError
 from habitus.table import Table
 
 # What Delta counts of a merge: rows that came, changed and went.
@@ -217,6 +219,22 @@ class Lake(DeclaredTables):
         if ours is since[0]:
             self._delta(table).restoreToVersion(ours["version"] - 1)
         raise self._conflict(table)
+
+    @contextmanager
+    def _or_conflict(self, table: Table) -> Iterator[None]:
+        try:
+            yield
+        except SPARK_ERRORS as error:
+            if is_conflict(error):
+                raise self._conflict(table) from error
+            raise
+
+    def _conflict(self, table: Table) -> ConflictError:
+        return ConflictError(
+            self.name(table),
+            "another run has changed the table at the same time",
+            "Run this one again.",
+        )
 
     def _is_bare(self, table: Table, where: str) -> bool:
         """Whether a condition on the table, as `old`, is known to hold for none of its rows."""

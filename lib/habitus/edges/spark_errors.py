@@ -14,7 +14,7 @@ _JAVA_IS_GONE = "its Java process has ended"
 # What Delta says of a table that another writer changed first.
 _CONFLICT = re.compile(
     "DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED|TABLE_ALREADY_EXISTS"
-    "|TABLE_OR_VIEW_ALREADY_EXISTS"
+    "|TABLE_OR_VIEW_ALREADY_EXISTS|DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION"
 )
 # What a reader says of bytes that are not what they were.
 _DAMAGED = re.compile(
