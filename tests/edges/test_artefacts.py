@@ -4,10 +4,12 @@ import io
 import json
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from habitus.domain.calibration import Calibration
 from habitus.domain.detectors.markov import MarkovDetector
 from habitus.domain.scoring import scores_of
 from habitus.edges.artefacts import ArtefactStore
-from habitus.edges.models import load_model
+from habitus.edges.models import Model, load_model
 from habitus.errors import ArtefactError
 
 pytestmark = pytest.mark.plain
@@ -68,6 +70,20 @@ def test_a_model_is_read_whatever_a_killed_writer_left_beside_it(store: Artefact
 
     assert store.read(MODEL) == written()
     assert load_model(store.root, MODEL).detector.name == "markov"
+
+
+def test_threads_that_ask_for_a_model_at_once_get_the_same_one(store: ArtefactStore) -> None:
+    store.write(MODEL, written())
+    together = Barrier(4)
+
+    def ask(_: int) -> Model:
+        together.wait()
+        return load_model(store.root, MODEL)
+
+    with ThreadPoolExecutor(4) as threads:
+        first, *others = threads.map(ask, range(4))
+
+    assert all(other is first for other in others)
 
 
 def test_a_file_in_the_folder_of_an_ensembles_member_is_one_of_the_model(

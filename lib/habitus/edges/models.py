@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 
 from pydantic import ValidationError
 
@@ -23,14 +24,24 @@ class Model:
     calibration: Calibration
 
 
-# More than there are detectors: of models asked for in turn, a smaller cache would hold none.
-@lru_cache(maxsize=32)
+# One thread loads at a time: Python before 3.11.8 fails when two parse at once, as numpy does in a
+# file's header (CPython issue 106905), and no model is loaded twice.
+_LOADING = Lock()
+
+
 def load_model(root: str, model_id: str) -> Model:
     """Load a model from the lake; a process that asks again gets the same one.
 
     Raises:
         ArtefactError: The model is not there, damaged, or of an unknown detector.
     """
+    with _LOADING:
+        return _load(root, model_id)
+
+
+# More than there are detectors: of models asked for in turn, a smaller cache would hold none.
+@lru_cache(maxsize=32)
+def _load(root: str, model_id: str) -> Model:
     files = ArtefactStore(root).read(model_id)
     place = f"{root}/models/{model_id}"
     try:

@@ -38,7 +38,8 @@ def test_a_hidden_number_is_told_from_one_that_says_the_same() -> None:
     both = known[:, :3] & known[:, 3:]
     assert np.abs(last - values[:, 3:])[both].mean() < 0.2
     assert np.abs(last[~known[:, :3]]).mean() < 0.35
-    assert np.ptp(first) == 0  # nothing is seen yet
+    # Nothing is seen yet; how rows are summed depends on the processor.
+    assert np.ptp(first) < 1e-6
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others() -> None:
