@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
 from habitus import tables
+from habitus.edges.spark import local_frame
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 GAP = timedelta(minutes=30)
@@ -67,8 +68,16 @@ def sessions_of(events: Sequence[Row]) -> list[Row]:
 
 
 def frame(spark: SparkSession, table: tables.Table, rows: Sequence[Row]) -> DataFrame:
-    """The rows as a frame with the table's schema."""
-    return spark.createDataFrame(list(rows), table.schema())
+    """The rows as a frame with the table's schema, of which Spark knows no more than of a file.
+
+    Small ones it would work out while it plans, and then there is no plan to look at.
+    """
+    small = "spark.sql.execution.arrow.localRelationThreshold"
+    spark.conf.set(small, 0)
+    try:
+        return local_frame(spark, table.schema(), rows)
+    finally:
+        spark.conf.unset(small)
 
 
 @st.composite

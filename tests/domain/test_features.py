@@ -258,7 +258,8 @@ def test_there_is_one_shuffle_per_entity_and_one_by_unit(spark: SparkSession) ->
         )
         for entity in ("user", "counterparty", "device", "network")
     ]
-    sessions = frame(spark, tables.SESSIONS, [])
+    # Of no rows at all Spark knows, and plans nothing.
+    sessions = frame(spark, tables.SESSIONS, sessions_of([event("ann", 0, "e1")]))
     found = exchanges(
         compute_features(sessions, frame(spark, tables.LABELS, []), features, "session")
     )
