@@ -31,6 +31,23 @@ def test_counts_add_up_from_the_rarest_on() -> None:
 
 
 @pytest.mark.plain
+@pytest.mark.parametrize("confidence", [0.5, 0.99])
+@pytest.mark.parametrize(("confirmed", "dismissed"), [(0, 0), (0, 9), (7, 0), (3, 40), (200, 1)])
+def test_the_bounds_are_scipys_of_the_two_worst_cases(
+    confirmed: int, dismissed: int, confidence: float
+) -> None:
+    flags = confirmed + dismissed + 5
+
+    (found,) = precisions([(8, flags, confirmed, dismissed)], confidence)
+
+    least, most = (
+        stats.binomtest(hits, flags).proportion_ci(confidence)
+        for hits in (confirmed, flags - dismissed)
+    )
+    assert (found.low, found.high) == pytest.approx((least.low, most.high), abs=1e-9)
+
+
+@pytest.mark.plain
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)), min_size=1),
     st.sampled_from([0.5, 0.9]),
