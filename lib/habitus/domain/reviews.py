@@ -78,7 +78,7 @@ def precisions(
 def _least_share(hits: int, of: int, confidence: float) -> float:
     """The lower bound of the share that so many hits are of (Clopper and Pearson 1934).
 
-    It is a quantile of a beta distribution, which binomtest of SciPy searches for, hundreds of times
+    It is a quantile of a beta distribution; binomtest of SciPy searches for it, hundreds of times
     as slowly.
     """
     return float(betaincinv(hits, of - hits + 1, (1 - confidence) / 2)) if hits else 0.0
