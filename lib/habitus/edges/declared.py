@@ -80,7 +80,7 @@ class DeclaredTables(Catalog):
             raise InputError(
                 self.name(table),
                 "the folder holds files, but no table",
-                "Move them away, or choose another lake.root.",
+                "Move them away, or choose another place for the lake.",
             ) from error
         return True
 

@@ -47,9 +47,9 @@ _ALWAYS = {
     # A chain of jobs has some hundred pieces of generated code and comes back to most; by default
     # the last hundred are kept, and what is not is compiled anew.
     "spark.sql.codegen.cache.maxEntries": "2000",
-    # By default each call that makes part of a query asks Java four times for where it was called
-    # from, and Java looks through its stack: some ten thousand questions a job, for a line of an
-    # error message that is not shown.
+    # By default each call that makes part of a query tells Java where it was called from, which is
+    # half of all that a job says to it, and Java looks through its own stack: for a line of error
+    # messages that is not shown.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
     "spark.sql.dataFrameQueryContext.enabled": "false",
     # Python workers would otherwise each start as many threads as the machine has cores.
