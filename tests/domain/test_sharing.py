@@ -93,6 +93,17 @@ def cases_per_campaign(
     return {str(name): int(number) for name, number in numbers.items()}
 
 
+def parts_of(flags: pd.DataFrame, uses: pd.DataFrame) -> int:
+    """How many parts flags fall into between which no device and no network is shared."""
+    parts: list[set[str]] = []
+    for unit in flags.unit_id:
+        own = uses[(uses.unit_id == unit) & uses.kind.isin(["device", "network"])]
+        things = set(own.kind + own.value)
+        linked_to = [part for part in parts if part & things]
+        parts = [part for part in parts if not part & things] + [things.union(*linked_to)]
+    return len(parts)
+
+
 def test_careless_campaigns_of_many_accounts_are_one_case_each(spark: SparkSession) -> None:
     uses, flags = shop(0.0)
     found = cases(flags, linked(spark, flags, uses).toArrow())
@@ -106,15 +117,17 @@ def test_careful_ones_are_few_cases_of_several_accounts(spark: SparkSession) -> 
     uses, flags = shop(0.5)
     links = linked(spark, flags, uses)
     found = cases(flags, links.toArrow())
-    # Who takes other machines for some of the accounts shares nothing between the parts.
     stuffing, orders = (
         cases_per_campaign(flags, found, attack)
         for attack in ("credential_stuffing", "fake_orders")
     )
     assert max(stuffing.values()) <= 2
-    # A campaign of orders has four accounts, so chance can leave three parts of one.
-    accounts = flags[flags.campaign.isin([*stuffing, *orders])].user_id.nunique()
-    assert 2 * sum((*stuffing.values(), *orders.values())) <= accounts
+    # Who takes other machines for some of the accounts shares nothing between the parts.
+    per_campaign = {**stuffing, **orders}
+    for campaign, number in per_campaign.items():
+        assert number <= parts_of(flags[flags.campaign == campaign], uses)
+    accounts = flags[flags.campaign.isin(per_campaign)].user_id.nunique()
+    assert 2 * sum(per_campaign.values()) <= accounts
     attack_of = dict(zip(flags.unit_id, flags.attack, strict=True))
     of_several = [case for case in found if len({attack_of[unit] for unit in case["unit_ids"]}) > 1]
     assert len(of_several) * 10 < len(found)
