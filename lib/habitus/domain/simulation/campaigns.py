@@ -214,10 +214,10 @@ def _items(generator: np.random.Generator, catalogue: Catalogue, kind: str, stea
     count = len(catalogue.price)
     if kind in ("fake_orders", "review_spam"):
         sold = catalogue.items_of(int(catalogue.seller[generator.integers(0, count)]))
-        return sold[np.argsort(catalogue.price[sold])][:6]
+        return sold[np.argsort(catalogue.price[sold], kind="stable")][:6]
     some = generator.integers(0, count, 400)
     by_price: Floats = catalogue.price[some]
-    ordered = some[np.argsort(by_price)]
+    ordered = some[np.argsort(by_price, kind="stable")]
     if kind in ("card_testing", "coupon_abuse"):
         return ordered[: 10 + int(80 * stealth)]
     if kind in ("account_takeover", "return_abuse"):
