@@ -24,7 +24,6 @@ of the kind at any time are left out, events and labels, of validation sessions 
 kinds' labels are known. Then the kind's recall.
 """
 
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -34,7 +33,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from _banksim import models
+from _cli import habitus, models
 from _figures import Figure, at_least
 from numpy.typing import NDArray
 
@@ -140,9 +139,8 @@ def simulated(
     settings += [f"detectors=[{', '.join(detectors)}]"]
     settings += [f"ensemble.members=[{', '.join(TOGETHER)}]"]
     settings += [*([f"simulate.users={SMALL}"] * small), *more]
-    words = [word for one in settings for word in ("--set", one)]
-    command = ["habitus", "run", "--from", "simulate", "--env", "demo", *words]
-    subprocess.run([*command, "--source", "conf/sources/shop.yaml", "--input", raw], check=True)
+    source = ("--source", "conf/sources/shop.yaml", "--input", raw)
+    habitus("run", "demo", settings, "--from", "simulate", *source)
     return lake
 
 

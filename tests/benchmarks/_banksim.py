@@ -14,8 +14,6 @@ one merchant, and a model that profits from neighbours is using an artefact; so 
 time within a step.
 """
 
-import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Sequence
@@ -23,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from _cli import habitus, models
 from _figures import Figure, at_least
 from numpy.typing import NDArray
 
@@ -47,8 +46,7 @@ Counts = NDArray[np.int64]
 def run(jobs: Sequence[str], lake: str, *arguments: str) -> None:
     """Run habitus' jobs."""
     for job in jobs:
-        command = ["habitus", job, "--env", "banksim", "--set", f"lake.root={lake}", *arguments]
-        subprocess.run(command, check=True)
+        habitus(job, "banksim", [f"lake.root={lake}"], *arguments)
 
 
 def with_rivals(payments: pl.DataFrame) -> pl.DataFrame:
@@ -57,13 +55,6 @@ def with_rivals(payments: pl.DataFrame) -> pl.DataFrame:
     rates = trained.group_by("merchant").agg(pl.mean("fraud").alias(MERCHANT))
     tested = payments.filter(pl.col("step") >= TRAINED).join(rates, on="merchant", how="left")
     return tested.with_columns(pl.col("amount").alias(AMOUNT), pl.col(MERCHANT).fill_null(0))
-
-
-def models(lake: str) -> dict[str, str]:
-    """The model of each detector that is in use."""
-    path = Path(f"{lake}/models/current.json")
-    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 def with_scores(

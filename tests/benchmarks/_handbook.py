@@ -13,7 +13,6 @@ labels: the first of these weeks, but trained on all days from ALL_FROM on, on `
 normal payments. No labels: neither in fitting nor in features.
 """
 
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from _cli import habitus
 from _figures import Figure, at_least
 from _missed import of_kinds, without_groups
 from _payments import (
@@ -106,10 +106,8 @@ class Protocol:
 def run(jobs: Sequence[str], lake: str, protocol: Protocol, *arguments: str) -> None:
     """Run habitus' jobs under a protocol."""
     for job in jobs:
-        command = ["habitus", job, "--env", "fraud_handbook", "--set", f"lake.root={lake}"]
-        for override in protocol.overrides():
-            command += ["--set", override]
-        subprocess.run([*command, *arguments], check=True)
+        overrides = [f"lake.root={lake}", *protocol.overrides()]
+        habitus(job, "fraud_handbook", overrides, *arguments)
 
 
 class Lake:

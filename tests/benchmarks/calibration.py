@@ -22,8 +22,6 @@ of n is Beta(k, n + 1 - k) distributed, and so the count of them beta-binomially
 `python tests/benchmarks/calibration.py [--small] hdfs` runs the parts named.
 """
 
-import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -35,6 +33,7 @@ import _handbook
 import _hdfs
 import numpy as np
 import polars as pl
+from _cli import habitus, models
 from _figures import Figure, publish_parts
 from _payments import DELAY
 from numpy.typing import NDArray
@@ -166,16 +165,14 @@ def run(folder: str, small: bool, *settings: str, start: str = "simulate") -> pl
         "alerts.detector=ensemble",
         *settings,
     ]
-    words = [word for one in every for word in ("--set", one)]
-    jobs = ["train", "score"] if start == "train" else ["run"]
-    for job in jobs:
-        command = ["habitus", job, "--env", "demo", *words]
-        if job == "run":
-            command += ["--from", start, "--source", "conf/sources/shop.yaml", "--input", raw]
-        subprocess.run(command, check=True)
+    if start == "train":
+        for job in ("train", "score"):
+            habitus(job, "demo", every)
+    else:
+        source = ("--source", "conf/sources/shop.yaml", "--input", raw)
+        habitus("run", "demo", every, "--from", start, *source)
     scores = pl.read_delta(f"{lake}/scores")
-    current = json.loads(Path(lake, "models", "current.json").read_text(encoding="utf-8"))
-    return pl.concat([_of_model(scores, lake, *one) for one in current.items()])
+    return pl.concat([_of_model(scores, lake, *one) for one in models(lake).items()])
 
 
 def _of_model(scores: pl.DataFrame, lake: str, detector: str, model_id: str) -> pl.DataFrame:

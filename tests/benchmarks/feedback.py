@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 from _attacks import Shop, simulated
-from _banksim import models
+from _cli import models
 from _figures import Figure, publish
 from numpy.typing import NDArray
 

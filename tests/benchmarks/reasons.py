@@ -23,7 +23,7 @@ import polars as pl
 from _attacks import BUDGET, Shop, simulated
 from _attributions import falls as falls_by_features
 from _attributions import figures as fallen
-from _banksim import models
+from _cli import models
 from _figures import Figure, at_least, publish
 from numpy.typing import NDArray
 from scipy.stats import binomtest

@@ -30,13 +30,15 @@ QUIET = [
     "--enable-logging=stderr",
     "--dump-dom",
 ]
-# How long the page took until it was loaded and laid out, and what it asked for.
+# What the page asked for, and whether it laid out the table of flags before anybody came to it.
 MEASURE = """<script>addEventListener("load", () => {
   document.body.offsetHeight;
   const said = document.createElement("pre");
   const asked = performance.getEntriesByType("resource").map((entry) => entry.name);
+  const row = document.querySelector(".flags tbody tr");
   said.id = "said";
-  said.textContent = JSON.stringify({ms: performance.now(), asked});
+  said.textContent = JSON.stringify(
+    {asked, laidOut: row.checkVisibility({contentVisibilityAuto: true})});
   document.body.append(said);
 });</script>"""
 # The page in a frame as wide as a phone, then every filter, and links of both kinds.
@@ -51,6 +53,7 @@ const widths = async () => {
   const page = frame.contentDocument;
   const found = {};
   for (const details of page.querySelectorAll("details")) details.open = true;
+  for (const table of page.querySelectorAll(".long")) table.style.contentVisibility = "visible";
   for (const width of [390, 1200]) {
     frame.style.width = `${width}px`;
     found[width] = [page.documentElement.clientWidth, page.documentElement.scrollWidth];
@@ -159,8 +162,7 @@ def test_a_thousand_flags_open_at_once_and_ask_for_nothing(
 
     found = opened(page.replace("</body>", f"{MEASURE}</body>"))
 
-    assert found["asked"] == []
-    assert found["ms"] < 2000
+    assert found == {"asked": [], "laidOut": False}
     assert len(page) < 5e6
 
 
