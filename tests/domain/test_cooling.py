@@ -1,5 +1,6 @@
 """Who is quiet in whose cool-down, against the order in which a budget's places are taken."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ HOUR = timedelta(hours=1)
 Unit = tuple[str, int]
 
 
-def quiet(units: list[Unit], budget: int | None = None) -> set[int]:
+def quiet(units: list[Unit], budget: int | None = None, shown: Collection[int] = ()) -> set[int]:
     """Places in the order of strangeness, from 0, of what is quiet for an hour."""
     times = [START + timedelta(minutes=minutes) for _, minutes in units]
     table = pa.table(
@@ -26,6 +27,7 @@ def quiet(units: list[Unit], budget: int | None = None) -> set[int]:
             "user_id": [user for user, _ in units],
             "event_date": pa.array([time.date() for time in times], pa.date32()),
             "event_time": pa.array(times, pa.timestamp("us", tz="UTC")),
+            "is_shown": [place in shown for place in range(len(units))],
         }
     )
     return {int(unit) for unit in in_cool_down(table, HOUR, budget)}
@@ -47,6 +49,16 @@ def test_what_is_quiet_or_cut_keeps_nothing_quiet() -> None:
     midnight = 12 * 60
     assert quiet([("bob", 0), ("ann", midnight - 5), ("ann", midnight + 5)], budget=1) == set()
     assert quiet([("bob", 0), ("ann", midnight - 5), ("ann", midnight + 5)], budget=2) == {2}
+
+
+def test_what_is_shown_anyhow_keeps_others_quiet_and_takes_no_place() -> None:
+    units = [("bob", 0), ("ann", 10), ("ann", 50), ("ann", 55), ("bob", 30)]
+    # The second is shown though the budget is spent; ann's others are not, nor is bob's second.
+    assert quiet(units, shown={1}) == {2, 3, 4}
+    assert quiet(units, budget=1, shown={1}) == set()
+    assert quiet(units, budget=2, shown={1}) == {2, 3, 4}
+    # One less strange keeps nothing quiet.
+    assert quiet([("ann", 50), ("ann", 0)], shown={1}) == set()
 
 
 @given(

@@ -182,3 +182,19 @@ def test_a_few_flags_at_a_seller_of_many_are_no_ring(spark: SparkSession) -> Non
     some = [(f"r{n}", f"user{n}", 20 + n / 2, "s") for n in range(3)]
     honest = [(f"u{n}", f"h{n}", 0.4 * n, "s") for n in range(100)]
     assert links_between(spark, [unit for unit, *_ in some], uses_of(*some, *honest)) == []
+
+
+def test_four_hundred_accounts_tried_from_one_network_are_one_case(spark: SparkSession) -> None:
+    tried = [(f"t{n:03}", f"victim{n}", 20 + n / 9600, "10.0.0.1") for n in range(400)]
+    alone = [(f"a{n}", f"user{n}", 19.5 + n / 20, f"10.1.0.{n}") for n in range(20)]
+    # Who owns the accounts, and others, come from elsewhere; a few are customers of that network.
+    honest = [(f"h{n}", f"victim{n}", 18 + n / 100, f"10.2.0.{n}") for n in range(400)]
+    neighbours = [(f"n{n}", f"neighbour{n}", 20 + n / 100, "10.0.0.1") for n in range(5)]
+    uses = uses_of(*tried, *alone, *honest, *neighbours).assign(kind="network")
+    flags = uses[uses.unit_id.isin([unit for unit, *_ in (*tried, *alone)])]
+
+    found = cases(flags, linked(spark, flags, uses).toArrow())
+
+    assert sorted(case["n_users"] for case in found) == [1] * 20 + [400]
+    ring = max(found, key=lambda case: case["n_users"])
+    assert set(ring["unit_ids"]) == {unit for unit, *_ in tried}

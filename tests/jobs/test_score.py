@@ -213,6 +213,28 @@ def test_only_a_flag_that_is_shown_keeps_others_of_its_user_quiet(
     assert replayed.rows_out["anomalies"] == 0
 
 
+def test_a_flag_that_an_earlier_run_shows_keeps_those_of_a_later_one_quiet(
+    spark: SparkSession, tmp_path: Path, trained: JobContext
+) -> None:
+    often = {"false_positive_rate": 0.5, "budget_per_day": TESTED, "cool_down": timedelta(hours=30)}
+    settings = fresh_lake(spark, tmp_path, trained, **often)
+    first_day = until_day_7(settings)
+    second_day = settings.score.model_copy(update={"from_time": first_day.score.until})
+
+    run(spark, "score", first_day)
+    run(spark, "score", settings.model_copy(update={"score": second_day}))
+
+    flags = flags_in(settings)
+    assert flags["run_id"].n_unique() == 2
+    shown = flags.filter(pl.col("suppressed_by").is_null())
+    before = pl.col("event_time") < first_day.score.until
+    kept_quiet = flags.filter(~before, pl.col("suppressed_by").is_not_null())
+    # A user has a unit every twelve hours: some are kept quiet by what the first run shows alone.
+    late = set(shown.filter(~before)["user_id"])
+    assert len(set(kept_quiet["user_id"]) - late) > 0
+    assert run(spark, "decide", settings).rows_out["anomalies"] == 0
+
+
 def test_a_flag_goes_when_its_unit_is_scored_anew_and_strange_no_more(
     spark: SparkSession, tmp_path: Path, trained: JobContext
 ) -> None:

@@ -15,19 +15,23 @@ def in_cool_down(
     is quiet, or cut, keeps nothing else quiet, and a unit is never kept quiet by one less strange.
 
     Args:
-        candidates: unit_id, user_id, event_date and event_time of N units that nothing else
-            suppresses, strangest first.
+        candidates: unit_id, user_id, event_date, event_time and is_shown of N units that nothing
+            else suppresses, strangest first. What `is_shown` is so whatever others are: it takes
+            no place and is not quiet.
         cool_down: How long after a unit's begin those that begin are quiet.
         budget_per_day: The places of each event_date; none: there is one for every unit.
     """
-    names = ("unit_id", "user_id", "event_date", "event_time")
+    names = ("unit_id", "user_id", "event_date", "event_time", "is_shown")
     shown: dict[str, list[datetime]] = defaultdict(list)
     taken: Counter[date] = Counter()
     quiet = set()
-    for unit, user, day, time in zip(*(candidates[n].to_pylist() for n in names), strict=True):
-        if taken[day] == budget_per_day:
+    columns = (candidates[name].to_pylist() for name in names)
+    for unit, user, day, time, is_shown in zip(*columns, strict=True):
+        if is_shown:
+            shown[user].append(time)
+        elif taken[day] == budget_per_day:
             continue
-        if any(time - cool_down <= earlier < time for earlier in shown[user]):
+        elif any(time - cool_down <= earlier < time for earlier in shown[user]):
             quiet.add(unit)
         else:
             taken[day] += 1

@@ -91,13 +91,16 @@ def with_mutes(flags: DataFrame, muting: Mutes, judged: DataFrame) -> DataFrame:
     )
 
 
-def with_cool_down(context: JobContext, units: DataFrame, budget: int | None) -> DataFrame:
+def with_cool_down(
+    context: JobContext, units: DataFrame, budget: int | None, shown: DataFrame | None = None
+) -> DataFrame:
     """Say which units are in the cool-down of another one that is shown.
 
     Args:
         context: The job.
         units: Rows with `suppressed_by`, what else keeps them from being shown.
         budget: How many a day are shown; none: all.
+        shown: Rows of `anomalies` of other units that are shown in any case; none: there are none.
     """
     cool_down = context.settings.alerts.cool_down
     if cool_down is None:
@@ -105,7 +108,10 @@ def with_cool_down(context: JobContext, units: DataFrame, budget: int | None) ->
     asked = units.where("suppressed_by is null")
     if budget is not None:
         asked = strangest(asked, _LOOKED_AT * budget)
-    table = asked.select("unit_id", "user_id", "event_date", "event_time", "p_value", "score")
+    told = ("unit_id", "user_id", "event_date", "event_time", "p_value", "score")
+    table = asked.select(*told, F.lit(False).alias("is_shown"))
+    if shown is not None:
+        table = table.unionByName(shown.select(*told, F.lit(True).alias("is_shown")))
     quiet = in_cool_down(table.orderBy(*strangest_first()).toArrow(), cool_down, budget)
     return suppressed(context, units, dict.fromkeys(quiet, f"{_COOL_DOWN} of {cool_down}"))
 

@@ -17,8 +17,9 @@ from habitus.edges.spark import local_frame
 from habitus.jobs.deciding import is_quiet, suppressed, with_cool_down, with_mutes
 from habitus.jobs.frame import JobContext
 from habitus.jobs.reviewing import mutes
-from habitus.tables import ANOMALIES, REASON
+from habitus.tables import ANOMALIES, REASON, SCORES
 
+_KEY = ["unit_kind", "unit_id"]
 _TOLD = ("reasons", "summary")
 _EXPLAINED = f"unit_id string, reasons array<struct<{REASON}>>, summary string"
 # Explaining keeps the probabilities of every value at every event; few units at once keep it small.
@@ -56,10 +57,11 @@ def place_flags(
     as_it_is = [*ANOMALIES.key, "score", "p_value"]
     known = context.read_or_empty(ANOMALIES).select(*as_it_is, *_TOLD)
     muting = mutes(context, judged)
+    shown = _shown_before(context, units, model_id)
     explained = local_frame(context.spark, _EXPLAINED)
     muted: dict[str, str] = {}
     for _ in range(_ROUNDS):
-        marked = with_cool_down(context, suppressed(context, candidates, muted), budget)
+        marked = with_cool_down(context, suppressed(context, candidates, muted), budget, shown)
         # What is told already of flags that are as they were is not told anew.
         flags = _with_hidden(choose(marked, budget), marked, known.select(as_it_is))
         flags = flags.join(known, as_it_is, "left")
@@ -72,6 +74,15 @@ def place_flags(
             break
         muted |= found
     return Placed(suppressed(context, marked, muted), suppressed(context, flags, muted))
+
+
+def _shown_before(context: JobContext, units: DataFrame, model_id: str) -> DataFrame:
+    """Flags that an earlier run shows, of units that this one does not judge."""
+    flags = context.read_or_empty(ANOMALIES).where(F.col("model_id") == model_id)
+    others = flags.where("suppressed_by is null").join(units.select(*_KEY), _KEY, "left_anti")
+    # A flag of a unit that is no more is withdrawn.
+    scored = context.read_now(SCORES).where(F.col("model_id") == model_id)
+    return others.join(scored.select(*_KEY), _KEY, "left_semi")
 
 
 def _with_hidden(flags: DataFrame, candidates: DataFrame, known: DataFrame) -> DataFrame:
