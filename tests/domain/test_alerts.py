@@ -10,7 +10,7 @@ from scipy.stats import false_discovery_control
 
 from habitus.alert_settings import AlertSettings, CostSettings
 from habitus.domain import alerts
-from habitus.domain.alerts import cost_threshold, rare, rare_by_day
+from habitus.domain.alerts import DayCount, cost_threshold, crowded_days, rare, rare_by_day
 from habitus.domain.policy import with_suppression
 
 pytestmark = pytest.mark.spark
@@ -122,6 +122,19 @@ def test_the_false_discovery_rate_is_that_of_benjamini_and_hochberg(spark: Spark
         expected |= {row[0] for row, is_in in zip(of_day, rejected, strict=True) if is_in}
     assert found == expected
     assert 0 < len(expected) < len(rows)
+
+
+def test_a_day_is_crowded_if_far_more_units_are_rare_than_chance_makes_so() -> None:
+    usual = DayCount(date(2026, 1, 5), 2000, 32)
+    # Three times what is expected: of few units that is chance, of many it is not.
+    few, many = DayCount(date(2026, 1, 6), 100, 3), DayCount(date(2026, 1, 7), 2000, 60)
+    flooded = DayCount(date(2026, 1, 8), 3000, 900)
+    # Not by chance either, yet no flood.
+    somewhat = DayCount(date(2026, 1, 9), 100_000, 1900)
+    days = [usual, few, many, flooded, somewhat]
+    assert crowded_days(days, 0.01) == [flooded, many]
+    assert crowded_days(days, 0.3) == []
+    assert crowded_days([], 0.01) == []
 
 
 def test_prices_say_from_which_p_value_on_a_flag_is_worth_it(spark: SparkSession) -> None:

@@ -38,10 +38,11 @@ def count(
     start: datetime,
     *settings: str,
     precise_until: float | None = None,
+    told: Lines | None = None,
 ) -> int:
     """Count days of January in a run of the period from a time on."""
     given = small_settings(folder, f"alerts.budget_per_day={BUDGET}", *settings)
-    context = JobContext("score", given, spark, Lines())
+    context = JobContext("score", given, spark, told or Lines())
     units = [(date(2026, 1, day),) for day, of in days.items() for _ in range(of.units)]
     rare = [
         (date(2026, 1, day), "ours" if number < of.suppressed else None)
@@ -138,3 +139,17 @@ def test_what_is_suppressed_takes_no_place_and_what_reviews_did_is_told(
     cut = count(spark, tmp_path, {10: Day(9, 6, 1)}, at(10), precise_until=0.02)
     assert cut == 3
     assert found(tmp_path, "precision_threshold") == [(10, 9, 6, 1, 2, 3, 0.02)]
+
+
+def test_days_like_those_of_a_promotion_are_told_of(spark: SparkSession, tmp_path: Path) -> None:
+    told = Lines()
+    days = {day: Day(100, 40 + day) for day in (11, 12, 13, 14)} | {10: Day(100, 12)}
+
+    count(spark, tmp_path, days, at(10), told=told)
+
+    (line,) = told.lines
+    assert line.startswith("far more sessions are rare than the 0.1 of alerts.false_positive_rate")
+    assert (
+        "2026-01-14 (54 of 100), 2026-01-13 (53 of 100), 2026-01-12 (52 of 100) and 1 more" in line
+    )
+    assert "let `segments` name such days" in line

@@ -6,12 +6,14 @@ flag costs less than none, and at most the one up to which reviews show flags to
 Of those, what is not suppressed is flagged, the strangest of each day first, up to the budget.
 """
 
+from collections.abc import Iterable
+from datetime import date
 from typing import NamedTuple
 
 import numpy as np
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
-from scipy import optimize
+from scipy import optimize, stats
 
 from habitus.alert_settings import AlertSettings, CostSettings
 
@@ -32,6 +34,8 @@ SEVERITIES = (
     Severity("medium", 1e-3, "watch"),
     Severity("low", 1.0, "watch"),
 )
+# A day is crowded if it has so many times the rare units expected, and more than by such a chance.
+_CROWDED, _CHANCE = 2, 1e-6
 _LARGEST = 1 / np.e  # p-value beyond which the odds of an anomaly are no better than the prior
 
 
@@ -119,6 +123,28 @@ def rare_by_day(candidates: DataFrame) -> DataFrame:
     return candidates.groupBy("event_date").agg(
         F.count(F.lit(1)).alias("rare"), F.count("suppressed_by").alias("suppressed")
     )
+
+
+class DayCount(NamedTuple):
+    """How many units a day has, and how many of them are rare."""
+
+    day: date
+    units: int
+    rare: int
+
+
+def crowded_days(days: Iterable[DayCount], false_positive_rate: float) -> list[DayCount]:
+    """Days with far more rare units than units like those calibrated on would have, worst first.
+
+    By the binomial distribution of the rare among independent units.
+    """
+    crowded = [
+        one
+        for one in days
+        if one.rare > _CROWDED * one.units * false_positive_rate
+        and stats.binom.sf(one.rare - 1, one.units, false_positive_rate) < _CHANCE
+    ]
+    return sorted(crowded, key=lambda one: (-one.rare / one.units, one.day))
 
 
 def cost_threshold(costs: CostSettings) -> float:

@@ -7,10 +7,12 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from habitus.config import Settings
-from habitus.domain.alerts import cost_threshold, rare_by_day
+from habitus.domain.alerts import DayCount, cost_threshold, crowded_days, rare_by_day
 from habitus.edges.spark import local_frame
 from habitus.jobs.frame import JobContext
 from habitus.tables import FLAG_DAYS
+
+_TOLD = 3  # crowded days by name
 
 
 def count_days(
@@ -66,7 +68,22 @@ def count_days(
         update=tuple(name for name in FLAG_DAYS.names if name not in {*key, *stamp}),
         stamp=stamp,
     )
+    _tell_crowded(context, [DayCount(r["event_date"], r["units"], r["rare"]) for r in rows])
     return sum(row["cut"] for row in rows)
+
+
+def _tell_crowded(context: JobContext, days: list[DayCount]) -> None:
+    """Say which days' units are rare together, as those of a promotion or a holiday are."""
+    rate, unit = context.settings.alerts.false_positive_rate, context.settings.unit
+    crowded = crowded_days(days, rate)
+    if not crowded:
+        return
+    worst = ", ".join(f"{one.day} ({one.rare:,} of {one.units:,})" for one in crowded[:_TOLD])
+    more = f" and {len(crowded) - _TOLD} more days" if len(crowded) > _TOLD else ""
+    context.reporter.say(
+        f"far more {unit}s are rare than the {rate:g} of alerts.false_positive_rate on {worst}"
+        f"{more}: if a promotion or a holiday made them so, let `segments` name such days and train"
+    )
 
 
 def _sees_less(settings: Settings, start: datetime) -> Column:
