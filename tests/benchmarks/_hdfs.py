@@ -133,7 +133,13 @@ class Found:
         true, false = abnormal[flagged].sum(), normal[flagged].sum()
         return float(2 * true / (true + false + abnormal.sum()))
 
-    def precision(self, normal: Counts, abnormal: Counts) -> float:
+    def flags(self) -> tuple[float, float]:
+        """Precision and recall of the abnormal class; without a flag the precision is 0."""
+        flagged = self.scores > self.threshold
+        true, false = self.abnormal[flagged].sum(), self.normal[flagged].sum()
+        return float(true / max(1, true + false)), float(true / self.abnormal.sum())
+
+    def average_precision(self, normal: Counts, abnormal: Counts) -> float:
         """Average precision."""
         truth = np.repeat([1, 0], len(self.scores))
         weights = np.concatenate([abnormal, normal])
@@ -143,7 +149,7 @@ class Found:
     def values(self) -> tuple[float, float]:
         """F1 and average precision."""
         both = self.normal, self.abnormal
-        return self.f1(*both), self.precision(*both)
+        return self.f1(*both), self.average_precision(*both)
 
     def intervals(self) -> list[tuple[float, float]]:
         """Where F1 and average precision lie in 95 of 100 test sets drawn from this one."""
@@ -153,7 +159,7 @@ class Found:
         drawn = random.multinomial(both.sum(), both / both.sum(), BOOTSTRAP)
         found = [
             [measure(one[:size], one[size:]) for one in drawn]
-            for measure in (self.f1, self.precision)
+            for measure in (self.f1, self.average_precision)
         ]
         ends = np.quantile(found, [0.025, 0.975], axis=1)
         return [(float(low), float(high)) for low, high in ends.T]
@@ -184,7 +190,12 @@ def of_official(name: str, fit: Fit, sessions: Sessions, seeds: Sequence[int]) -
     official, *others = [judged(sessions, fit, sessions.training, seed) for seed in seeds]
     over = [official.values(), *(one.values() for one in others)]
     unique = official.f1(*(np.minimum(of, 1) for of in (official.normal, official.abnormal)))
-    found = [Figure(f"{name}, F1 of distinct sessions", unique)]
+    precision, recall = official.flags()
+    found = [
+        Figure(f"{name}, F1 of distinct sessions", unique),
+        Figure(f"{name}, precision", precision),
+        Figure(f"{name}, recall", recall),
+    ]
     measures = (("F1", "official"), ("average precision", "precision"))
     for index, (measure, goal) in enumerate(measures):
         title = f"{name}, {measure}"

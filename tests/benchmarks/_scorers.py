@@ -113,11 +113,17 @@ def keras(root: str) -> dict[str, float]:
 
 
 def memory(root: str) -> dict[str, float]:
-    """MB that a process grows by over 10,000 batches, from the first tenth of them on."""
-    model, units = units_of(root)
+    """MB that a process grows by over 10,000 batches, from the first tenth of them on.
+
+    Each goes a worker's way, from the rows that Spark hands over to those that it is handed back.
+    """
+    model, rows = in_memory(root)
+    (whole,) = rows.to_batches()
     process, random, held = psutil.Process(), np.random.default_rng(1), []
     for number in range(LEAKED):
-        model.detector.score(units.take(random.integers(0, len(units), LEAK_UNITS)))
+        batch = whole.take(pa.array(random.integers(0, len(whole), LEAK_UNITS)))
+        units = Units.from_arrow(batch, model.vocabulary.field_names)
+        score_batch(batch, units, model.model_id, model.detector, model.calibration)
         if number + 1 in (LEAKED // 10, LEAKED):
             held.append(process.memory_info().rss / 1e6)
     return {"at first": held[0], "growth": held[1] - held[0]}

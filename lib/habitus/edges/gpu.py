@@ -1,5 +1,7 @@
 """The GPU of a process that trains."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from habitus.errors import TrainingError
@@ -32,3 +34,24 @@ def use_one_gpu(index: int | None = None) -> None:
             f"TensorFlow has begun to compute before it was chosen ({error})",
             "Train in a process that has not used TensorFlow.",
         ) from error
+
+
+def gpu_for(addresses: Sequence[str], local_rank: int) -> int:
+    """Which GPU a process of several takes: the first that Spark gave it, else one by its rank.
+
+    Args:
+        addresses: What Spark gave this process; nothing where it knows of no GPUs.
+        local_rank: Of this process among those of the ring on its machine.
+
+    Raises:
+        TrainingError: Spark calls GPUs by something else than numbers.
+    """
+    if not addresses:
+        return local_rank
+    if not addresses[0].isdecimal():
+        raise TrainingError(
+            f"GPU {addresses[0]!r}, which Spark gave to a worker",
+            "it is not called by its number",
+            "Let spark.executor.resource.gpu.discoveryScript print numbers, counted from 0.",
+        )
+    return int(addresses[0])

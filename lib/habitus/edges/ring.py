@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 
 from habitus import errors
 from habitus.domain.models.training import Ring
-from habitus.edges.gpu import use_one_gpu
+from habitus.edges.gpu import gpu_for, use_one_gpu
 from habitus.errors import TrainingError
 
 Arguments = ParamSpec("Arguments")
@@ -234,19 +234,14 @@ def _run(work: Any, args: Any, kwargs: Any) -> Any:
             print(f"{_SAID}{line}\n{_PUSHED}", flush=True)
 
     try:
-        use_one_gpu(_gpu_of(ring))
+        given = importlib.import_module("horovod.spark.task").get_available_devices()
+        use_one_gpu(gpu_for(given, ring.local_rank))
         result = work(ring, report, *args, **kwargs)
     except Exception as error:
         if not _is_of_a_lost_worker(error):
             print(f"{_FAILED}{json.dumps(_in_words(error, ring))}", flush=True)
         raise
     return result if ring.rank == 0 else None
-
-
-def _gpu_of(ring: HorovodRing) -> int:
-    """The GPU that Spark gave this process, else one by its rank on the machine."""
-    given: list[str] = importlib.import_module("horovod.spark.task").get_available_devices()
-    return int(given[0]) if given else ring.local_rank
 
 
 def _is_of_a_lost_worker(error: Exception) -> bool:

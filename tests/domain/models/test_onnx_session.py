@@ -1,10 +1,11 @@
-"""ONNX models with operators that are not ONNX's own, or data elsewhere, are not run."""
+"""ONNX models run where it is fastest; with foreign operators, or data elsewhere, they do not."""
 
 from pathlib import Path
 
 import builders
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -46,6 +47,34 @@ def test_a_model_of_onnxs_own_operators_runs() -> None:
     given = np.array([2], dtype=np.float32)
     (made,) = session_of(model.SerializeToString()).run(None, {"given": given})
     assert made.tolist() == [2.5]
+
+
+@pytest.mark.parametrize(
+    ("offered", "asked"),
+    [
+        ("Azure CPU", "CPU"),
+        ("Tensorrt CUDA CPU", "CUDA CPU"),
+        ("CPU CUDA", "CUDA CPU"),
+    ],
+)
+def test_a_model_runs_on_a_gpu_where_onnx_runtime_offers_one_and_else_on_the_processor(
+    offered: str, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a GPU cannot run is left to the processor, which is asked for last."""
+    found: list[list[str]] = []
+
+    def start(content: bytes, options: onnxruntime.SessionOptions, providers: list[str]) -> None:
+        found.append(providers)
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: called(offered))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", start)
+    add = helper.make_node("Add", ["given", "half"], ["made"])
+    session_of(model_of(add, constants=(constant(),)).SerializeToString())
+    assert found == [called(asked)]
+
+
+def called(providers: str) -> list[str]:
+    return [f"{name}ExecutionProvider" for name in providers.split()]
 
 
 @pytest.mark.parametrize("domain", ["com.microsoft", "ai.onnx.contrib", "custom"])
