@@ -145,7 +145,7 @@ def test_careful_ones_are_few_cases_of_several_accounts(spark: SparkSession) -> 
 def uses_of(*rows: tuple[str, str, float, str]) -> pd.DataFrame:
     """Rows of unit, user, days and seller, one event each."""
     frame = pd.DataFrame(rows, columns=["unit_id", "user_id", "days", "value"])
-    times = START + pd.to_timedelta(frame.days, unit="D")
+    times = START + pd.to_timedelta((frame.days * 86400).round(), unit="s")
     return frame.assign(event_time=times, kind="counterparty").drop(columns="days")
 
 
@@ -191,7 +191,8 @@ def test_four_hundred_accounts_tried_from_one_network_are_one_case(spark: SparkS
     honest = [(f"h{n}", f"victim{n}", 18 + n / 100, f"10.2.0.{n}") for n in range(400)]
     neighbours = [(f"n{n}", f"neighbour{n}", 20 + n / 100, "10.0.0.1") for n in range(5)]
     uses = uses_of(*tried, *alone, *honest, *neighbours).assign(kind="network")
-    flags = uses[uses.unit_id.isin([unit for unit, *_ in (*tried, *alone)])]
+    flagged = uses.unit_id.isin([unit for unit, *_ in (*tried, *alone)])
+    flags = uses[flagged].reset_index(drop=True)
 
     found = cases(flags, linked(spark, flags, uses).toArrow())
 
