@@ -151,6 +151,18 @@ def oddities(count: int, seed: int, words: Vocabulary) -> Units:
     return _filled(words, actions, lengths, random, odd=True)
 
 
+def long_unit(length: int, seed: int, words: Vocabulary) -> Units:
+    """One unit of so many events: sessions of the chain on end."""
+    some = units(length // 2, seed, words)  # of two events at least
+    return replace(
+        some.take(np.array([0])),
+        offsets=np.array([0, length]),
+        tokens={name: values[:length] for name, values in some.tokens.items()},
+        amounts=some.amounts[:length],
+        gaps=some.gaps[:length],
+    )
+
+
 def together(*parts: Units) -> Units:
     """The units of all parts, one after another."""
     starts = np.cumsum([0, *(part.offsets[-1] for part in parts)])

@@ -52,8 +52,13 @@ class ArtefactError(HabitusError):
     """A model artefact that is missing, damaged or made for other data."""
 
 
+def meant(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is perhaps meant; none when none is near."""
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known name is meant, or list them all when none is near."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"Known names: {', '.join(known)}."
+    close = meant(name, known)
+    return f"Did you mean {close!r}?" if close else f"Known names: {', '.join(known)}."

@@ -41,10 +41,24 @@ SCORES = Table(
     cluster_by=("event_date",),
 )
 
-REASON = (
-    "rank: int, event_index: int, event_id: string, event_time: timestamp, field: string, "
-    "observed: string, expected: array<struct<value: string, probability: double>>, "
-    "surprise: double, share: double, against: string"
+REASONS = Column.of_structs(
+    "reasons",
+    "What is strange, most first.",
+    Column("rank", "int", "Its place, from 1."),
+    Column("event_index", "int", "The event's place in the unit, from 0; none: the whole unit."),
+    Column("event_id", "string", "The event's id; none: the whole unit."),
+    Column("event_time", "timestamp", "Time of that event."),
+    Column("field", "string", "Field of the event, or feature of the unit."),
+    Column("observed", "string", "What was seen, in words."),
+    Column.of_structs(
+        "expected",
+        "Likelier values, the likeliest first.",
+        Column("value", "string", "The value, in words."),
+        Column("probability", "double", "How likely it was."),
+    ),
+    Column("surprise", "double", "How unlikely what was seen is, in bits."),
+    Column("share", "double", "Share of all the unit's surprise."),
+    Column("against", "string", "What it is strange beside: sequence, history or peers."),
 )
 
 ANOMALIES = Table(
@@ -53,7 +67,7 @@ ANOMALIES = Table(
     columns=(
         *_SCORE,
         Column("severity", "string", "low, medium, high or critical.", required=True),
-        Column("reasons", f"array<struct<{REASON}>>", "What is strange, most first.", True),
+        REASONS,
         Column("summary", "string", "The reasons in one sentence.", required=True),
         Column("decision", "string", "What to do.", required=True),
         Column("decided_by", "string", "The rule's reason, or the severity.", required=True),
@@ -129,15 +143,20 @@ EMBEDDINGS = Table(
     cluster_by=("event_date",),
 )
 
-_PAST = "similarity: double, ended_at: timestamp, unit_id: string, user_id: string"
+_PAST = (
+    Column("similarity", "double", "Cosine of the vectors, -1 to 1."),
+    Column("ended_at", "timestamp", "Time of its last event."),
+    Column("unit_id", "string", "The unit."),
+    Column("user_id", "string", "Its user."),
+)
 
 NEIGHBOURS = Table(
     name="neighbours",
     comment="The units most like a flagged one among those that ended before it started.",
     columns=(
         *_EMBEDDED,
-        Column("of_user", f"array<struct<{_PAST}>>", "Of its user, the most alike first.", True),
-        Column("of_others", f"array<struct<{_PAST}>>", "Of other users, likewise.", True),
+        Column.of_structs("of_user", "Of its user, the most alike first.", *_PAST),
+        Column.of_structs("of_others", "Of other users, likewise.", *_PAST),
         Column("found_at", "timestamp", "Start of the run that found them.", required=True),
         Column("event_date", "date", "Day of event_time, UTC.", required=True),
     ),
@@ -146,7 +165,14 @@ NEIGHBOURS = Table(
     cluster_by=("event_date",),
 )
 
-_SHARED = "kind: string, value: string, users: bigint, flagged_users: bigint"
+_SHARED = Column.of_structs(
+    "shared",
+    "What links the users, most first.",
+    Column("kind", "string", "What it is: device, network, ..."),
+    Column("value", "string", "Which one."),
+    Column("users", "bigint", "How many users used it around that time."),
+    Column("flagged_users", "bigint", "How many of them have flags."),
+)
 
 CASES = Table(
     name="cases",
@@ -163,7 +189,7 @@ CASES = Table(
         Column("p_value", "double", "The least of the flags'.", required=True),
         Column("user_ids", "array<string>", "The users.", required=True),
         Column("unit_ids", "array<string>", "The flagged units, in time.", required=True),
-        Column("shared", f"array<struct<{_SHARED}>>", "What links the users, most first.", True),
+        _SHARED,
         Column("summary", "string", "The case in one sentence.", required=True),
         Column("status", "string", "Where its handling stands; open at first.", required=True),
         Column("run_id", "string", "The run that made it.", required=True),

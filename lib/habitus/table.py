@@ -1,6 +1,6 @@
 """What a table's declaration is."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -9,12 +9,27 @@ from pyspark.sql.types import DataType, StructField, StructType
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its name, Spark SQL type, meaning, and whether it always has a value."""
+    """A column: its name, Spark SQL type, meaning, and whether it always has a value.
+
+    Of an array of structs `fields` says what each field means. Where they are given, a merge casts
+    every value, as Spark takes the type with meanings for another: not for columns that hold much.
+    """
 
     name: str
     type: str
     comment: str
     required: bool = False
+    fields: tuple["Column", ...] = ()
+
+    @classmethod
+    def of_structs(cls, name: str, comment: str, *fields: "Column") -> "Column":
+        """A column that always has an array of structs of these fields."""
+        return cls(name, f"array<struct<{struct_of(fields)}>>", comment, True, fields)
+
+
+def struct_of(fields: Iterable[Column]) -> str:
+    """What a struct of these fields is made of, in Spark's words."""
+    return ", ".join(f"{field.name}: {field.type}" for field in fields)
 
 
 @dataclass(frozen=True)
@@ -109,12 +124,22 @@ def _parsed(name: str) -> DataType:
     return DataType.fromDDL(name)
 
 
+def with_fields(columns: Iterable[Column], within: str = "") -> Iterator[tuple[str, Column]]:
+    """Columns and the fields in them, each with its name, as `reasons.rank`."""
+    for column in columns:
+        yield within + column.name, column
+        yield from with_fields(column.fields, f"{within}{column.name}.")
+
+
 def reference(tables: Iterable[Table]) -> str:
     """The tables as Markdown, for people who query them."""
     parts = []
     for table in tables:
         key = ", ".join(f"`{name}`" for name in table.key) or "none"
-        rows = [f"| `{c.name}` | `{c.type}` | {c.comment} |" for c in table.columns]
+        rows = [
+            f"| `{name}` | `{column.type}` | {column.comment} |"
+            for name, column in with_fields(table.columns)
+        ]
         parts.append(
             f"### {table.name}\n\n{table.comment} Key: {key}.\n\n"
             "| column | type | meaning |\n| --- | --- | --- |\n" + "\n".join(rows)

@@ -12,10 +12,10 @@ from habitus.model_tables import EMBEDDINGS as EMBEDDINGS
 from habitus.model_tables import EVALUATIONS as EVALUATIONS
 from habitus.model_tables import FLAG_DAYS as FLAG_DAYS
 from habitus.model_tables import NEIGHBOURS as NEIGHBOURS
-from habitus.model_tables import REASON as REASON
+from habitus.model_tables import REASONS as REASONS
 from habitus.model_tables import SCORES as SCORES
 from habitus.model_tables import VOLUME_SHIFTS as VOLUME_SHIFTS
-from habitus.table import Column, Table
+from habitus.table import Column, Table, struct_of
 from habitus.unit_columns import KIND, KINDS, UNIT, USER
 
 _EVENT_FIELDS: tuple[Column, ...] = (
@@ -88,7 +88,6 @@ SESSION_EVENT: tuple[Column, ...] = (
     Column("new_network", "boolean", "First event of the user from the network.", required=True),
     Column("new_counterparty", "boolean", "First event with the counterparty.", required=True),
 )
-_SESSION_EVENT = ", ".join(f"{column.name}: {column.type}" for column in SESSION_EVENT)
 
 SESSIONS = Table(
     name="sessions",
@@ -114,7 +113,7 @@ SESSIONS = Table(
         Column("event_ids", "array<string>", "Its events, in order.", required=True),
         Column(
             "events",
-            f"array<struct<{_SESSION_EVENT}>>",
+            f"array<struct<{struct_of(SESSION_EVENT)}>>",
             "Its events in order, with what was new to the user at each.",
             required=True,
         ),

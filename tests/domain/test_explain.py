@@ -11,7 +11,7 @@ from habitus.domain.detectors.base import Reason
 from habitus.domain.explain import reason_rows, summary
 from habitus.domain.features import feature_names
 from habitus.setting_types import MeasureName
-from habitus.tables import REASON
+from habitus.tables import REASONS
 
 pytestmark = pytest.mark.plain
 
@@ -205,5 +205,4 @@ def test_reasons_become_rows_with_ranks_ids_and_times() -> None:
         "against": "sequence",
     }
     assert (rows[1]["rank"], rows[1]["event_id"], rows[1]["event_time"]) == (2, None, None)
-    named = [part.split(":")[0].strip() for part in REASON.split(", ") if "probability" not in part]
-    assert list(rows[0]) == named
+    assert list(rows[0]) == [field.name for field in REASONS.fields]

@@ -1,5 +1,7 @@
 """How precise flags are, by what people who looked at some of them found."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from scipy import stats
 
-from habitus.domain.reviews import precise_until, precisions, reviews
+from habitus.domain.reviews import Precision, precise_until, precisions, reviews
 
 
 @pytest.mark.plain
@@ -74,25 +76,54 @@ def test_the_p_value_is_the_last_before_precision_is_not_shown() -> None:
     assert precise_until([], 0.5, 0.95) is None
 
 
-@pytest.mark.plain
-def test_a_threshold_is_seldom_less_precise_than_it_says() -> None:
+# How many flags there are in each part of p-values, the rarest first, and which share is true.
+FLAGS = np.array([30, 40, 60, 90, 140, 200])
+TRUE = np.array([0.9, 0.8, 0.7, 0.5, 0.3, 0.1])
+PRECISION = np.cumsum(FLAGS * TRUE) / np.cumsum(FLAGS)
+PARTS = np.arange(len(FLAGS))
+# Which of the true and of the false flags in each part people look at.
+LOOKED_AT = {
+    "all": (PARTS >= 0, PARTS >= 0),
+    "only the true": (PARTS >= 0, PARTS < 0),
+    "only the false": (PARTS < 0, PARTS >= 0),
+    "the rarest half of the parts": (PARTS < 3, PARTS < 3),
+    "the true, and the rarest false": (PARTS >= 0, PARTS < 3),
+}
+
+
+def draws(looked_at: str, confidence: float) -> Iterator[tuple[Precision, ...]]:
+    """What reviews show of many draws of flags, of which people choose those they look at."""
     random = np.random.default_rng(5)
-    flags, precision = (
-        np.array([30, 40, 60, 90, 140, 200]),
-        np.array([0.9, 0.8, 0.7, 0.5, 0.3, 0.1]),
-    )
-    upto = np.cumsum(flags * precision) / np.cumsum(flags)
-    wrong = 0
+    of_true, of_false = LOOKED_AT[looked_at]
     for _ in range(300):
-        confirmed = random.binomial(flags, precision)
-        parts = [
-            (20 - i, int(n), int(k), int(n - k))
-            for i, (n, k) in enumerate(zip(flags, confirmed, strict=True))
-        ]
-        at = precise_until(precisions(parts, 0.9), 0.7, 0.9)
-        if at is not None:
-            wrong += upto[round(20 + 4 * np.log10(at))] < 0.7
-    assert wrong <= 300 * 0.1
+        true = random.binomial(FLAGS, TRUE)
+        seen = zip(20 - PARTS, FLAGS, true * of_true, (FLAGS - true) * of_false, strict=True)
+        yield precisions([tuple(map(int, part)) for part in seen], confidence)  # type: ignore[misc]
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("confidence", [0.5, 0.9])
+@pytest.mark.parametrize("looked_at", LOOKED_AT)
+def test_the_bounds_hold_the_precision_whatever_people_look_at(
+    looked_at: str, confidence: float
+) -> None:
+    found = np.array(
+        [[(one.low, one.high) for one in draw] for draw in draws(looked_at, confidence)]
+    )
+
+    held = (found[:, :, 0] <= PRECISION) & (found[:, :, 1] >= PRECISION)
+    assert held.mean(axis=0).min() >= confidence
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("looked_at", LOOKED_AT)
+def test_a_threshold_is_seldom_less_precise_than_it_says(looked_at: str) -> None:
+    found = [precise_until(draw, 0.7, 0.9) for draw in draws(looked_at, 0.9)]
+
+    shown = [PRECISION[round(20 + 4 * np.log10(p_value))] for p_value in found if p_value]
+    assert (np.array(shown) < 0.7).sum() <= 300 * 0.1
+    # What is found false never shows that the others are true.
+    assert bool(shown) == (looked_at != "only the false")
 
 
 def test_flags_are_counted_by_parts_of_a_decade(spark: SparkSession) -> None:

@@ -1,6 +1,7 @@
 """What units are scored and judged: in a promotion, beside others like them, or not at all."""
 
 from dataclasses import replace
+from typing import Any
 
 import builders
 import numpy as np
@@ -76,7 +77,7 @@ def rows_of(units: Units) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(nothing | {"segment": pa.array([[]] * len(units))})
 
 
-def scored(units: Units, detector: MarkovDetector, normal: Units) -> list[dict[str, object]]:
+def scored(units: Units, detector: MarkovDetector, normal: Units) -> list[dict[str, Any]]:
     scores = scores_of(detector, normal)
     calibration = Calibration.fit(scores, np.empty((len(scores), 0), dtype=object))
     return score_batch(rows_of(units), units, "markov-1", detector, calibration).to_pylist()
@@ -103,6 +104,18 @@ def test_a_unit_that_no_model_can_score_gets_a_note_and_is_not_rare() -> None:
     alone = scored(some.take(np.array([2, 3, 4])), detector, normal)
     assert [row["score"] for row in found[2:5]] == [row["score"] for row in alone]
     assert [row["note"] for row in scored(nothing, detector, normal)] == [EMPTY]
+
+
+def test_a_unit_of_50_000_events_is_scored_as_any_other() -> None:
+    normal = builders.units(900, 1, WORDS)
+    detector = MarkovDetector.fit(normal, WORDS, 7)
+    some = builders.units(3, 2, WORDS)
+
+    found = scored(builders.together(some, builders.long_unit(50_000, 3, WORDS)), detector, normal)
+
+    assert [row["note"] for row in found] == [None] * 4
+    assert np.isfinite(found[-1]["score"])
+    assert found[:-1] == scored(some, detector, normal)
 
 
 def empty_unit() -> pa.Table:

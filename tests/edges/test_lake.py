@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
 from habitus.edges.lake import Lake
+from habitus.edges.spark import local_frame
 from habitus.errors import InputError
 from habitus.table import Column
 
@@ -142,6 +143,23 @@ def test_a_table_tells_readers_the_version_of_its_contract_and_another_is_refuse
 def again(spark: SparkSession, lake: Lake) -> Lake:
     """The same lake, as another run finds it."""
     return Lake(spark, LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200))
+
+
+def test_fields_say_what_they_mean_and_an_older_table_whose_do_not_is_taken(
+    spark: SparkSession, lake: Lake
+) -> None:
+    parts = Column.of_structs("parts", "Its parts.", Column("kg", "double", "It's the weight."))
+    told = replace(TABLE, columns=(*TABLE.columns, parts))
+    untold = (*TABLE.columns, replace(parts, fields=()))
+    rows: list[dict[str, Any]] = [{"id": name, "size": 1, "parts": [{"kg": 1.0}]} for name in "ab"]
+    frame = local_frame(spark, told.schema(), rows)
+    for table in (told, replace(told, name="older", columns=untold)):
+        lake.append(table, frame.where("id = 'a'"))
+    heavier = frame.withColumn("parts", F.expr("array(named_struct('kg', 2D))"))
+
+    for table in (told, replace(told, name="older")):
+        assert again(spark, lake).merge(table, heavier, update=["parts"]).rows == 2
+    assert '{"comment":"It\'s the weight."}' in lake.read(told).schema.json()
 
 
 def test_a_check_that_is_new_holds_for_a_table_that_is_there(

@@ -5,13 +5,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 from jobs.conftest import Lines, run
-from jobs.unit_lakes import TABLE, flags_of, lake_of, rows
+from jobs.unit_lakes import TABLE, context_of, flags_of, lake_of, rows, settings_in
+from jobs.viewed_rows import case_row
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from habitus.errors import SettingsError
 from habitus.jobs.reviewing import judged_flags, mutes, reviewed
-from habitus.tables import ANOMALIES
+from habitus.tables import ANOMALIES, CASES
 
 pytestmark = pytest.mark.jobs
 
@@ -81,6 +82,35 @@ def test_labels_of_a_file_or_table_are_counted_and_say_what_flags_turned_out_to_
     muting = mutes(second, judged_flags(second))
     said = "muted: gap, first reason of 1 dismissed flags, no confirmed one"
     assert muting.unless_judged == {"gap": said}
+
+
+def test_statuses_that_are_no_verdict_are_counted_and_perhaps_meant_otherwise(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    context = context_of(spark, settings_in(tmp_path))
+    written = ["Confirmed", "Confirmed", " DISMISSED", "confirm", "Open", "open", "dismissed"]
+    written += [*["in review"] * 2, *(f"see ticket {number}" for number in range(31))]
+    status = F.element_at(F.lit(written), F.substring("unit_id", 2, 9).cast("int") + 1)
+    flags = flags_of(rows(spark, 40)).withColumn("status", status)
+    context.lake.append(ANOMALIES, flags)
+    cases = [case_row("c0", ["u0"], "Confirmed"), case_row("c1", ["u8"], "in review")]
+    context.lake.append(CASES, spark.createDataFrame(cases, CASES.schema()))
+
+    told = run(spark, "feedback", context.settings)
+
+    assert told.rows_out == {"labels": 1}
+    assert isinstance(told.reporter, Lines)
+    *meant, others = told.reporter.lines[-5:]
+    assert meant == [
+        "2 flags and 1 case with the status 'Confirmed', which is no verdict; "
+        "did you mean 'confirmed'?",
+        "1 flag with the status ' DISMISSED', which is no verdict; did you mean 'dismissed'?",
+        "1 flag with the status 'Open', which is no verdict; did you mean 'open'?",
+        "1 flag with the status 'confirm', which is no verdict; did you mean 'confirmed'?",
+    ]
+    assert others.startswith("other statuses: 'in review' of 2 flags and 1 case, 'see ticket 0' of")
+    assert others.count("see ticket") == 15
+    assert others.endswith(" of 1 flag, and more")
 
 
 def test_a_source_of_labels_needs_its_files(spark: SparkSession, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import io
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -12,11 +12,17 @@ from typing import Any
 
 import duckdb
 import polars as pl
-import pyarrow as pa
 import pyspark
 import pytest
 from deltalake import DeltaTable
 from jobs.conftest import Lines, small_settings
+from jobs.other_readers import (
+    cases_by_delta_rs,
+    cases_by_polars,
+    read_delta_in,
+    views_by_delta_rs,
+    views_by_polars,
+)
 from jobs.viewed_rows import DAYS, FLAGS, GROUPS, NOON, case_row, day_row, flag_row
 from polars import selectors
 from pyspark.sql import DataFrame, SparkSession
@@ -27,7 +33,7 @@ from habitus.edges.lake import Lake
 from habitus.jobs import viewing
 from habitus.jobs.frame import JobContext
 from habitus.tables import ANOMALIES, CASES, FLAG_DAYS
-from habitus.views import DAILY_COUNTS, VIEWS
+from habitus.views import VIEWS
 
 pytestmark = pytest.mark.jobs
 
@@ -129,11 +135,7 @@ def test_duckdb_runs_the_same_views(shop: Shop, views: dict[str, pl.DataFrame], 
     script = Path(getattr(shop, way).lake.root, "views/duckdb.sql").read_text()
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'")
-    # DuckDB fetches its delta extension from its makers, who cannot be reached from everywhere:
-    # delta-rs reads the tables that the script names.
-    for path in set(re.findall(r"delta_scan\('(.*?)'\)", script)):
-        connection.register(Path(path).name, DeltaTable(path).to_pyarrow_table())
-    connection.execute("create macro delta_scan(p) as table from query_table(parse_filename(p))")
+    read_delta_in(connection, script)
     connection.execute(script)
 
     for view in VIEWS:
@@ -142,23 +144,33 @@ def test_duckdb_runs_the_same_views(shop: Shop, views: dict[str, pl.DataFrame], 
         assert _rows(found, view.key) == _rows(views[view.name], view.key)
 
 
-def test_polars_and_delta_rs_count_the_same(shop: Shop, views: dict[str, pl.DataFrame]) -> None:
+@pytest.mark.parametrize("reader", [views_by_polars, views_by_delta_rs])
+def test_polars_and_delta_rs_come_to_the_same(
+    shop: Shop, views: dict[str, pl.DataFrame], reader: Callable[[str], dict[str, pl.DataFrame]]
+) -> None:
+    found = reader(shop.by_path.lake.root)
+
+    for view in VIEWS:
+        rows = _rows(found[view.name].select(view.names), view.key)
+        assert rows == _rows(views[view.name], view.key)
+
+
+def test_all_count_the_same_cases_and_their_flags(spark: SparkSession, shop: Shop) -> None:
+    counted = "SELECT status, count(*), sum(n_flags) FROM readers.cases GROUP BY status"
     root = shop.by_path.lake.root
-    shown = pl.col("suppressed_by").is_null() & (pl.col("decision") != "allow")
-    by_polars = pl.read_delta(f"{root}/anomalies").filter(shown)
-    counts = by_polars.group_by("event_date", "model_id").agg(
-        flags=pl.len().cast(pl.Int64), users=pl.col("user_id").n_unique().cast(pl.Int64)
-    )
-    by_spark = views["daily_counts"].filter(pl.col("flags") > 0).select(counts.columns)
-    assert _rows(counts, DAILY_COUNTS.key[::2]) == _rows(by_spark, DAILY_COUNTS.key[::2])
-    cut = pa.table(DeltaTable(f"{root}/flag_days").to_pyarrow_table())["cut"]
-    assert sum(cut.to_pylist()) == views["daily_counts"]["cut"].sum() == 2
-    for day in (date(2026, 1, 1), date(2026, 1, 3)):
-        filters = [("event_date", "=", day), ("model_id", "=", "m-1")]
-        read = DeltaTable(f"{root}/anomalies").to_pyarrow_table(filters=filters)
-        assert sorted(read["unit_id"].to_pylist()) == sorted(
-            flag[0] for flag in FLAGS if flag[2] == day.day
-        )
+
+    found = sorted(map(tuple, spark.sql(counted).collect()))
+
+    assert found == [("confirmed", 1, 2), ("dismissed", 1, 1), ("open", 1, 1)]
+    assert cases_by_polars(root) == cases_by_delta_rs(root) == found
+
+
+@pytest.mark.parametrize("day", [1, 3])
+def test_delta_rs_reads_the_rows_of_one_day(shop: Shop, day: int) -> None:
+    filters = [("event_date", "=", date(2026, 1, day)), ("model_id", "=", "m-1")]
+    read = DeltaTable(f"{shop.by_path.lake.root}/anomalies").to_pyarrow_table(filters=filters)
+    of_day = sorted(flag[0] for flag in FLAGS if flag[2] == day)
+    assert sorted(read["unit_id"].to_pylist()) == of_day
 
 
 def _beeline(port: int, script: Path) -> str:

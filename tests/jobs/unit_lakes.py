@@ -15,7 +15,7 @@ from sequence_files import START, table_of
 from habitus.config import Settings
 from habitus.jobs.frame import JobContext
 from habitus.loading import load_settings
-from habitus.tables import ANOMALIES, REASON, sequences
+from habitus.tables import ANOMALIES, REASONS, sequences
 
 WORDS = builders.vocabulary()
 TABLE = sequences(WORDS.field_names)
@@ -81,7 +81,7 @@ def flags_of(units: DataFrame, model_id: str = "m-1") -> DataFrame:
         "p_value": F.lit(1e-3),
         "segment": F.lit("all"),
         "severity": F.lit("medium"),
-        "reasons": F.from_json(F.lit('[{"rank": 1, "field": "hour"}]'), f"array<struct<{REASON}>>"),
+        "reasons": F.from_json(F.lit('[{"rank": 1, "field": "hour"}]'), REASONS.type),
         "summary": F.lit("At 03:00."),
         "decision": F.lit("watch"),
         "decided_by": F.lit("severity medium"),

@@ -78,7 +78,7 @@ def summary(
 def reason_rows(
     reasons: Sequence[Reason], event_ids: Sequence[str], event_times: Sequence[datetime]
 ) -> list[dict[str, object]]:
-    """Reasons as rows of `tables.REASON`.
+    """Reasons as values of `tables.REASONS`.
 
     Args:
         reasons: The unit's reasons, the strongest first.

@@ -1,6 +1,6 @@
 """What is said to Delta, and what it answers: statements, settings, operations, errors."""
 
-from habitus.table import Table, View
+from habitus.table import Column, Table, View
 
 # Marks the tables that habitus made and may replace.
 OWNER = "habitus.table"
@@ -46,7 +46,7 @@ def definition(statement: str, name: str, table: Table) -> str:
         table: Its declaration.
     """
     columns = ", ".join(
-        f"`{column.name}` {column.type}{' NOT NULL' if column.required else ''} "
+        f"`{column.name}` {_type(column)}{' NOT NULL' if column.required else ''} "
         f"COMMENT {_quoted(column.comment)}"
         for column in table.columns
     )
@@ -85,6 +85,17 @@ def properties_of(table: Table) -> dict[str, str]:
         "delta.enableChangeDataFeed": str(table.keeps_changes).lower(),
         **_promised(table),
     }
+
+
+def _type(column: Column) -> str:
+    """The column's type, in which each field has its comment."""
+    if not column.fields:
+        return column.type
+    fields = [
+        f"`{field.name}`: {_type(field)} COMMENT {_quoted(field.comment)}"
+        for field in column.fields
+    ]
+    return f"array<struct<{', '.join(fields)}>>"
 
 
 def _promised(table: Table) -> dict[str, str]:

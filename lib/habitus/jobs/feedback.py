@@ -1,20 +1,23 @@
 """From what analysts made of flags and cases, and from label files, to `labels`."""
 
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from habitus.domain.events import rejected_rows
 from habitus.domain.label_rows import CHANGING, valid_labels
 from habitus.domain.mapping import load_label_mapping
 from habitus.domain.reporting.console import reviews_table
-from habitus.errors import SettingsError
+from habitus.errors import SettingsError, meant
 from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.judging import flagging_model
-from habitus.jobs.reviewing import reviewed, status_verdicts
+from habitus.jobs.reviewing import STATUSES, other_statuses, reviewed, status_verdicts
 from habitus.jobs.source_files import count_useful, read_labels
 from habitus.tables import EVENTS_REJECTED, LABELS
 
 _SOURCE = "analyst"
 _KEY = ["unit_kind", "unit_id"]
+# So many statuses that are no verdict are told; analysts may write what they like.
+_TOLD = 20
 
 
 def run(context: JobContext) -> None:
@@ -28,6 +31,7 @@ def run(context: JobContext) -> None:
         _from_source(context, source, path)
     with context.reporter.step("turn what analysts found into labels"):
         _from_analysts(context)
+        _tell_other_statuses(context)
     if context.artefacts.current() and (found := reviewed(context, flagging_model(context))):
         context.reporter.show(reviews_table(found))
 
@@ -71,3 +75,26 @@ def _from_analysts(context: JobContext) -> None:
         )
     )
     context.merge(LABELS, new.select(*LABELS.names))
+
+
+def _tell_other_statuses(context: JobContext) -> None:
+    """Say which statuses make no label, as one that is misspelt would be no verdict in silence."""
+    found = other_statuses(context).limit(_TOLD + 1).collect()
+    others = []
+    for row in found[:_TOLD]:
+        if near := meant(row["status"].strip().lower(), STATUSES):
+            context.reporter.say(
+                f"{_counted(row)} with the status {row['status']!r}, which is no verdict; "
+                f"did you mean {near!r}?"
+            )
+        else:
+            others.append(f"{row['status']!r} of {_counted(row)}")
+    if others:
+        more = ", and more" if len(found) > _TOLD else ""
+        context.reporter.say(f"other statuses: {', '.join(others)}{more}")
+
+
+def _counted(row: Row) -> str:
+    """E.g. 3 flags and 1 case."""
+    counts = [(row[name], name) for name in ("flags", "cases") if row[name]]
+    return " and ".join(f"{n:,} {name[:-1] if n == 1 else name}" for n, name in counts)

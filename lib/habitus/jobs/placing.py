@@ -17,11 +17,11 @@ from habitus.edges.spark import local_frame
 from habitus.jobs.deciding import is_quiet, suppressed, with_cool_down, with_mutes
 from habitus.jobs.frame import JobContext
 from habitus.jobs.reviewing import mutes
-from habitus.tables import ANOMALIES, REASON, SCORES
+from habitus.tables import ANOMALIES, REASONS, SCORES
 
 _KEY = ["unit_kind", "unit_id"]
 _TOLD = ("reasons", "summary")
-_EXPLAINED = f"unit_id string, reasons array<struct<{REASON}>>, summary string"
+_EXPLAINED = f"unit_id string, reasons {REASONS.type}, summary string"
 # Explaining keeps the probabilities of every value at every event; few units at once keep it small.
 _AT_ONCE = 64
 # So often, at most, others are explained that take the places of muted flags.

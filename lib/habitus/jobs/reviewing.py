@@ -11,6 +11,8 @@ from habitus.tables import ANOMALIES, CASES, LABELS, sequences
 
 # The status that says what a flag turned out to be, and whether that is an anomaly.
 _VERDICTS = {"confirmed": True, "dismissed": False}
+# What a status may be that something follows from; analysts may write any other.
+STATUSES = ("open", *_VERDICTS)
 _KEY = ["unit_kind", "unit_id"]
 
 
@@ -84,6 +86,31 @@ def status_verdicts(context: JobContext) -> DataFrame:
     both = own.unionByName(of_cases.join(own, _KEY, "left_anti"))
     # Of models that disagree, or cases, one confirmation is enough.
     return both.groupBy(*_KEY).agg(F.max("label").alias("label"))
+
+
+def other_statuses(context: JobContext) -> DataFrame:
+    """The statuses of flags and cases from which nothing follows.
+
+    Returns:
+        `status` and how many `flags` and `cases` have it; first what is perhaps misspelt, then what
+        many have.
+    """
+    names = {"flags": ANOMALIES, "cases": CASES}
+    every = [
+        context.read_or_empty(table).select("status", F.lit(name).alias("of"))
+        for name, table in names.items()
+    ]
+    status = F.lower(F.trim("status"))
+    edits = F.least(*(F.levenshtein(status, F.lit(known)) for known in STATUSES))
+    counts = [F.count_if(F.col("of") == name).alias(name) for name in names]
+    return (
+        every[0]
+        .unionByName(every[1])
+        .where(~F.col("status").isin(*STATUSES))
+        .groupBy("status")
+        .agg(*counts)
+        .orderBy(edits, F.desc(F.col("flags") + F.col("cases")), "status")
+    )
 
 
 def reviewed(context: JobContext, model_id: str) -> tuple[Precision, ...]:

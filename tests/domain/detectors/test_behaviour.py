@@ -13,6 +13,7 @@ from habitus.domain.models.batches import by_length, shuffled
 from habitus.domain.models.onnx_export import detector_of
 from habitus.domain.models.shape import BehaviourShape
 from habitus.domain.models.training import Plan, fit
+from habitus.domain.scoring import unscorable
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import FIRST_VALUE, PADDING
 from habitus.edges.ring import LocalRing
@@ -56,6 +57,13 @@ def test_a_unit_scores_the_same_alone_and_among_longer_ones() -> None:
     model, some = detector(), builders.units(40, 9, builders.vocabulary())
     alone = [model.score(some.take(np.array([number])))[0] for number in range(len(some))]
     np.testing.assert_allclose(model.score(some), alone, atol=1e-3)
+
+
+def test_a_unit_of_50_000_events_is_scored_and_explained() -> None:
+    long = builders.long_unit(50_000, 9, builders.vocabulary())
+    assert unscorable(long).tolist() == [0]
+    assert np.isfinite(detector().score(long)).all()
+    assert len(detector().explain(long, 5)[0]) == 5
 
 
 def test_what_is_not_told_is_not_judged() -> None:
