@@ -30,19 +30,21 @@ MOMENTS = {
 MADE = ("features", "sequences", "scores", "anomalies", "flag_days")
 
 
-def command(first: str, root: Path, *overrides: str) -> list[str]:
-    settings = [f"--set={setting}" for setting in (*SMALL, f"lake.root={root}", *overrides)]
+def command(root: Path, *words: str) -> list[str]:
+    """habitus with these words, in a process of its own, on the lake of a small shop."""
+    settings = [f"--set={setting}" for setting in (*SMALL, f"lake.root={root}")]
     quick = f"--set=spark.options={{spark.driver.extraJavaOptions: {QUICK_JAVA}}}"
     main = "from habitus.cli.main import main; main()"
-    # Beginning after ingest, neither is read.
-    given = ["--from", first, "--source", "none", "--input", "none"]
-    return [sys.executable, "-c", main, "run", *given, *settings, quick]
+    return [sys.executable, "-c", main, *words, *settings, quick]
 
 
 def kill_at(moment: str, first: str, root: Path, *overrides: str) -> None:
     """Start the chain and kill it, JVM and Python workers too, once it prints the moment."""
+    # Beginning after ingest, neither is read.
+    words = ["run", "--from", first, "--source", "none", "--input", "none"]
+    words += [f"--set={override}" for override in overrides]
     with subprocess.Popen(
-        command(first, root, *overrides), stdout=subprocess.PIPE, text=True, start_new_session=True
+        command(root, *words), stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -146,5 +148,35 @@ def test_two_scoring_runs_at_once_leave_one_table(
     assert len(errors) < 2
     assert [error for error in errors if not isinstance(error, ConflictError)] == []
     if errors:
+        run(spark, "score", settings)
+    assert contents(root) == contents(chain.settings.lake.root)
+
+
+def test_two_processes_that_score_at_once_leave_one_table(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    root, settings = tmp_path / "lake", small_settings(tmp_path)
+    made = shutil.ignore_patterns("scores", "anomalies", "flag_days", "runs")
+    shutil.copytree(chain.settings.lake.root, root, ignore=made)
+    error: ConflictError | None = None
+
+    with subprocess.Popen(
+        command(root, "score"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip().startswith("score units with"):
+                break
+        try:
+            run(spark, "score", settings)
+        except ConflictError as conflict:
+            error = conflict
+        after = process.stdout.read()
+
+    # One may be told that the other was first; it never leaves a row twice.
+    if process.returncode:
+        assert error is None
+        assert "another run has changed the table at the same time. Run this one again." in after
+    if error or process.returncode:
         run(spark, "score", settings)
     assert contents(root) == contents(chain.settings.lake.root)
