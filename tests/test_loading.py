@@ -1,5 +1,6 @@
 """Settings: layers, types, and errors that name the place, the value and the mend."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,6 +31,22 @@ def test_overrides_stand_above_the_environment_and_the_base(
     assert settings.sessions.max_events == 10
     assert settings.lake.schema_name == "shop"
     assert settings.sessions.by == load_settings().sessions.by
+
+
+def test_secrets_are_not_told() -> None:
+    options = "{spark.hadoop.fs.s3a.secret.key: abc123, spark.ui.enabled: 'false'}"
+    uri = "https://me:abc123@tracking/x"
+    settings = load_settings(overrides=[f"spark.options={options}", f"tracking.uri={uri}"])
+
+    told = json.loads(settings.model_dump_json())
+
+    assert told["spark"]["options"] == {
+        "spark.hadoop.fs.s3a.secret.key": "(redacted)",
+        "spark.ui.enabled": "false",
+    }
+    assert told["tracking"]["uri"] == "https://(redacted)@tracking/x"
+    assert settings.spark.options["spark.hadoop.fs.s3a.secret.key"] == "abc123"
+    assert settings.tracking.uri == uri
 
 
 def test_settings_are_frozen() -> None:

@@ -14,6 +14,7 @@ from pydantic import (
 from habitus.alert_settings import AlertSettings, CaseSettings
 from habitus.model_settings import TrainSettings, TuneSettings
 from habitus.setting_types import (
+    Address,
     BlocksOf,
     DetectorName,
     Duration,
@@ -22,6 +23,7 @@ from habitus.setting_types import (
     Frozen,
     MeasureName,
     MemberNames,
+    Options,
     Share,
     Time,
     UnitKind,
@@ -65,7 +67,7 @@ class SparkSettings(Frozen):
     shuffle_partitions: int = Field(
         ge=1, description="Partitions of a shuffle before adaptive execution merges small ones."
     )
-    options: dict[str, str] = Field(description="Further Spark options, by their full names.")
+    options: Options = Field(description="Further Spark options, by their full names.")
 
 
 class SimulateSettings(Frozen):
@@ -257,7 +259,7 @@ class EvaluateSettings(Frozen):
 class TrackingSettings(Frozen):
     """Where MLflow keeps its runs."""
 
-    uri: str | None = Field(description="MLflow tracking URI; none: a local store in the lake.")
+    uri: Address = Field(description="MLflow tracking URI; none: a local store in the lake.")
     experiment: str = Field(description="Experiment that training runs are filed under.")
 
 

@@ -1,5 +1,7 @@
 """Types of settings: sections, names to choose from, and durations, times and shares in words."""
 
+import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
@@ -55,6 +57,23 @@ Duration = Annotated[
 ]
 Time = Annotated[datetime, BeforeValidator(_no_number), AfterValidator(_utc)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+# Of an option's name, as Spark itself has it in spark.redaction.regex; and what is told instead.
+_SECRET = re.compile(r"(?i)secret|password|token|access[.]?key|credential")
+_REDACTED = "(redacted)"
+
+
+def _without_secrets(options: Mapping[str, str]) -> dict[str, str]:
+    return {name: _REDACTED if _SECRET.search(name) else text for name, text in options.items()}
+
+
+def _without_user(address: str | None) -> str | None:
+    return address and re.sub("//[^/@]*@", f"//{_REDACTED}@", address)
+
+
+# Both are written into tables, models and on screen as JSON, where no secret has a place.
+Options = Annotated[dict[str, str], PlainSerializer(_without_secrets, when_used="json")]
+Address = Annotated[str | None, PlainSerializer(_without_user, when_used="json")]
 
 UnitKind = Literal["session", "event"]
 FieldName = Literal[

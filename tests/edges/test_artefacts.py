@@ -10,6 +10,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from threading import Barrier
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -18,9 +19,9 @@ from builders import units, vocabulary
 from habitus.domain.calibration import Calibration
 from habitus.domain.detectors.markov import MarkovDetector
 from habitus.domain.scoring import scores_of
-from habitus.edges.artefacts import ArtefactStore
+from habitus.edges.artefacts import ArtefactStore, _as_pyarrow_says
 from habitus.edges.models import Model, load_model
-from habitus.errors import ArtefactError
+from habitus.errors import ArtefactError, SettingsError
 
 pytestmark = pytest.mark.plain
 
@@ -271,10 +272,12 @@ def test_a_revised_page_is_read_as_it_is_now_and_the_others_are_still_checked(
 
 
 def test_a_revision_that_breaks_off_leaves_the_model_readable(
-    store: ArtefactStore, tmp_path: Path
+    store: ArtefactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.write("trial-1", PAGES)
-    (tmp_path / "models" / "trial-1" / "card.md.part").mkdir()
+    nil = UUID(int=0)
+    monkeypatch.setattr("habitus.edges.artefacts.uuid.uuid4", lambda: nil)
+    (tmp_path / "models" / "trial-1" / f"card.md.{nil.hex}.part").mkdir()
 
     with pytest.raises(OSError, match=r"card\.md"):
         store.revise("trial-1", "card.md", b"# A model, compared")
@@ -303,3 +306,12 @@ def test_folders_go_in_which_nothing_is_new_and_others_stay(tmp_path: Path) -> N
 
     left = [path.name for path in (tmp_path / "checkpoints").iterdir()]
     assert sorted(left) == ["c", "tune-b"]
+
+
+def test_a_place_that_models_cannot_be_kept_in_is_refused_and_s3_goes_by_hadoops_names() -> None:
+    with pytest.raises(SettingsError, match=r"lake.root: abfss:.* Give a folder, or a URI of"):
+        ArtefactStore("abfss://lake@account.dfs.core.windows.net/x")
+    assert [_as_pyarrow_says(f"{scheme}://b/lake") for scheme in ("s3a", "s3n", "s3", "gs")] == [
+        *["s3://b/lake"] * 3,
+        "gs://b/lake",
+    ]

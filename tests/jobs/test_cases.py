@@ -1,21 +1,38 @@
 """Cases of flags that belong together, and what their verdicts teach, on a small lake."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 from delta.tables import DeltaTable
-from jobs.conftest import SmallLake, copied, run
+from jobs.conftest import Lines, SmallLake, copied, run
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from habitus.alert_settings import CaseSettings
+from habitus.alert_settings import CaseSettings, SuppressSettings
+from habitus.errors import ConflictError
+from habitus.jobs.catalogue import JOBS
+from habitus.jobs.frame import JobContext
 from habitus.jobs.reviewing import reviewed
 from habitus.jobs.shown import shown_flags
 from habitus.tables import ANOMALIES
 
 pytestmark = pytest.mark.jobs
+
+
+@dataclass
+class Meanwhile(Lines):
+    """A reporter with which something else happens as a step begins."""
+
+    what: Callable[[], object] = field(default=lambda: None)
+
+    def step(self, text: str) -> AbstractContextManager[None]:
+        self.what()
+        return super().step(text)
 
 
 def test_flags_that_share_a_device_are_one_case_whose_handling_stays_and_teaches(
@@ -83,3 +100,28 @@ def test_flags_that_share_a_device_are_one_case_whose_handling_stays_and_teaches
     run(spark, "cases", settings)
     later = pl.read_delta(f"{root}/cases").filter(pl.col("unit_ids").list.contains(other))
     assert later.select("unit_ids", "status").rows() == [([other], "open")]
+
+
+@pytest.mark.parametrize(("job", "table"), [("cases", "cases"), ("decide", "anomalies")])
+def test_what_an_analyst_says_while_a_job_looks_at_it_is_not_overwritten(
+    job: str, table: str, spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = copied(chain, tmp_path)
+    place = f"{settings.lake.root}/{table}"
+    # Something for either job to change: no flag is shown any more.
+    nobody = {"suppress": (SuppressSettings(when="true", why="closed"),)}
+    settings = settings.model_copy(update={"alerts": settings.alerts.model_copy(update=nobody)})
+    if job == "cases":
+        hidden = {"suppressed_by": F.lit("closed")}
+        DeltaTable.forPath(spark, f"{settings.lake.root}/anomalies").update(set=hidden)
+
+    def confirm() -> None:
+        DeltaTable.forPath(spark, place).update(set={"status": F.lit("confirmed")})
+
+    before = pl.read_delta(place)
+    with pytest.raises(ConflictError):
+        JOBS[job].run(JobContext(job, settings, spark, Meanwhile(what=confirm)))
+    after = pl.read_delta(place)
+
+    assert set(after["status"]) == {"confirmed"}
+    assert after.height == before.height > 0

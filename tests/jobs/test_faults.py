@@ -126,6 +126,28 @@ def test_a_bad_expression_for_labels_is_found_before_anything_is_written(
     assert not (files / "lake" / "events").exists()
 
 
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("id,ts,event,customer,price", "'event' where another file's has 'customer'"),
+        ("id,ts,customer,event,price,tax", "5 columns, and another file's 6"),
+    ],
+)
+def test_csv_files_with_other_columns_are_not_read_as_if_they_had_the_first_ones(
+    habitus: Command, files: Path, header: str, said: str
+) -> None:
+    folder = files / "several"
+    folder.mkdir()
+    (folder / "a.csv").write_text(HEADER + ROW)
+    (folder / "b.csv").write_text(f"{header}\n2,2026-01-01 10:00:00,view,u2,4\n")
+
+    status, error = ingest(habitus, files, input=str(folder))
+
+    assert status == 1
+    assert_clear(error, "several/", said, "Give files of the same columns")
+    assert not (files / "lake" / "events").exists()
+
+
 def test_malformed_json_is_rejected_line_by_line(habitus: Command, files: Path) -> None:
     line = '{"id": "1", "ts": "2026-01-01", "customer": "u", "event": "view", "price": "1"}'
     (files / "events.csv").write_text(f"{line}\n{{broken\nbroken too\n")

@@ -19,6 +19,7 @@ from habitus.domain.metrics import Figure, Values, average_precision
 from habitus.setting_types import BlocksOf
 
 BEHIND_BEST = "average_precision_behind_best"
+REFITTED = "refitted_"  # begins the measures of detectors that are trained for each block anew
 
 
 def compare_over_blocks(
@@ -73,7 +74,7 @@ def compare_refitted(
         for one, found in zip(behind, precisions, strict=True)
     ]
     return [
-        replace(one, model_id=detectors[one.detector], measure=f"refitted_{one.measure}")
+        replace(one, model_id=detectors[one.detector], measure=f"{REFITTED}{one.measure}")
         for one in (*behind, *means)
     ]
 

@@ -10,17 +10,19 @@ a place there.
 import hashlib
 import json
 import re
+import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+import pyarrow as pa
 from pyarrow import fs
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from habitus.domain.detectors.files import read_about
 from habitus.domain.vocabulary import Vocabulary
-from habitus.errors import ArtefactError
+from habitus.errors import ArtefactError, SettingsError
 
 _MANIFEST = "manifest.json"
 _CURRENT = "current.json"
@@ -65,18 +67,29 @@ class ArtefactStore:
 
     Args:
         root: Folder or URI of the lake, anything pyarrow reaches.
+
+    Raises:
+        SettingsError: It reaches no such URI.
     """
 
     def __init__(self, root: str) -> None:
         self.root = absolute(root)
-        self._files, self._base = fs.FileSystem.from_uri(self.root)
+        try:
+            self._files, self._base = fs.FileSystem.from_uri(_as_pyarrow_says(self.root))
+        except pa.ArrowInvalid as error:
+            raise SettingsError(
+                "lake.root",
+                f"{root} is no place that models can be kept in ({error})",
+                "Give a folder, or a URI of file, hdfs, s3 (s3a), gs or viewfs.",
+            ) from error
 
     def write_file(self, name: str, content: bytes) -> str:
         """Write one file under the root and return its full name."""
         path = f"{self._base}/{name}"
         self._files.create_dir(path.rpartition("/")[0], recursive=True)
         local = isinstance(self._files, fs.LocalFileSystem)
-        aside = f"{path}{_PART}" if local else path
+        # Under a name of its own: another run may write the same file.
+        aside = f"{path}.{uuid.uuid4().hex}{_PART}" if local else path
         with self._files.open_output_stream(aside) as stream:
             stream.write(content)
         if local:
@@ -252,6 +265,11 @@ class ArtefactStore:
 def absolute(root: str) -> str:
     """The root as a URI, or as an absolute path when it is a local folder."""
     return root.rstrip("/") if "://" in root else str(Path(root).absolute())
+
+
+def _as_pyarrow_says(root: str) -> str:
+    """The root in pyarrow's words, who calls s3 what Hadoop calls s3a."""
+    return re.sub("^s3[an]://", "s3://", root)
 
 
 def _refuse_others(place: str, manifest: Iterable[str], there: Iterable[str]) -> None:

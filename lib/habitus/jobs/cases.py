@@ -19,6 +19,7 @@ from habitus.tables import EVENTS, sequences
 # In the order of their use to a reader: a narrow page cuts the last ones off.
 _DETAILS = ("amount", "outcome", "item_id", "category", "counterparty_id")
 _STEADY = ("device_id", "network")  # said only where they change
+_DELETED = "deleted since"
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,16 @@ def _case_events(
     for reason in reasons:
         if reason.event_index is not None:
             bits[reason.event_index][reason.field] = reason.surprise
-    events = [happened[event_id] for event_id in row["event_ids"]]
+    # One that was deleted since, at its user's wish perhaps, is told of by its time and surprise.
+    events = [happened.get(event_id) for event_id in row["event_ids"]]
     return tuple(
         CaseEvent(
             time=time,
-            action=event["action"],
-            detail=_detail(event, before),
+            action=_DELETED if event is None else event["action"],
+            detail="" if event is None else _detail(event, before),
             judged=index >= row["scored_from"],
             surprise=bits[index],
-            amount=event["amount"],
+            amount=None if event is None else event["amount"],
         )
         for index, (event, before, time) in enumerate(
             zip(events, [None, *events[:-1]], row["event_times"], strict=True)

@@ -27,7 +27,9 @@ def run(context: JobContext) -> None:
     """Bring decision and suppression of all flags of the flagging model up to date."""
     with context.reporter.step("decide on the flags that are there"):
         changed = _replayed(context).drop(*(f"{name}_before" for name in DECIDED))
-        context.merge(ANOMALIES, changed.select(*ANOMALIES.names), update=DECIDED)
+        # What another run or an analyst has changed meanwhile was not looked at.
+        rows, seen = changed.select(*ANOMALIES.names), context.inputs.get(ANOMALIES.name)
+        context.merge(ANOMALIES, rows, update=DECIDED, made_from=seen)
 
 
 def preview(context: JobContext) -> Iterator[str]:

@@ -6,9 +6,16 @@ from collections.abc import Mapping
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from habitus.domain.ablation import added, in_words, name_without, without_members
-from habitus.domain.choosing import compare_over_blocks, compare_refitted, page, verdict
+from habitus.domain.choosing import (
+    REFITTED,
+    compare_over_blocks,
+    compare_refitted,
+    page,
+    verdict,
+)
 from habitus.domain.detectors.ensemble import EnsembleDetector
 from habitus.domain.evaluation import Evaluation, chosen, evaluate, histograms, kinds_of
 from habitus.domain.labelling import doubtful_labels
@@ -64,7 +71,7 @@ def run(context: JobContext) -> None:
         context.reporter.say("no label names a unit of the test period: nothing to compare")
     rows = [_row(evaluation) for evaluation in (*found, *compared, *of_members, *again)]
     frame = local_frame(context.spark, EVALUATIONS.schema(), rows)
-    context.merge(EVALUATIONS, frame, update=("value", "low", "high", "units", "anomalous"))
+    _write(context, frame, [*models.values(), *less.values()])
     if compared:
         context.reporter.show(detectors_table(found))
         remarks = [verdict(compared, settings.evaluate.blocks_of)]
@@ -74,6 +81,16 @@ def run(context: JobContext) -> None:
             context.reporter.say(sentence)
         for model_id in models.values():
             _tell(context, model_id, page([*found, *again], compared, remarks))
+
+
+def _write(context: JobContext, found: DataFrame, model_ids: list[str]) -> None:
+    """Write the figures of models, and remove those that there are none of any more."""
+    here = context.read_or_empty(EVALUATIONS).where(F.col("model_id").isin(model_ids))
+    if not context.settings.evaluate.refit:
+        here = here.where(~F.col("measure").startswith(REFITTED))
+    gone = here.join(found, list(EVALUATIONS.key), "left_anti")
+    rows = found.withColumn("gone", F.lit(False)).unionByName(gone.withColumn("gone", F.lit(True)))
+    context.merge(EVALUATIONS, rows, update=("value", "low", "high", "units", "anomalous"))
 
 
 def _refitted(context: JobContext, models: Mapping[str, str]) -> list[Evaluation]:

@@ -9,7 +9,7 @@ from habitus.domain.mapping import load_label_mapping
 from habitus.domain.reporting.console import reviews_table
 from habitus.errors import SettingsError, meant
 from habitus.jobs.frame import JobContext, persisted
-from habitus.jobs.judging import flagging_model
+from habitus.jobs.judging import models_that_score
 from habitus.jobs.reviewing import STATUSES, other_statuses, reviewed, status_verdicts
 from habitus.jobs.source_files import count_useful, read_labels
 from habitus.tables import EVENTS_REJECTED, LABELS
@@ -32,7 +32,8 @@ def run(context: JobContext) -> None:
     with context.reporter.step("turn what analysts found into labels"):
         _from_analysts(context)
         _tell_other_statuses(context)
-    if context.artefacts.current() and (found := reviewed(context, flagging_model(context))):
+    model_id = models_that_score(context).get(context.settings.flagging_detector)
+    if model_id and (found := reviewed(context, model_id)):
         context.reporter.show(reviews_table(found))
 
 

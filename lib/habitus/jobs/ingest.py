@@ -67,6 +67,7 @@ def _read_csv(context: JobContext, mapping: SourceMapping, place: str) -> DataFr
     # All columns arrive as text and the mapping converts them, so that a malformed value rejects
     # its row; a row with too few or too many columns lands in the corrupt column.
     reader = context.spark.read.options(**mapping.options)
+    by_name = mapping.columns_in is None
     if mapping.columns_in is not None:
         schema = mapping.columns_in
     else:
@@ -74,7 +75,13 @@ def _read_csv(context: JobContext, mapping: SourceMapping, place: str) -> DataFr
     if not schema:
         raise InputError(place, "the input is empty", "Give files with rows.")
     schema = _with_corrupt(schema, mapping.format)
-    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT, "enforceSchema": "true"}
+    # Columns that a header names are those of each file: one with others, or in another order, is
+    # refused rather than read as if it had the first one's.
+    options = {
+        "mode": "PERMISSIVE",
+        "columnNameOfCorruptRecord": CORRUPT,
+        "enforceSchema": str(not by_name),
+    }
     return reader.options(**options).schema(schema).csv(place)
 
 

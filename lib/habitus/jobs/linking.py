@@ -145,6 +145,8 @@ def _write(context: JobContext, model_id: str, found: list[dict[str, Any]]) -> N
         marked.select(*CASES.names, "gone"),
         update=tuple(name for name in CASES.names if name not in stays),
         stamp=("run_id", "made_at"),
+        # What an analyst has found meanwhile was not looked at.
+        made_from=context.inputs.get(CASES.name),
     )
     rings = [case for case in found if case["n_users"] != 1]
     context.reporter.say(f"{len(found):,} cases, {len(rings):,} of them of several users")

@@ -21,7 +21,7 @@ from habitus.jobs.frame import JobContext, Silent
 from habitus.jobs.judging import judged_units, models_in_use
 from habitus.jobs.score import write_scores
 from habitus.jobs.train import run as train
-from habitus.tables import LABELS, SESSIONS, features
+from habitus.tables import EVENTS, LABELS, SESSIONS, features
 
 _FOLDER = "refits"
 _ABANDONED = timedelta(days=1)
@@ -84,7 +84,7 @@ def judge(context: JobContext, fold: Fold, root: str) -> pd.DataFrame:
     inner = replace(
         JobContext(context.job, settings, context.spark, Silent()), started_at=context.started_at
     )
-    for table in (SESSIONS, features(feature_names(settings.features)), LABELS):
+    for table in (EVENTS, SESSIONS, features(feature_names(settings.features)), LABELS):
         if context.lake.exists(table):
             context.read(table)
             context.lake.clone(table, context.inputs[table.name], inner.lake)

@@ -72,12 +72,14 @@ def _show(context: JobContext, report: ReportData, place: str) -> None:
         context.reporter.show(detectors_table(report.evaluations))
     context.reporter.show(steps_table(report.steps))
     tracking = context.settings.tracking.uri or f"{context.lake.root}/mlruns"
+    in_metastore = context.settings.lake.schema_name is not None
+    table = context.lake.name(ANOMALIES) if in_metastore else f"{context.lake.root}/anomalies"
     context.reporter.show(
         Text.assemble(
             ("Report      ", "bold"),
             f"{place}\n",
             ("Tables      ", "bold"),
-            f"{context.lake.root}/anomalies and beside it; `habitus tables` says what is in them\n",
+            f"{table} and beside it; `habitus tables` says what is in them\n",
             ("MLflow runs ", "bold"),
             f"{tracking}\n",
             ("Next        ", "bold"),

@@ -94,12 +94,14 @@ def run(context: JobContext) -> None:
 
 
 def write_scores(context: JobContext) -> tuple[DataFrame, Vocabulary]:
-    """Bring `scores` up to date; the units of the period, with their segments, and their words."""
+    """Bring `scores` up to date; the units of the period, and their words."""
     models = _models(context)
     vocabulary = _one_vocabulary(context, models)
-    units = _units(context, models, vocabulary)
+    every = units_for(context, models.values(), vocabulary)
+    units = every.where(in_period(context, vocabulary))
+    segmented = with_segments(context, units, vocabulary)
     with context.reporter.step(f"score units with {', '.join(models)}"):
-        _bring_up_to_date(context, units, vocabulary.field_names, list(models.values()))
+        _bring_up_to_date(context, segmented, vocabulary.field_names, list(models.values()))
     return units, vocabulary
 
 
@@ -130,12 +132,6 @@ def _one_vocabulary(context: JobContext, models: dict[str, str]) -> Vocabulary:
                 "Train all detectors on the same sequences, or score with models that were.",
             )
     return first
-
-
-def _units(context: JobContext, models: dict[str, str], vocabulary: Vocabulary) -> DataFrame:
-    """The units of the scoring period, each with its segments."""
-    every = units_for(context, models.values(), vocabulary)
-    return with_segments(context, every.where(in_period(context, vocabulary)), vocabulary)
 
 
 def _bring_up_to_date(

@@ -1,5 +1,6 @@
 """What ingest and feedback share: label files, and what may be wrong with a source's files."""
 
+import re
 from collections.abc import Mapping
 
 from pyspark.errors import AnalysisException
@@ -12,6 +13,12 @@ from habitus.domain.mapping import LabelFileMapping
 from habitus.edges.spark_errors import SPARK_ERRORS, spark_says, understood
 from habitus.errors import ClusterError, HabitusError, InputError, SettingsError
 from habitus.jobs.frame import JobContext
+
+# What Spark says of a CSV file whose header is not the schema's: the first file's.
+_HEADER = re.compile(
+    r"(?:Expected: (?P<expected>[^\n]*) but found: (?P<found>[^\n]*)"
+    r"|Header length: (?P<columns>\d+), schema size: (?P<others>\d+))\nCSV file: (?P<file>\S+)"
+)
 
 
 def read_labels(
@@ -64,9 +71,21 @@ def unreadable(place: str, error: Exception) -> HabitusError:
     known = understood(error)
     if isinstance(known, ClusterError):
         return known
+    if header := _HEADER.search(str(error)):
+        return _other_header(header)
     if isinstance(error, AnalysisException) and error.getCondition() == "PATH_NOT_FOUND":
         return InputError(place, "no such file or folder", "Give the path of the source's files.")
     return InputError(place, f"not readable: {spark_says(error)}", "Give files of the format.")
+
+
+def _other_header(header: re.Match[str]) -> InputError:
+    problem = (
+        f"its header has {header['found']!r} where another file's has {header['expected']!r}"
+        if header["found"]
+        else f"its header has {header['columns']} columns, and another file's {header['others']}"
+    )
+    mend = "Give files of the same columns in the same order together, others by themselves."
+    return InputError(header["file"], problem, mend)
 
 
 def count_useful(judged: DataFrame, what: str, source: str, path: str) -> int:

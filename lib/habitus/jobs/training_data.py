@@ -177,7 +177,7 @@ class TrainingData:
         labels = self._context.read_or_empty(LABELS)
         found = unit_labels(labels, self._parted, self.vocabulary.split.validation_until)
         # Few rows from many, that several models ask for.
-        return found.join(self._parted.select("unit_id", "part"), "unit_id").persist()
+        return found.join(self._parted.select("unit_id", "part"), "unit_id").localCheckpoint()
 
     @cached_property
     def calibration(self) -> tuple[Units, Names]:
