@@ -1,10 +1,8 @@
 """Cases of flags that belong together, and what their verdicts teach, on a small lake."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -22,17 +20,6 @@ from habitus.jobs.shown import shown_flags
 from habitus.tables import ANOMALIES
 
 pytestmark = pytest.mark.jobs
-
-
-@dataclass
-class Meanwhile(Lines):
-    """A reporter with which something else happens as a step begins."""
-
-    what: Callable[[], object] = field(default=lambda: None)
-
-    def step(self, text: str) -> AbstractContextManager[None]:
-        self.what()
-        return super().step(text)
 
 
 def test_flags_that_share_a_device_are_one_case_whose_handling_stays_and_teaches(
@@ -104,7 +91,12 @@ def test_flags_that_share_a_device_are_one_case_whose_handling_stays_and_teaches
 
 @pytest.mark.parametrize(("job", "table"), [("cases", "cases"), ("decide", "anomalies")])
 def test_what_an_analyst_says_while_a_job_looks_at_it_is_not_overwritten(
-    job: str, table: str, spark: SparkSession, tmp_path: Path, chain: SmallLake
+    job: str,
+    table: str,
+    spark: SparkSession,
+    tmp_path: Path,
+    chain: SmallLake,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = copied(chain, tmp_path)
     place = f"{settings.lake.root}/{table}"
@@ -115,12 +107,16 @@ def test_what_an_analyst_says_while_a_job_looks_at_it_is_not_overwritten(
         hidden = {"suppressed_by": F.lit("closed")}
         DeltaTable.forPath(spark, f"{settings.lake.root}/anomalies").update(set=hidden)
 
-    def confirm() -> None:
-        DeltaTable.forPath(spark, place).update(set={"status": F.lit("confirmed")})
+    merge = JobContext.merge
 
+    def confirm_and_merge(*given: Any, **named: Any) -> int:
+        DeltaTable.forPath(spark, place).update(set={"status": F.lit("confirmed")})
+        return merge(*given, **named)
+
+    monkeypatch.setattr(JobContext, "merge", confirm_and_merge)
     before = pl.read_delta(place)
     with pytest.raises(ConflictError):
-        JOBS[job].run(JobContext(job, settings, spark, Meanwhile(what=confirm)))
+        JOBS[job].run(JobContext(job, settings, spark, Lines()))
     after = pl.read_delta(place)
 
     assert set(after["status"]) == {"confirmed"}

@@ -117,3 +117,17 @@ def test_a_source_of_labels_needs_its_files(spark: SparkSession, tmp_path: Path)
     context = lake_of(spark, tmp_path, 8)
     with pytest.raises(SettingsError, match="--source and --input are not both given"):
         run(spark, "feedback", context.settings, source="bank.yaml")
+
+
+def test_labels_are_brought_in_before_the_detector_that_is_to_flag_is_trained(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    context = lake_of(spark, tmp_path, 8)
+    at = context.started_at
+    context.artefacts.promote("markov", "markov-1", job="train", run_id="r", at=at)
+    assert context.settings.flagging_detector != "markov"
+    context.lake.append(
+        ANOMALIES, flags_of(rows(spark, 8)).withColumn("status", F.lit("confirmed"))
+    )
+
+    assert run(spark, "feedback", context.settings).rows_out == {"labels": 8}

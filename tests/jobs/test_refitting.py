@@ -61,14 +61,19 @@ def test_detectors_trained_for_each_block_anew_are_compared_on_the_same_test_uni
 def test_a_later_block_is_judged_by_models_of_all_before_it(
     spark: SparkSession, tmp_path: Path, chain: SmallLake
 ) -> None:
-    context = JobContext("evaluate", refitting(chain, tmp_path), spark, Lines())
+    settings = refitting(chain, tmp_path)
+    # Segments may ask for the events themselves.
+    settings = settings.model_copy(update={"segments": ("first.channel",)})
+    context = JobContext("evaluate", settings, spark, Lines())
     first, second = folds_of(context)
     assert first.until == second.split.validation_until
     judge(context, second, f"{tmp_path}/second")
 
     assert vocabulary_in(f"{tmp_path}/second").split.validation_until == first.until
     own = pl.read_delta(f"{context.lake.root}/sequences")
-    scored = pl.read_delta(f"{tmp_path}/second/scores")["unit_id"].unique()
+    scores = pl.read_delta(f"{tmp_path}/second/scores")
+    assert scores["segment"].null_count() == 0
+    scored = scores["unit_id"].unique()
     expected = own.filter(pl.col("ended_at") >= first.until)["unit_id"]
     assert sorted(scored) == sorted(expected)
 

@@ -71,7 +71,7 @@ def run(context: JobContext) -> None:
         context.reporter.say("no label names a unit of the test period: nothing to compare")
     rows = [_row(evaluation) for evaluation in (*found, *compared, *of_members, *again)]
     frame = local_frame(context.spark, EVALUATIONS.schema(), rows)
-    _write(context, frame, [*models.values(), *less.values()])
+    write_figures(context, frame, [*models.values(), *less.values()])
     if compared:
         context.reporter.show(detectors_table(found))
         remarks = [verdict(compared, settings.evaluate.blocks_of)]
@@ -83,7 +83,7 @@ def run(context: JobContext) -> None:
             _tell(context, model_id, page([*found, *again], compared, remarks))
 
 
-def _write(context: JobContext, found: DataFrame, model_ids: list[str]) -> None:
+def write_figures(context: JobContext, found: DataFrame, model_ids: list[str]) -> None:
     """Write the figures of models, and remove those that there are none of any more."""
     here = context.read_or_empty(EVALUATIONS).where(F.col("model_id").isin(model_ids))
     if not context.settings.evaluate.refit:
