@@ -1,6 +1,6 @@
 """Cases of flags that belong together, and what their verdicts teach, on a small lake."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,13 @@ import polars as pl
 import pytest
 from delta.tables import DeltaTable
 from jobs.conftest import Lines, SmallLake, copied, run
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from habitus.alert_settings import CaseSettings, SuppressSettings
+from habitus.domain.detectors.base import Reason
 from habitus.errors import ConflictError
+from habitus.jobs.cases import _DETAILS, _STEADY, _case_events
 from habitus.jobs.catalogue import JOBS
 from habitus.jobs.frame import JobContext
 from habitus.jobs.reviewing import reviewed
@@ -121,3 +123,21 @@ def test_what_an_analyst_says_while_a_job_looks_at_it_is_not_overwritten(
 
     assert set(after["status"]) == {"confirmed"}
     assert after.height == before.height > 0
+
+
+def test_an_event_that_was_deleted_since_is_told_by_its_time_and_surprise() -> None:
+    at = datetime(2026, 1, 5, tzinfo=UTC)
+    unit = {"event_ids": ["a", "b"], "event_times": [at, at], "scored_from": 0}
+    reason = Reason(1, "amount", "80 or more", (), 3.0, 0.5, "sequence")
+    known = {"a": Row(action="view", **dict.fromkeys((*_DETAILS, *_STEADY)))}
+
+    kept, deleted = _case_events(unit, [reason], known)
+
+    assert kept.action == "view"
+    assert (deleted.time, deleted.action, deleted.detail, deleted.amount) == (
+        at,
+        "deleted since",
+        "",
+        None,
+    )
+    assert deleted.surprise == {"amount": 3.0}
