@@ -111,6 +111,10 @@ def with_cool_down(
     told = ("unit_id", "user_id", "event_date", "event_time", "p_value", "score")
     table = asked.select(*told, F.lit(False).alias("is_shown"))
     if shown is not None:
+        # Of all that was ever shown, what could be shortly before one of these.
+        span = asked.agg(F.min("event_time").alias("_first"), F.max("event_time").alias("_last"))
+        near = F.col("event_time").between(F.col("_first") - F.lit(cool_down), F.col("_last"))
+        shown = shown.join(F.broadcast(span), near)
         table = table.unionByName(shown.select(*told, F.lit(True).alias("is_shown")))
     quiet = in_cool_down(table.orderBy(*strangest_first()).toArrow(), cool_down, budget)
     return suppressed(context, units, dict.fromkeys(quiet, f"{_COOL_DOWN} of {cool_down}"))
