@@ -1,7 +1,7 @@
 """What a benchmark found: printed as a table, and written to `.bench/NAME.json`."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -38,12 +38,13 @@ def publish(name: str, figures: Sequence[Figure]) -> None:
 
 def publish_parts(
     name: str,
-    parts: Mapping[str, Callable[[bool], Sequence[Figure]]],
+    parts: Mapping[str, Callable[[bool], Iterable[Figure]]],
     words: Sequence[str],
 ) -> None:
     """Publish a benchmark part by part, so that a run that is interrupted keeps what it found.
 
-    A part's figures replace those that an earlier run found of it, in whatever size.
+    A part's figures replace those that an earlier run found of it, in whatever size; each is
+    written as soon as the part gives it.
 
     Args:
         name: Of the benchmark.
@@ -51,11 +52,14 @@ def publish_parts(
         words: The command line: names of parts, none for all, and perhaps `--small`.
     """
     for part in [part for part in parts if part in words] or parts:
-        found = parts[part]("--small" in words)
-        show(found, title=part)
         title = f"{part}: "
         others = [one for one in _read(name) if not one.figure.startswith(title)]
-        write(name, [*others, *(replace(one, figure=title + one.figure) for one in found)])
+        found = []
+        for one in parts[part]("--small" in words):
+            found.append(one)
+            others.append(replace(one, figure=title + one.figure))
+            write(name, others)
+        show(found, title=part)
 
 
 def show(figures: Sequence[Figure], title: str | None = None) -> None:

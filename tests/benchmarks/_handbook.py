@@ -152,43 +152,34 @@ def beside(
     return figures
 
 
-def published(seeds: Sequence[dict[str, pl.DataFrame]]) -> list[Figure]:
-    """Each detector's figures under the published protocol, best published ones beside.
-
-    Args:
-        seeds: What detectors make of the payments; the first time all do, then those that chance
-            has a part in, each time from another seed.
-    """
-    figures = []
-    for detector, scored in seeds[0].items():
+def published(scored: dict[str, pl.DataFrame]) -> Iterator[Figure]:
+    """Each detector's figures under the published protocol, best published ones beside."""
+    for detector, of_detector in scored.items():
         learns = detector in SUPERVISED or detector == "ensemble"
         rivals = PUBLISHED_WITH if learns else PUBLISHED_WITHOUT
         goals = GOAL_WITH if learns else PUBLISHED_WITHOUT
         if detector == "fine_tuned":
             rivals, goals = PUBLISHED_SEQUENCE, GOAL_SEQUENCE
-        figures += beside(detector, "", scored, rivals, goals)
-        over = [values_of(one[detector]) for one in seeds if detector in one]
-        if len(over) > 1:
-            for name, of_seeds in zip(MEASURES, zip(*over, strict=True), strict=True):
-                title = f"{detector}, {name}, of {len(over)} seeds the"
-                figures.append(Figure(f"{title} least", min(of_seeds)))
-                figures.append(Figure(f"{title} mean", float(np.mean(of_seeds))))
-                figures.append(Figure(f"{title} most", max(of_seeds)))
-    return figures
+        yield from beside(detector, "", of_detector, rivals, goals)
 
 
-def of_bound(weeks: Sequence[dict[str, pl.DataFrame]]) -> list[Figure]:
-    """Average precision as a share of each week's hard bound."""
-    figures = []
-    for detector in WITH_LABELS:
-        shares = [values_of(week[detector])[1] / hard_bound(week[detector]) for week in weeks]
-        mean = float(np.mean(shares))
-        figures += [
-            Figure(f"{detector}, share of week {number}'s bound", share)
-            for number, share in enumerate(shares, 1)
-        ]
-        figures.append(at_least(f"{detector}, share of bound, mean", mean, GOAL_OF_BOUND))
-    return figures
+def of_seeds(seeds: Sequence[dict[str, pl.DataFrame]]) -> Iterator[Figure]:
+    """How far chance carries the detectors of RANDOM, which score the payments once a seed."""
+    for detector in RANDOM:
+        every = zip(*(values_of(scored[detector]) for scored in seeds), strict=True)
+        for name, values in zip(MEASURES, every, strict=True):
+            title = f"{detector}, {name}, of {len(values)} seeds the"
+            yield Figure(f"{title} least", min(values))
+            yield Figure(f"{title} mean", float(np.mean(values)))
+            yield Figure(f"{title} most", max(values))
+
+
+def of_bound(week: dict[str, pl.DataFrame]) -> dict[str, float]:
+    """Each detector's average precision as a share of the week's hard bound."""
+    return {
+        detector: values_of(week[detector])[1] / hard_bound(week[detector])
+        for detector in WITH_LABELS
+    }
 
 
 def without_label_settings() -> tuple[str, ...]:
@@ -222,24 +213,28 @@ def prepared(small: bool) -> Iterator[tuple[Lake, str, tuple[str, ...]]]:
         yield Lake(payments_of(source), root), root, mapping
 
 
-def figures(small: bool) -> list[Figure]:
+def figures(small: bool) -> Iterator[Figure]:
     """Every detector of conf/fraud_handbook.yaml under the published protocol; what limits them."""
     with prepared(small) as (lake, root, mapping):
         first = Protocol.week(0)
         run(["run"], root, first, *mapping)
         seeds = [lake.scored(first)]
-        limits = without_groups(root, seeds[0][WITH_LABELS[0]])
+        yield from published(seeds[0])
         for detector in (*WITH_LABELS, "fine_tuned"):
-            limits += of_kinds(detector, seeds[0][detector])
+            yield from of_kinds(detector, seeds[0][detector])
+        yield from without_groups(root, seeds[0][WITH_LABELS[0]])
         random = f"detectors=[{', '.join(RANDOM)}]"
         for seed in SEEDS[1 : 2 if small else None]:
             again = Protocol.week(0, random, f"seed={seed}")
             run(["train", "score"], root, again)
             seeds.append(lake.scored(again))
-    return published(seeds) + limits
+            for detector, scored in seeds[-1].items():
+                for name, value in zip(MEASURES, values_of(scored), strict=True):
+                    yield Figure(f"{detector}, {name}, seed {seed}", value)
+    yield from of_seeds(seeds)
 
 
-def figures_of_weeks(small: bool) -> list[Figure]:
+def figures_of_weeks(small: bool) -> Iterator[Figure]:
     """Four weeks, and the first of them with all labels."""
     labelled = f"detectors=[{', '.join(WITH_LABELS)}]"
     with prepared(small) as (lake, root, mapping):
@@ -249,16 +244,17 @@ def figures_of_weeks(small: bool) -> list[Figure]:
         for number in range(WEEKS):
             protocol = Protocol.week(number, labelled)
             run(AGAIN, root, protocol)
-            weeks.append(lake.scored(protocol))
+            weeks.append(of_bound(lake.scored(protocol)))
+            for detector, share in weeks[-1].items():
+                yield Figure(f"{detector}, share of week {number + 1}'s bound", share)
+        for detector in WITH_LABELS:
+            mean = float(np.mean([shares[detector] for shares in weeks]))
+            yield at_least(f"{detector}, share of bound, mean", mean, GOAL_OF_BOUND)
         longer = Protocol(TEST_FROM, ALL_FROM, (labelled,))
         run(AGAIN, root, longer)
-        with_all = lake.scored(longer)
-    return of_bound(weeks) + [
-        at_least(
-            f"{detector}, all labels, average precision", values_of(scored)[1], GOAL_ALL_LABELS
-        )
-        for detector, scored in with_all.items()
-    ]
+        for detector, scored in lake.scored(longer).items():
+            title = f"{detector}, all labels, average precision"
+            yield at_least(title, values_of(scored)[1], GOAL_ALL_LABELS)
 
 
 def figures_without_labels(small: bool) -> list[Figure]:

@@ -1,6 +1,7 @@
 """What a benchmark of several parts keeps of each run."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,8 @@ def test_a_run_that_is_interrupted_keeps_what_it_found(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    def interrupted(_: bool) -> list[Figure]:
+    def interrupted(_: bool) -> Iterator[Figure]:
+        yield Figure("auc", 2.0)
         raise KeyboardInterrupt
 
     parts = {"bank": lambda _: [Figure("auc", 1.0)], "shop": interrupted}
@@ -48,4 +50,4 @@ def test_a_run_that_is_interrupted_keeps_what_it_found(
         publish_parts("some", parts, [])
 
     rows = json.loads(Path(".bench/some.json").read_text())
-    assert [row["figure"] for row in rows] == ["bank: auc"]
+    assert [row["figure"] for row in rows] == ["bank: auc", "shop: auc"]
