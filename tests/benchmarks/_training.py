@@ -102,6 +102,11 @@ def ready(task: Any) -> list[Any]:
     return list(islice(training_batches(task, LocalRing(), 1), WARM_UP + STEPS))
 
 
+def compiled_for(batches: list[Any]) -> list[Any]:
+    """A few batches twice: what compiles each length by itself, for seconds, does so at first."""
+    return 2 * batches[:WARM_UP]
+
+
 def trainer_of(task: Any, ring: Any, how: str = "") -> Any:
     """The model and its step, as training has them but for what is tried."""
     import keras
@@ -171,8 +176,7 @@ def alone(path: str) -> dict[str, float]:
     task, how = task_at(path), os.environ.get("TRIED", "")
     batches = ready(task)
     if how == "xla":
-        # Each length is compiled for by itself, for seconds: those of a few batches, before them.
-        batches = 2 * batches[:WARM_UP]
+        batches = compiled_for(batches)
     return learned(trainer_of(task, LocalRing(), how), batches)
 
 
@@ -193,6 +197,8 @@ def bare(path: str) -> dict[str, float]:
 
     task = task_at(path)
     batches = ready(task)
+    if os.environ.get("TRIED") == "compiled":
+        batches = compiled_for(batches)
     model = behaviour.build(task.shape, task.plan.seed)
     losses = [keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in model.outputs]
     optimizer = keras.optimizers.Adam(task.plan.learning_rate, global_clipnorm=behaviour.CLIP)

@@ -5,7 +5,7 @@ is measured in a process of its own. The rival is the bare Keras step: `train_on
 model on the same batches, ready in memory. Rates count what is judged, not padding.
 
 `python tests/benchmarks/train.py --tried` measures the step, and a ring of two, with settings that
-we keep or not.
+we keep or not, and Keras' own step in TensorFlow and in JAX.
 """
 
 import sys
@@ -30,6 +30,16 @@ TRIED_OF_TWO: dict[str, tuple[dict[str, str], str]] = {
     "gradients sent one by one": ({"HOROVOD_FUSION_THRESHOLD": "0"}, ""),
     "gradients gathered for 10 ms": ({"HOROVOD_CYCLE_TIME": "10"}, ""),
     "one thread each": ({"OMP_NUM_THREADS": "1"}, "one thread"),
+}
+# The same of Keras' own step, on the batches of a few lengths.
+TRIED_OF_KERAS: dict[str, tuple[dict[str, str], str]] = {
+    "in TensorFlow": ({}, "compiled"),
+    "in JAX": ({"KERAS_BACKEND": "jax"}, "compiled"),
+}
+TRIES = {
+    "alone": ("", TRIED),
+    "bare": ("Keras' own step, ", TRIED_OF_KERAS),
+    "fed_to_two": ("a ring of two, ", TRIED_OF_TWO),
 }
 
 
@@ -66,13 +76,12 @@ def figures(path: str) -> list[Figure]:
 
 
 def tried(path: str) -> list[Figure]:
-    """Our step on batches that are ready, and a ring of two, with other settings."""
+    """Our step and Keras' own on batches that are ready, and a ring of two, in other ways."""
     found = []
-    for part, settings in (("alone", TRIED), ("fed_to_two", TRIED_OF_TWO)):
-        ring = "" if part == "alone" else "a ring of two, "
-        for name, (environment, how) in settings.items():
+    for part, (of_part, ways) in TRIES.items():
+        for name, (environment, how) in ways.items():
             events = rate(measured(part, path, {**environment, "TRIED": how}))
-            found.append(Figure(f"events a second, {ring}{name}", round(events)))
+            found.append(Figure(f"events a second, {of_part}{name}", round(events)))
     return found
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from jobs.conftest import SHOP, SMALL, SmallLake
+from jobs.conftest import SHOP, SMALL, Lines, SmallLake, run, small_settings
 from jobs.tables import runs
 from pyspark.sql import SparkSession
 
@@ -172,6 +172,22 @@ def test_a_mapping_that_yields_no_valid_row(habitus: Command, files: Path) -> No
         error, "none of 1 rows", "event_time_missing_or_malformed (1)", "Nothing was written"
     )
     assert not (files / "lake" / "events").exists()
+
+
+def test_events_of_a_time_to_come_are_told_with_the_rule_that_rejects_them(
+    spark: SparkSession, files: Path
+) -> None:
+    (files / "events.csv").write_text(HEADER + ROW + ROW.replace("1,2026", "2,2999"))
+    given = {"source": str(files / "mine.yaml"), "input": str(files / "events.csv")}
+
+    told = run(spark, "ingest", small_settings(files / "told"), **given)
+    assert isinstance(told.reporter, Lines)
+    (said,) = (line for line in told.reporter.lines if "time to come" in line)
+    assert said.startswith("1 events are of a time to come, the last of 2999-01-01 10:00:00")
+
+    (files / "mine.yaml").write_text(MAPPING + said.partition("mapping, ")[2])
+    mended = run(spark, "ingest", small_settings(files / "mended"), **given)
+    assert mended.rows_out == {"events": 1, "events_rejected": 1, "duplicates": 0}
 
 
 @pytest.mark.parametrize("text", ["", HEADER])

@@ -71,6 +71,11 @@ def valid_events(judged: DataFrame) -> DataFrame:
     )
 
 
+def ahead_of(judged: DataFrame, time: datetime) -> DataFrame:
+    """The valid rows whose event is of a later time."""
+    return _valid(judged).where(F.col("event_time") > F.lit(time))
+
+
 def rejected_rows(judged: DataFrame) -> DataFrame:
     """The rows that are no events, or no labels, as `events_rejected`, each once."""
     rejected = judged.where(F.size(_REASONS) > 0)

@@ -1,12 +1,14 @@
 """From source files to `events`, `events_rejected` and `labels`."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from habitus.domain.events import (
     CORRUPT,
+    ahead_of,
     judge,
     rejected_rows,
     row_labels,
@@ -19,6 +21,9 @@ from habitus.errors import HabitusError, InputError, SettingsError
 from habitus.jobs.frame import JobContext
 from habitus.jobs.source_files import count_useful, read_labels, refused, unreadable
 from habitus.tables import EVENTS, EVENTS_REJECTED, LABELS
+
+# Clocks of sources may be wrong by hours, and by a time zone.
+_AHEAD = timedelta(days=1)
 
 
 def run(context: JobContext) -> None:
@@ -37,6 +42,7 @@ def run(context: JobContext) -> None:
         with context.reporter.step("read and judge the rows"):
             read = count_useful(judged, "a valid event", source, path)
         context.rows_in["source"] = read
+        _tell_ahead(context, judged)
         with context.reporter.step("write events, rejected rows and labels"):
             rejected = context.merge(EVENTS_REJECTED, rejected_rows(judged))
             events = context.merge(EVENTS, valid_events(judged))
@@ -48,6 +54,21 @@ def run(context: JobContext) -> None:
         f"{read:,} rows read = {events:,} events + {rejected:,} rejected "
         f"+ {read - events - rejected:,} duplicates"
     )
+
+
+def _tell_ahead(context: JobContext, judged: DataFrame) -> None:
+    """Say which events are of a time to come: one alone would end every session before it."""
+    ahead = ahead_of(judged, context.started_at + _AHEAD)
+    found = ahead.agg(F.count(F.lit(1)), F.max("event_time").cast("string")).first()
+    assert found is not None, "an aggregate without groups has one row"
+    count, last = found
+    if count:
+        context.rows_in["events of a time to come"] = count
+        context.reporter.say(
+            f"{count:,} events are of a time to come, the last of {last}: they end "
+            "sessions and move the split. Where a source's clock is wrong, reject them in the "
+            "mapping, valid: {not_ahead: event_time < current_timestamp() + interval 1 day}"
+        )
 
 
 def _read(context: JobContext, mapping: SourceMapping, path: str) -> DataFrame:
