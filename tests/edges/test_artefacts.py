@@ -223,6 +223,47 @@ def test_a_promotion_that_was_killed_is_completed_by_the_next(
     assert told(store) == [("a", None, "1"), ("b", "a", "2")]
 
 
+class OvertakenStore(ArtefactStore):
+    """Another run promotes a model when this one is about to write a file of this name."""
+
+    def __init__(self, root: str, file: str, detector: str) -> None:
+        super().__init__(root)
+        self.file, self.detector = file, detector
+
+    def write_file(self, name: str, content: bytes) -> str:
+        if self.file in name:
+            self.file = "none any more"
+            at = datetime(2026, 1, 1, tzinfo=UTC)
+            other = ArtefactStore(self.root)
+            other.promote(self.detector, "the other", job="train", run_id="2", at=at)
+        return super().write_file(name, content)
+
+
+@pytest.mark.parametrize("file", ["promotions", "current.json"])
+def test_of_two_runs_that_promote_at_once_none_undoes_the_other(
+    store: ArtefactStore, file: str
+) -> None:
+    promote(OvertakenStore(store.root, file, "conduct"), "a", "1")
+
+    assert store.current() == {"conduct": "the other", "markov": "a"}
+    assert [one.model_id for one in store.promotions("conduct")] == ["the other"]
+    assert told(store) == [("a", None, "1")]
+
+
+@pytest.mark.parametrize("file", ["promotions", "current.json"])
+def test_of_two_models_of_a_detector_promoted_at_once_one_scores_and_both_are_told_of(
+    store: ArtefactStore, file: str
+) -> None:
+    promote(OvertakenStore(store.root, file, "markov"), "a", "1")
+
+    *_, last = store.promotions("markov")
+    assert store.current() == {"markov": last.model_id}
+    assert {run_id for _, _, run_id in told(store)} == {"1", "2"}
+
+    promote(store, "a", "3")
+    assert store.current() == {"markov": "a"}
+
+
 def test_models_are_those_that_were_written_to_their_end(store: ArtefactStore) -> None:
     assert store.model_ids() == []
     store.write(MODEL, written())
