@@ -148,6 +148,12 @@ def test_a_write_tells_what_it_did_and_not_what_another_run_did_after(
     assert written == Written(rows=2, version=before.version + 1)
 
 
+def test_a_write_of_no_row_to_a_table_without_any_tells_that_it_did_nothing(
+    spark: SparkSession, lake: Lake
+) -> None:
+    assert lake.overwrite(TABLE, things(spark)) == Written(rows=0, version=lake.version(TABLE))
+
+
 def test_all_commits_since_a_version_are_looked_at(spark: SparkSession, lake: Lake) -> None:
     before = lake.append(TABLE, things(spark, ("a", 1, "x")))
     later = [lake.append(TABLE, things(spark, (name, 1, "x"))).version for name in "bcd"]
