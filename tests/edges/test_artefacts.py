@@ -10,6 +10,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from threading import Barrier
+from typing import cast
 from uuid import UUID
 
 import numpy as np
@@ -63,6 +64,19 @@ def with_code(path: Path) -> bytes:
     content = io.BytesIO()
     np.savez(content, counts=np.array([Marker(path)], dtype=object))
     return content.getvalue()
+
+
+@pytest.mark.parametrize("place", ["a local disk", "another file system"])
+def test_a_file_that_is_not_written_to_its_end_leaves_the_one_before(
+    store: ArtefactStore, place: str
+) -> None:
+    files = store if place == "a local disk" else ArtefactStore("mock:///lake")
+    files.write_file("models/card.md", b"# A model")
+
+    with pytest.raises(TypeError):
+        files.write_file("models/card.md", cast(bytes, 7))
+
+    assert files.read_file("models/card.md") == b"# A model"
 
 
 def test_a_model_is_read_whatever_a_killed_writer_left_beside_it(store: ArtefactStore) -> None:

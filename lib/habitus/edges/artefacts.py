@@ -1,10 +1,10 @@
 """Files beside the tables: model artefacts, vocabularies, reports.
 
-A file appears whole or not at all on a local disk (written aside, then renamed) and on object
-stores (a put is atomic). A folder of files counts only once its manifest, written last, names
-every file with its checksum, or with none where the file was revised. What a manifest names is read
-only if it is a file of a kind that training writes, and nothing else may lie beside it: no code has
-a place there.
+A file appears whole or not at all: an object store puts it at once, elsewhere it is written aside,
+then renamed (on HDFS one that is replaced is away for a moment). A folder of files counts only once
+its manifest, written last, names every file with its checksum, or with none where the file was
+revised. What a manifest names is read only if it is a file of a kind that training writes, and
+nothing else may lie beside it: no code has a place there.
 """
 
 import hashlib
@@ -30,6 +30,8 @@ _CURRENT = "current.json"
 _PROMOTIONS = "promotions"
 # What is not yet written to its end, and nobody reads.
 _PART = ".part"
+# What pyarrow calls those that show a file only once all of it is there, and can rename none.
+_OBJECT_STORES = ("s3", "gcs")
 # In place of the checksum of a page for people that was written anew.
 _REVISED, _PAGE = "", ".md"
 # Plain names, of a member's folder and a file: nothing hidden, and no way out of the folder.
@@ -66,12 +68,12 @@ class ArtefactStore:
         """Write one file under the root and return its full name."""
         path = f"{self._base}/{name}"
         self._files.create_dir(path.rpartition("/")[0], recursive=True)
-        local = isinstance(self._files, fs.LocalFileSystem)
         # Under a name of its own: another run may write the same file.
-        aside = f"{path}.{uuid.uuid4().hex}{_PART}" if local else path
+        at_once = self._files.type_name in _OBJECT_STORES
+        aside = path if at_once else f"{path}.{uuid.uuid4().hex}{_PART}"
         with self._files.open_output_stream(aside) as stream:
             stream.write(content)
-        if local:
+        if not at_once:
             self._files.move(aside, path)
         return f"{self.root}/{name}"
 
