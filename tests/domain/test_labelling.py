@@ -132,9 +132,11 @@ def verdicts(
     return {row["unit_id"]: row["label"] for row in rows}
 
 
-def test_what_a_flag_turned_out_to_be_is_said_of_it_or_of_an_event_that_it_judges(
-    spark: SparkSession,
+@pytest.mark.parametrize("few", [0, 1_000_000])
+def test_what_flags_turned_out_to_be_is_said_of_them_or_of_events_they_judge_however_many(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
+    monkeypatch.setattr("habitus.domain.joining._FEW", few)
     labels: list[Label] = [
         ("session", "s1", False, None, 2),
         ("event", "e2", True, "card_testing", 3),  # known after its session was cleared

@@ -155,7 +155,11 @@ def links_between(spark: SparkSession, flagged: list[str], uses: pd.DataFrame) -
     return sorted((row["unit_id"], row["users"], row["flagged_users"]) for row in rows)
 
 
-def test_only_those_count_who_use_a_thing_near_the_flags(spark: SparkSession) -> None:
+@pytest.mark.parametrize("few", [0, 1_000_000])
+def test_only_those_count_who_use_a_thing_near_the_flags(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr("habitus.domain.joining._FEW", few)
     flagged = [("a", "ann", 20.0, "s"), ("b", "bob", 21.0, "s")]
     # A hundred honest buyers in seven weeks, of whom one bought in these days.
     honest = [(f"u{n}", f"h{n}", 17.5 - n / 4 if n < 70 else n - 45.9, "s") for n in range(100)]

@@ -10,6 +10,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from threading import Barrier
+from typing import cast
 from uuid import UUID
 
 import numpy as np
@@ -63,6 +64,19 @@ def with_code(path: Path) -> bytes:
     content = io.BytesIO()
     np.savez(content, counts=np.array([Marker(path)], dtype=object))
     return content.getvalue()
+
+
+@pytest.mark.parametrize("place", ["a local disk", "another file system"])
+def test_a_file_that_is_not_written_to_its_end_leaves_the_one_before(
+    store: ArtefactStore, place: str
+) -> None:
+    files = store if place == "a local disk" else ArtefactStore("mock:///lake")
+    files.write_file("models/card.md", b"# A model")
+
+    with pytest.raises(TypeError):
+        files.write_file("models/card.md", cast(bytes, 7))
+
+    assert files.read_file("models/card.md") == b"# A model"
 
 
 def test_a_model_is_read_whatever_a_killed_writer_left_beside_it(store: ArtefactStore) -> None:
@@ -183,51 +197,12 @@ def test_what_a_file_of_a_model_lacks_is_told_with_the_models_name(store: Artefa
         load_model(store.root, MODEL)
 
 
-def promote(store: ArtefactStore, model_id: str, run_id: str) -> str | None:
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    return store.promote("markov", model_id, job="train", run_id=run_id, at=now)
-
-
-def told(store: ArtefactStore) -> list[tuple[str, str | None, str]]:
-    return [(one.model_id, one.instead_of, one.run_id) for one in store.promotions("markov")]
-
-
-def test_a_promoted_model_is_the_current_one_and_what_was_before_is_kept(
-    store: ArtefactStore,
-) -> None:
-    assert store.current() == {}
-    assert store.promotions("markov") == ()
-
-    before = [promote(store, model, run) for model, run in (("a", "1"), ("b", "2"), ("a", "3"))]
-
-    assert before == [None, "a", "b"]
-    assert store.current() == {"markov": "a"}
-    assert told(store) == [("a", None, "1"), ("b", "a", "2"), ("a", "b", "3")]
-
-
-def test_a_promotion_twice_is_one(store: ArtefactStore) -> None:
-    assert [promote(store, "a", run) for run in "12"] == [None, "a"]
-    assert told(store) == [("a", None, "1")]
-
-
-def test_a_promotion_that_was_killed_is_completed_by_the_next(
-    store: ArtefactStore, tmp_path: Path
-) -> None:
-    promote(store, "a", "1")
-    before = (tmp_path / "models" / "current.json").read_bytes()
-    promote(store, "b", "2")
-    (tmp_path / "models" / "current.json").write_bytes(before)
-
-    assert promote(store, "b", "3") == "a"
-    assert store.current() == {"markov": "b"}
-    assert told(store) == [("a", None, "1"), ("b", "a", "2")]
-
-
 def test_models_are_those_that_were_written_to_their_end(store: ArtefactStore) -> None:
     assert store.model_ids() == []
     store.write(MODEL, written())
     store.write_file("models/markov-2/counts.npz", b"")
-    promote(store, MODEL, "1")
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    store.promote("markov", MODEL, job="train", run_id="1", at=now)
 
     assert store.model_ids() == [MODEL]
 

@@ -1,5 +1,6 @@
 """Runs that write the same tables at once."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Timer
@@ -120,6 +121,37 @@ def test_a_merge_tells_what_it_did_and_not_what_another_run_did_after(
 
     assert changed == Written(rows=2, version=before.version + 1)
     assert nothing.rows == 0
+
+
+class FollowedLake(Lake):
+    """Another run writes as soon as a write is done."""
+
+    late = False
+
+    def _commits(self, table: Table, count: int | None) -> list[Row]:
+        if not self.late:
+            self.late = True
+            Lake(self._spark, self._settings).append(TABLE, things(self._spark, ("c", 9, "x")))
+        return super()._commits(table, count)
+
+
+@pytest.mark.parametrize("write", [Lake.append, Lake.overwrite])
+def test_a_write_tells_what_it_did_and_not_what_another_run_did_after(
+    spark: SparkSession, lake: Lake, write: Callable[[Lake, Table, DataFrame], Written]
+) -> None:
+    before = lake.append(TABLE, things(spark, ("a", 1, "x")))
+    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
+    rows = things(spark, ("a", 2, "x"), ("b", 2, "x"))
+
+    written = write(FollowedLake(spark, settings), TABLE, rows)
+
+    assert written == Written(rows=2, version=before.version + 1)
+
+
+def test_a_write_of_no_row_to_a_table_without_any_tells_that_it_did_nothing(
+    spark: SparkSession, lake: Lake
+) -> None:
+    assert lake.overwrite(TABLE, things(spark)) == Written(rows=0, version=lake.version(TABLE))
 
 
 def test_all_commits_since_a_version_are_looked_at(spark: SparkSession, lake: Lake) -> None:

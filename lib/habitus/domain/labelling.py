@@ -5,6 +5,8 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from habitus.domain.joining import whole_if_few
+
 UNNAMED = "unnamed"
 
 
@@ -44,14 +46,14 @@ def unit_labels(
 def unit_verdicts(
     labels: DataFrame, units: DataFrame, sequences: DataFrame, known_by: datetime
 ) -> DataFrame:
-    """What labels say that few units turned out to be.
+    """What labels say that units turned out to be, which are few beside the labels.
 
     Only labels that name a unit itself or one of the events that it judges count. One that says
     anomalous is enough, unless the unit's own label has said otherwise since.
 
     Args:
         labels: Rows of `labels`.
-        units: `unit_kind` and `unit_id`, each once; few enough to be sent to every task.
+        units: `unit_kind` and `unit_id`, each once.
         sequences: Rows of `sequences`, those of the units.
         known_by: Labels that became known later do not count.
 
@@ -70,8 +72,9 @@ def unit_verdicts(
         F.explode(_judged_events()).alias("labelled"),
         F.lit(False).alias("own"),
     )
-    things = itself.unionByName(events)
-    named = F.broadcast(things.select("unit_kind", F.col("labelled").alias("unit_id")))
+    # Made once for what reads it below: the units' events are not read again.
+    things = itself.unionByName(events).localCheckpoint()
+    named = whole_if_few(things.select("unit_kind", F.col("labelled").alias("unit_id")))
     few = labels.join(named, ["unit_kind", "unit_id"], "left_semi")
     marks = _latest(few, known_by).join(things, ["unit_kind", "labelled"])
     of_units = marks.groupBy("unit").agg(

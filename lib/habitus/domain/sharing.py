@@ -5,6 +5,8 @@ from datetime import timedelta
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from habitus.domain.joining import whole_if_few
+
 _THING = ["kind", "value"]
 _STRETCH = [*_THING, "stretch"]
 
@@ -58,7 +60,7 @@ def links_of(
 
     Args:
         things: Rows of `in_stretches`, also with unit_id.
-        stretches: Rows of `shared_stretches`, few.
+        stretches: Rows of `shared_stretches`; they are counted.
         uses: A row per event and thing that it uses, of all users: user_id, event_time, kind,
             value.
         least_share: The least share of a thing's users, in its stretch, that are flagged.
@@ -67,15 +69,13 @@ def links_of(
         unit_id, kind, value, users and flagged_users; a row per flag and thing that it shares.
     """
     users = (
-        uses.join(F.broadcast(stretches), _THING)
+        uses.join(whole_if_few(stretches), _THING)
         .where("event_time between since and until")
         .groupBy(*_STRETCH, "flagged_users")
         .agg(F.count_distinct("user_id").alias("users"))
     )
     few = users.where(F.col("flagged_users") >= F.lit(least_share) * F.col("users"))
-    return things.join(F.broadcast(few), _STRETCH).select(
-        "unit_id", *_THING, "users", "flagged_users"
-    )
+    return things.join(few, _STRETCH).select("unit_id", *_THING, "users", "flagged_users")
 
 
 def edges_of(flags: DataFrame, links: DataFrame, window: timedelta) -> DataFrame:

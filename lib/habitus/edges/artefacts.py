@@ -1,10 +1,10 @@
 """Files beside the tables: model artefacts, vocabularies, reports.
 
-A file appears whole or not at all on a local disk (written aside, then renamed) and on object
-stores (a put is atomic). A folder of files counts only once its manifest, written last, names
-every file with its checksum, or with none where the file was revised. What a manifest names is read
-only if it is a file of a kind that training writes, and nothing else may lie beside it: no code has
-a place there.
+A file appears whole or not at all: an object store puts it at once, elsewhere it is written aside,
+then renamed (on HDFS one that is replaced is away for a moment). A folder of files counts only once
+its manifest, written last, names every file with its checksum, or with none where the file was
+revised. What a manifest names is read only if it is a file of a kind that training writes, and
+nothing else may lie beside it: no code has a place there.
 """
 
 import hashlib
@@ -18,17 +18,20 @@ from typing import TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from habitus.domain.detectors.files import read_about
 from habitus.domain.vocabulary import Vocabulary
+from habitus.edges.promotions import Promotion, next_name, promoted
 from habitus.errors import ArtefactError, SettingsError
 
 _MANIFEST = "manifest.json"
 _CURRENT = "current.json"
-_PROMOTIONS = "promotions.json"
+_PROMOTIONS = "promotions"
 # What is not yet written to its end, and nobody reads.
 _PART = ".part"
+# What pyarrow calls those that show a file only once all of it is there, and can rename none.
+_OBJECT_STORES = ("s3", "gcs")
 # In place of the checksum of a page for people that was written anew.
 _REVISED, _PAGE = "", ".md"
 # Plain names, of a member's folder and a file: nothing hidden, and no way out of the folder.
@@ -36,30 +39,8 @@ _PLAIN = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _WRITTEN = re.compile(rf"({_PLAIN}/)*{_PLAIN}\.(json|npz|onnx|txt|md)")
 _Content = TypeVar("_Content")
 _TEXTS = TypeAdapter(dict[str, str])
+_PROMOTION = TypeAdapter(Promotion)
 _RESTORE = "Restore the file, or delete the model's folder and train again."
-
-
-class Promotion(BaseModel):
-    """A model was made the one of its detector that scores.
-
-    Args:
-        model_id: The model.
-        instead_of: The one that scored before; none if it was the first.
-        job: The job that did it; `runs` tells the rest by `run_id`.
-        run_id: That run.
-        promoted_at: When that began.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model_id: str
-    instead_of: str | None
-    job: str
-    run_id: str
-    promoted_at: datetime
-
-
-_PROMOTED = TypeAdapter(dict[str, tuple[Promotion, ...]])
 
 
 class ArtefactStore:
@@ -87,12 +68,12 @@ class ArtefactStore:
         """Write one file under the root and return its full name."""
         path = f"{self._base}/{name}"
         self._files.create_dir(path.rpartition("/")[0], recursive=True)
-        local = isinstance(self._files, fs.LocalFileSystem)
         # Under a name of its own: another run may write the same file.
-        aside = f"{path}.{uuid.uuid4().hex}{_PART}" if local else path
+        at_once = self._files.type_name in _OBJECT_STORES
+        aside = path if at_once else f"{path}.{uuid.uuid4().hex}{_PART}"
         with self._files.open_output_stream(aside) as stream:
             stream.write(content)
-        if local:
+        if not at_once:
             self._files.move(aside, path)
         return f"{self.root}/{name}"
 
@@ -172,8 +153,8 @@ class ArtefactStore:
 
     def _names(self, folder: str) -> list[str]:
         """The files in a folder and those below it, in order, but for half-written ones."""
-        inside = f"{self._base}/{folder}"
-        found = self._files.get_file_info(fs.FileSelector(inside, recursive=True))
+        inside = fs.FileSelector(f"{self._base}/{folder}", allow_not_found=True, recursive=True)
+        found = self._files.get_file_info(inside)
         names = [one.path.rpartition(f"{folder}/")[2] for one in found if one.is_file]
         return sorted(name for name in names if not name.endswith(_PART))
 
@@ -199,28 +180,34 @@ class ArtefactStore:
         Returns:
             The one that scored before: perhaps the same, which changes nothing; or none.
         """
-        current = self.current()
-        before = current.get(detector)
-        if before == model_id:
-            return before
-        known = self._promotions()
-        of_detector = known.get(detector, ())
-        # One that a killed run left here is this one.
-        if not of_detector or of_detector[-1].model_id != model_id:
-            new = Promotion(
-                model_id=model_id, instead_of=before, job=job, run_id=run_id, promoted_at=at
-            )
-            promoted = known | {detector: (*of_detector, new)}
-            self.write_file(f"models/{_PROMOTIONS}", _PROMOTED.dump_json(promoted, indent=1))
-        self.write_file(f"models/{_CURRENT}", _json(current | {detector: model_id}))
+        before = self.current().get(detector)
+        if before != model_id:
+            names = self._names(f"models/{_PROMOTIONS}/{detector}")
+            # One that a killed run left here is this one.
+            if not names or promoted(names[-1]) != model_id:
+                new = Promotion(
+                    model_id=model_id, instead_of=before, job=job, run_id=run_id, promoted_at=at
+                )
+                name = f"models/{_PROMOTIONS}/{detector}/{next_name(names, model_id)}"
+                self.write_file(name, new.model_dump_json(indent=1).encode())
+            self._tell_current()
         return before
 
     def promotions(self, detector: str) -> tuple[Promotion, ...]:
         """What was made the detector's scoring model, the first first."""
-        return self._promotions().get(detector, ())
+        folder = f"models/{_PROMOTIONS}/{detector}"
+        return tuple(self._read(f"{folder}/{name}", _PROMOTION) for name in self._names(folder))
 
-    def _promotions(self) -> dict[str, tuple[Promotion, ...]]:
-        return self._read(f"models/{_PROMOTIONS}", _PROMOTED) if self._holds(_PROMOTIONS) else {}
+    def _tell_current(self) -> None:
+        """Bring the file that names the scoring models up to date with all promotions."""
+        while (now := self.current() | self._promoted()) != self.current():
+            # Of runs that do so at once, the last one that writes sees what the others promoted.
+            self.write_file(f"models/{_CURRENT}", _json(now))
+
+    def _promoted(self) -> dict[str, str]:
+        """Detector -> the model promoted last, by the names of files alone."""
+        parts = (name.partition("/") for name in self._names(f"models/{_PROMOTIONS}"))
+        return {detector: promoted(name) for detector, _, name in parts}
 
     def current(self) -> dict[str, str]:
         """The scoring model of each detector; empty before any training."""

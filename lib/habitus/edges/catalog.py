@@ -18,7 +18,7 @@ from habitus.errors import InputError
 from habitus.table import Table
 
 # Of so many commits one is likely to have changed rows; more are read only if none has.
-_RECENT = 10
+RECENT = 10
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Catalog:
 
         Either is None where the commit has none.
         """
-        for count in (_RECENT, None):
+        for count in (RECENT, None):
             for commit in self._commits(table, count):
                 if commit["operation"] not in SAME_ROWS:
                     return commit["userMetadata"], commit["readVersion"]

@@ -8,6 +8,7 @@ from uuid import uuid4
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
+from habitus.edges.catalog import RECENT
 from habitus.edges.change_feed import changed_rows
 from habitus.edges.declared import DeclaredTables
 from habitus.edges.delta_words import NOTE, OWNER
@@ -114,16 +115,22 @@ class Lake(DeclaredTables):
 
     def _write(self, table: Table, frame: DataFrame, mode: str, note: str | None = None) -> Written:
         self.create(table)
+        # The note is of the rows, and tells our commit from another's; those that made the table do
+        # not have it.
+        note = note or uuid4().hex
         writer = self._checked(table, frame).write.format("delta").mode(mode)
-        # The note is of the rows; the commits that made the table do not have it.
-        if note is not None:
-            writer = writer.option("userMetadata", note)
+        writer = writer.option("userMetadata", note)
         with self._or_conflict(table):
             if self._settings.schema_name is None:
                 writer.save(f"{self.root}/{table.name}")
             else:
                 writer.saveAsTable(self.name(table))
-        return _written(self._commits(table, 1)[0], "numOutputRows")
+        commits = (commit for count in (RECENT, None) for commit in self._commits(table, count))
+        for commit in commits:
+            if commit["userMetadata"] == note:
+                return _written(commit, "numOutputRows")
+        # Where no row comes or goes, Delta makes no commit.
+        return Written(rows=0, version=self.version(table))
 
     def merge(
         self,

@@ -82,7 +82,7 @@ def with_mutes(flags: DataFrame, muting: Mutes, judged: DataFrame) -> DataFrame:
     """
     if not muting:
         return flags
-    known = F.broadcast(judged.select(*_KEY, F.lit(True).alias("_judged")))
+    known = judged.select(*_KEY, F.lit(True).alias("_judged"))
     by = muting.by(F.col("reasons"), F.col("_judged").isNotNull())
     return (
         flags.join(known, _KEY, "left")

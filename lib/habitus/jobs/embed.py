@@ -7,6 +7,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from habitus.domain.joining import whole_if_few
 from habitus.domain.neighbours import FOUND, Asking, nearest
 from habitus.domain.representations import EMBEDDED, Embedder, embed_batch
 from habitus.domain.vocabulary import Vocabulary
@@ -65,7 +66,7 @@ def _embed(context: JobContext, model_id: str, vocabulary: Vocabulary) -> None:
 
 def _compare(context: JobContext, model_id: str, flags: DataFrame, period: Column) -> None:
     vectors = context.read_now(EMBEDDINGS).where(F.col("model_id") == model_id)
-    ids = F.broadcast(flags.select("unit_kind", "unit_id"))
+    ids = whole_if_few(flags.select("unit_kind", "unit_id"))
     flagged = vectors.where(period).join(ids, ids.columns, "left_semi")
     context.merge(
         NEIGHBOURS,

@@ -1,5 +1,6 @@
 """What every job is given, and what every run leaves behind."""
 
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
+import numpy as np
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich.console import RenderableType
@@ -22,6 +24,8 @@ from habitus.tables import RUNS
 
 # How often a row of `runs` is tried to be brought up to date beside other runs.
 _ATTEMPTS = 5
+# Seconds after which, at the most, it is tried again; twice as many each further time.
+_PAUSE = 1.0
 
 
 class Reporter(Protocol):
@@ -241,6 +245,8 @@ def _record_end(context: JobContext, status: str, error: str | None = None) -> N
         "rows_out": _map(context.rows_out),
         "error": F.lit(error),
     }
+    # Runs that were in each other's way try again at different times.
+    chance = np.random.default_rng(list(context.run_id.encode()))
     for attempt in range(_ATTEMPTS):
         try:
             context.lake.update(RUNS, f"run_id = '{context.run_id}'", found)
@@ -249,6 +255,7 @@ def _record_end(context: JobContext, status: str, error: str | None = None) -> N
             # Another run has said how it ended; what it says is about another row.
             if attempt == _ATTEMPTS - 1:
                 raise
+            time.sleep(_PAUSE * 2**attempt * chance.uniform(0.5, 1))
 
 
 def _map(counts: Mapping[str, int]) -> Column:

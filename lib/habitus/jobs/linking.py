@@ -5,6 +5,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from habitus.domain.joining import whole_if_few
 from habitus.domain.linking import cases_of, keep_ids, with_components
 from habitus.domain.sharing import edges_of, in_stretches, links_of, shared_stretches
 from habitus.domain.stars import components
@@ -70,7 +71,7 @@ def _units(context: JobContext, flags: DataFrame) -> DataFrame:
     )
     return (
         context.read(sequences(context.settings.sequences.fields))
-        .join(F.broadcast(flags.select("unit_kind", "unit_id", "event_time")), _UNIT)
+        .join(whole_if_few(flags.select(*_UNIT, "event_time")), _UNIT)
         .select(
             "unit_id",
             "user_id",
@@ -91,7 +92,7 @@ def _things(context: JobContext, units: DataFrame) -> DataFrame:
         context.read(EVENTS)
         .where(F.col("event_date").isin(days))
         .select("event_id", F.col("event_time").alias("time"), *_THINGS.values())
-        .join(F.broadcast(judged), "event_id")
+        .join(whole_if_few(judged), "event_id")
         .select("unit_id", "user_id", "event_time", "time", used_things())
         .where("value is not null")
     )
@@ -104,7 +105,7 @@ def _things(context: JobContext, units: DataFrame) -> DataFrame:
 def _links(context: JobContext, things: DataFrame) -> DataFrame:
     """What flags share, see `sharing.links_of`; of the events only their days are read."""
     settings = context.settings.cases
-    stretches = shared_stretches(things, settings.window)
+    stretches = shared_stretches(things, settings.window).localCheckpoint()
     time = F.sequence(F.to_date("since"), F.to_date("until"))
     days = stretches.select(F.explode(time).alias("day")).distinct().collect()
     events = context.read(EVENTS).where(F.col("event_date").isin([row["day"] for row in days]))

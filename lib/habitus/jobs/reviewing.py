@@ -3,6 +3,7 @@
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from habitus.domain.joining import whole_if_few
 from habitus.domain.labelling import unit_verdicts
 from habitus.domain.policy import Mutes, first_reason
 from habitus.domain.reviews import Precision, precise_until, precisions, reviews
@@ -33,7 +34,7 @@ def verdicts(context: JobContext) -> DataFrame:
     flagged = context.read_or_empty(ANOMALIES).select(*_KEY).distinct()
     # Whatever fields it has, what is asked for is the events.
     units = context.read_or_empty(sequences(()))
-    units = units.join(F.broadcast(flagged), _KEY, "left_semi")
+    units = units.join(whole_if_few(flagged), _KEY, "left_semi")
     by_label = unit_verdicts(context.read(LABELS), flagged, units, context.started_at)
     return by_status.unionByName(by_label.join(by_status, _KEY, "left_anti"))
 

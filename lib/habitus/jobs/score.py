@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from habitus.domain.detectors.behaviour import BehaviourDetector
+from habitus.domain.joining import whole_if_few
 from habitus.domain.scoring import NOTES, score_batch
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import RARE, Vocabulary
@@ -39,8 +40,6 @@ _SCORED = (
     "unit_kind string, unit_id string, user_id string, started_at timestamp, event_date date, "
     "fingerprint bigint, model_id string, score double, p_value double, segment string, note string"
 )
-# Ids of so many units, and no more, are sent to every task whole.
-_BROADCAST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -166,8 +165,7 @@ def _to_score(units: DataFrame, scores: DataFrame, model_ids: list[str]) -> Iter
         yield units.withColumn("models", F.array(*map(F.lit, model_ids)))
         return
     with persisted(_not_scored(units, scores, model_ids)) as left:
-        narrow = F.broadcast(left) if left.count() <= _BROADCAST else left
-        yield units.drop("fingerprint").join(narrow, "unit_id")
+        yield units.drop("fingerprint").join(whole_if_few(left), "unit_id")
 
 
 def _tell(context: JobContext, counted: Counted) -> None:
