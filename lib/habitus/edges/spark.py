@@ -60,6 +60,9 @@ _LOCAL = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.ui.showConsoleProgress": "false",
+    # What the UI would show of each plan, each time that it changes: at length it is a tenth of all
+    # that a small query costs.
+    "spark.sql.ui.explainMode": "simple",
     # One Delta snapshot is a few hundred rows on a laptop; the default is 50 tasks for it.
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.warehouse.dir": ".spark-warehouse",

@@ -11,6 +11,10 @@ import pytest
 
 pytestmark = pytest.mark.train
 
+# What is compiled runs once or a few times: to make it fast takes longer than it is worth.
+QUICK = "--xla_backend_optimization_level=0"
+JAX = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK}
+
 
 def test_models_build_learn_and_predict_alike_without_tensorflow(tmp_path: Path) -> None:
     written = tmp_path / "figures.npz"
@@ -18,7 +22,7 @@ def test_models_build_learn_and_predict_alike_without_tensorflow(tmp_path: Path)
 
     done = subprocess.run(
         [sys.executable, backend_work.__file__, str(written)],
-        env=os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths},
+        env=os.environ | JAX | {"PYTHONPATH": paths},
         capture_output=True,
         text=True,
         check=False,

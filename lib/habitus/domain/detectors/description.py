@@ -39,7 +39,7 @@ class Description:
         matrix, features = summarise(labelled.units, vocabulary)
         if vocabulary.unit_kind != "session":
             return cls(vocabulary), matrix, features
-        conduct, numbers = Conduct.learned(labelled.units, vocabulary, labelled.folds())
+        conduct, numbers = Conduct.learned(labelled.units, vocabulary, labelled.folds)
         described = np.hstack([matrix, numbers]).astype(np.float32)
         return cls(vocabulary, conduct), described, (*features, *conduct.features)
 

@@ -104,7 +104,7 @@ class FineTunedDetector:
         )
         classifier = Classifier(body.shape, every.numbers.shape[1], settings, body.weights)
         nets, logits = [], np.empty(len(matrix))
-        for number, (fitted, judged) in enumerate(labelled.folds()):
+        for number, (fitted, judged) in enumerate(labelled.folds):
             held_out = every.take(judged)
             classifier.train(every.take(fitted), held_out, seed * 100 + number)
             logits[judged] = classifier.logits(held_out)

@@ -76,11 +76,10 @@ class _Linear:
         from sklearn.metrics import average_precision_score
 
         truth, counts = labelled.anomalous, labelled.weights
-        folds = list(labelled.folds())
         tried = []
         for estimator in cls._estimators(seed):
             margins = np.empty(len(truth))
-            for fitted, judged in folds:
+            for fitted, judged in labelled.folds:
                 estimator.fit(numbers[fitted], truth[fitted], counts[fitted])
                 margins[judged] = estimator.decision_function(numbers[judged])
             precision = average_precision_score(truth, margins, sample_weight=counts)

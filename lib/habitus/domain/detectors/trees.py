@@ -180,7 +180,6 @@ class GradientBoostingDetector(_Trees):
     def _choose(
         cls, matrix: Any, labelled: Labelled, fixed: Mapping[str, Any]
     ) -> tuple[dict[str, Any], int]:
-        folds = list(labelled.folds())
         tried = []
         for candidate in _BOOSTED:
             parameters = candidate | {
@@ -194,7 +193,7 @@ class GradientBoostingDetector(_Trees):
                 {**fixed, **parameters},
                 lightgbm.Dataset(matrix, labelled.anomalous, weight=labelled.weights),
                 _MOST_TREES,
-                folds=folds,
+                folds=labelled.folds,
                 callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False)],
             )["valid binary_logloss-mean"]
             tried.append((losses[-1], len(losses), parameters))
@@ -234,7 +233,7 @@ class RandomForestDetector(_Trees):
         the large: Cox (1958), "Two further applications of a model for binary regression".
         """
         odds = np.empty(len(matrix))
-        for fitted, judged in labelled.folds():
+        for fitted, judged in labelled.folds:
             known = lightgbm.Dataset(
                 matrix[fitted], labelled.anomalous[fitted], weight=labelled.weights[fitted]
             )
