@@ -84,6 +84,7 @@ def of_shop(seed: int, small: bool) -> Judged:
                 job, "demo", [*ours, "train.behaviour.own_habit=true", f"alerts.detector={PLAIN}"]
             )
         every[OWN_HABIT] = judged(Shop.read(lake), lake, seed)[PLAIN]
+    print(seed, every, file=sys.stderr)
     return every
 
 
