@@ -262,9 +262,9 @@ def figures(small: bool) -> Iterator[Figure]:
             shop = Shop.read(lake)
             known.append(of_known(shop, lake, seed))
             new.append(of_new(shop, seed))
-            for name, found in (("", known[-1]), ("new kind, ", new[-1])):
+            for name, of_shop in (("", known[-1]), ("new kind, ", new[-1])):
                 for detector in (OURS, *RIVALS):
                     title = f"{name}{detector}, mean over kinds, shop {seed}"
-                    yield Figure(title, float(mean(recalls([found], detector))[0]))
+                    yield Figure(title, float(mean(recalls([of_shop], detector))[0]))
     yield from of_protocol("", known, GOAL)
     yield from of_protocol("new kind, ", new, GOAL_NEW)
