@@ -202,7 +202,8 @@ def bare(path: str) -> dict[str, float]:
     model = behaviour.build(task.shape, task.plan.seed)
     losses = [keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in model.outputs]
     optimizer = keras.optimizers.Adam(task.plan.learning_rate, global_clipnorm=behaviour.CLIP)
-    model.compile(optimizer, losses, jit_compile=False)
+    # JAX without compilation would run operation by operation.
+    model.compile(optimizer, losses, jit_compile=keras.backend.backend() == "jax")
 
     def learn(timed: Iterator[Any]) -> None:
         for batch in timed:
