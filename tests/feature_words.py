@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from habitus.config import FeatureSettings
+from habitus.unit_settings import FeatureSettings
 
 Row = dict[str, Any]
 COLUMN_OF = {

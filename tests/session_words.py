@@ -6,8 +6,8 @@ from typing import Any
 
 from event_streams import NEW, Row
 
-from habitus.config import SessionSettings
 from habitus.loading import load_settings
+from habitus.unit_settings import SessionSettings
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -33,11 +33,11 @@ from _shop import shop_events
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from habitus.config import FeatureSettings
 from habitus.domain.features import compute_features, feature_names
 from habitus.domain.sessions import sessionize
 from habitus.loading import load_settings
 from habitus.tables import LABELS
+from habitus.unit_settings import FeatureSettings
 
 RUNS = 3
 LIMIT = 300

@@ -6,12 +6,12 @@ from typing import get_args
 
 import pytest
 
-from habitus.config import FeatureSettings
 from habitus.domain.detectors.base import Reason
 from habitus.domain.explain import reason_rows, summary
 from habitus.domain.features import feature_names
 from habitus.setting_types import MeasureName
 from habitus.tables import REASONS
+from habitus.unit_settings import FeatureSettings
 
 pytestmark = pytest.mark.plain
 

@@ -12,9 +12,9 @@ from feature_words import COLUMN_OF, value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from habitus.config import FeatureSettings
 from habitus.domain.feature_pass import Feature, with_features
 from habitus.domain.features import LABEL_MEASURES
+from habitus.unit_settings import FeatureSettings
 
 pytestmark = pytest.mark.plain
 

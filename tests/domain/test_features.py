@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
 from habitus import tables
-from habitus.config import FeatureSettings
 from habitus.domain.features import LABEL_MEASURES, compute_features, feature_names
 from habitus.errors import SettingsError
 from habitus.setting_types import MeasureName, UnitKind
+from habitus.unit_settings import FeatureSettings
 
 pytestmark = pytest.mark.spark
 

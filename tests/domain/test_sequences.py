@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from pyspark.sql import DataFrame, SparkSession
 
 from habitus import tables
-from habitus.config import SequenceSettings
 from habitus.domain.sequences import encode
 from habitus.domain.vocabulary import FIRST_VALUE, MISSING, PADDING, RARE, Split, Vocabulary
 from habitus.domain.vocabulary_fitting import fit_vocabulary, quantile_bounds
 from habitus.errors import InputError
 from habitus.setting_types import FieldName, UnitKind
+from habitus.unit_settings import SequenceSettings
 
 pytestmark = pytest.mark.spark
 

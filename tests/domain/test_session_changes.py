@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from session_words import rule, told
 
-from habitus.config import SessionSettings
 from habitus.domain.session_changes import changed_sessions, concerned_since, touched_by
 from habitus.domain.sessions import sessionize
 from habitus.tables import EVENTS, SESSIONS
+from habitus.unit_settings import SessionSettings
 
 pytestmark = pytest.mark.spark
 

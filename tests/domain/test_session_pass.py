@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from session_words import rule, sessions_by_words, told
 
-from habitus.config import SessionSettings
 from habitus.domain.session_pass import NOVEL, sessions_of, with_novelty
 from habitus.domain.sessions import rule_of
 from habitus.tables import SESSION_EVENT
+from habitus.unit_settings import SessionSettings
 
 pytestmark = pytest.mark.plain
 

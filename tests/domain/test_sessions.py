@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from session_words import rule, sessions_by_words, told
 
-from habitus.config import SessionSettings
 from habitus.domain.sessions import sessionize
 from habitus.tables import EVENTS, SESSIONS
+from habitus.unit_settings import SessionSettings
 
 pytestmark = pytest.mark.spark
 

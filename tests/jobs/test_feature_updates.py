@@ -10,13 +10,14 @@ from event_streams import START, Row, frame, shoppers
 from jobs.conftest import Lines, run, small_settings
 from pyspark.sql import SparkSession
 
-from habitus.config import FeatureSettings, Settings
+from habitus.config import Settings
 from habitus.domain.features import feature_names
 from habitus.edges.lake import Lake
 from habitus.jobs.feature_updates import bring_up_to_date
 from habitus.jobs.frame import JobContext
 from habitus.setting_types import UnitKind
 from habitus.tables import EVENTS, LABELS, SESSIONS, features
+from habitus.unit_settings import FeatureSettings
 
 pytestmark = pytest.mark.jobs
 

@@ -71,9 +71,11 @@ def valid_events(judged: DataFrame) -> DataFrame:
     )
 
 
-def ahead_of(judged: DataFrame, time: datetime) -> DataFrame:
-    """The valid rows whose event is of a later time."""
-    return _valid(judged).where(F.col("event_time") > F.lit(time))
+def ahead_of(time: datetime) -> tuple[Column, Column]:
+    """How many valid rows' events are of a later time, `ahead`, and the `last` of these as text."""
+    later = (F.size(_REASONS) == 0) & (F.col("event_time") > F.lit(time))
+    last = F.max(F.when(later, F.col("event_time"))).cast("string")
+    return F.count_if(later).alias("ahead"), last.alias("last")
 
 
 def rejected_rows(judged: DataFrame) -> DataFrame:

@@ -10,7 +10,6 @@ from datetime import timedelta
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from habitus.config import FeatureSettings
 from habitus.domain.features import (
     by_entity,
     entity_columns,
@@ -21,6 +20,7 @@ from habitus.domain.features import (
     with_keys,
 )
 from habitus.setting_types import UnitKind
+from habitus.unit_settings import FeatureSettings
 
 
 def longest_window(features: Sequence[FeatureSettings]) -> timedelta:

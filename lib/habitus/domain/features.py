@@ -48,11 +48,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from habitus.config import FeatureSettings
 from habitus.domain.feature_pass import UNIT, Feature, with_features
 from habitus.domain.histories import AMOUNT, HAPPENED, LABEL
 from habitus.errors import SettingsError
 from habitus.setting_types import UnitKind
+from habitus.unit_settings import FeatureSettings
 
 _COLUMN_OF = {
     "user": "user_id",

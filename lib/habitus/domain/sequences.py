@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from habitus.config import SequenceSettings
 from habitus.domain.event_fields import of_user, text, user_events, with_gaps
 from habitus.domain.vocabulary import (
     FIRST_VALUE,
@@ -21,6 +20,7 @@ from habitus.domain.vocabulary import (
     Vocabulary,
 )
 from habitus.setting_types import UnitKind
+from habitus.unit_settings import SequenceSettings
 
 
 def encode(

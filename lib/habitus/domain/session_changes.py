@@ -12,7 +12,6 @@ from datetime import date, datetime
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from habitus.config import SessionSettings
 from habitus.domain.session_pass import NOVEL
 from habitus.domain.sessions import (
     ORDER,
@@ -25,6 +24,7 @@ from habitus.domain.sessions import (
     with_hint,
 )
 from habitus.tables import SESSION_EVENT, SESSIONS
+from habitus.unit_settings import SessionSettings
 
 _NARROW = ("session_id", "user_id", "session_hint", "started_at", "ended_at", "end_reason")
 

@@ -31,9 +31,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from habitus.config import SessionSettings
 from habitus.domain.session_pass import NOVEL, PASSED, Rule, sessions_of, with_novelty
 from habitus.tables import SESSION_EVENT, SESSIONS
+from habitus.unit_settings import SessionSettings
 
 # The order of a user's events, and what is read of them.
 ORDER = ("event_time", "event_id")

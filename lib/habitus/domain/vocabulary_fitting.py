@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
-from habitus.config import SequenceSettings
 from habitus.domain.event_fields import NUMBERS, text, user_events, with_gaps
 from habitus.domain.vocabulary import FieldVocabulary, Split, Vocabulary
 from habitus.errors import InputError
 from habitus.setting_types import FieldName, UnitKind
+from habitus.unit_settings import SequenceSettings
 
 _HOURS = tuple(f"{hour:02}:00" for hour in range(24))
 

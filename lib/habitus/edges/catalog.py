@@ -1,6 +1,6 @@
 """Where the lake's tables are, and what Delta knows of each."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import deltalake
@@ -18,7 +18,7 @@ from habitus.errors import InputError
 from habitus.table import Table
 
 # Of so many commits one is likely to have changed rows; more are read only if none has.
-RECENT = 10
+_RECENT = 10
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,9 @@ class Catalog:
 
         Either is None where the commit has none.
         """
-        for count in (RECENT, None):
-            for commit in self._commits(table, count):
-                if commit["operation"] not in SAME_ROWS:
-                    return commit["userMetadata"], commit["readVersion"]
+        for commit in self._from_the_last(table):
+            if commit["operation"] not in SAME_ROWS:
+                return commit["userMetadata"], commit["readVersion"]
         return None, None
 
     def identity(self, table: Table) -> str:
@@ -188,6 +187,11 @@ class Catalog:
             for commit in commits
             if commit["version"] > version and commit["operation"] not in SAME_ROWS
         ]
+
+    def _from_the_last(self, table: Table) -> Iterator[Row]:
+        """All commits that are known, the last first; if need be some of them twice."""
+        for count in (_RECENT, None):
+            yield from self._commits(table, count)
 
     def _commits(self, table: Table, count: int | None) -> list[Row]:
         """So many commits, or all that are known, the last first."""

@@ -8,7 +8,6 @@ from uuid import uuid4
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from habitus.edges.catalog import RECENT
 from habitus.edges.change_feed import changed_rows
 from habitus.edges.declared import DeclaredTables
 from habitus.edges.delta_words import NOTE, OWNER
@@ -125,8 +124,7 @@ class Lake(DeclaredTables):
                 writer.save(f"{self.root}/{table.name}")
             else:
                 writer.saveAsTable(self.name(table))
-        commits = (commit for count in (RECENT, None) for commit in self._commits(table, count))
-        for commit in commits:
+        for commit in self._from_the_last(table):
             if commit["userMetadata"] == note:
                 return _written(commit, "numOutputRows")
         # Where no row comes or goes, Delta makes no commit.

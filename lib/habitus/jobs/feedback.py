@@ -44,7 +44,7 @@ def _from_source(context: JobContext, source: str, path: str) -> None:
     # Rows are parsed and judged once, for the counts, the labels and the rejected.
     with persisted(rows) as judged:
         with context.reporter.step("read and judge the labels"):
-            read = count_useful(judged, "a label", source, path)
+            read = count_useful(judged, "a label", source, path)["read"]
         context.rows_in["source"] = read
         with context.reporter.step("write labels and rejected rows"):
             rejected = context.merge(EVENTS_REJECTED, rejected_rows(judged))

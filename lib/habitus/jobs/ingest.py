@@ -4,7 +4,6 @@ from datetime import datetime, timedelta
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from habitus.domain.events import (
     CORRUPT,
@@ -40,9 +39,10 @@ def run(context: JobContext) -> None:
     judged = judged.persist()
     try:
         with context.reporter.step("read and judge the rows"):
-            read = count_useful(judged, "a valid event", source, path)
-        context.rows_in["source"] = read
-        _tell_ahead(context, judged)
+            ahead = ahead_of(context.started_at + _AHEAD)
+            counts = count_useful(judged, "a valid event", source, path, ahead)
+        context.rows_in["source"] = read = counts["read"]
+        _tell_ahead(context, counts["ahead"], counts["last"])
         with context.reporter.step("write events, rejected rows and labels"):
             rejected = context.merge(EVENTS_REJECTED, rejected_rows(judged))
             events = context.merge(EVENTS, valid_events(judged))
@@ -56,12 +56,8 @@ def run(context: JobContext) -> None:
     )
 
 
-def _tell_ahead(context: JobContext, judged: DataFrame) -> None:
+def _tell_ahead(context: JobContext, count: int, last: str | None) -> None:
     """Say which events are of a time to come: one alone would end every session before it."""
-    ahead = ahead_of(judged, context.started_at + _AHEAD)
-    found = ahead.agg(F.count(F.lit(1)), F.max("event_time").cast("string")).first()
-    assert found is not None, "an aggregate without groups has one row"
-    count, last = found
     if count:
         context.rows_in["events of a time to come"] = count
         context.reporter.say(

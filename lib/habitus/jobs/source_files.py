@@ -1,10 +1,10 @@
 """What ingest and feedback share: label files, and what may be wrong with a source's files."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from habitus.domain.events import CORRUPT
@@ -88,21 +88,25 @@ def _other_header(header: re.Match[str]) -> InputError:
     return InputError(header["file"], problem, mend)
 
 
-def count_useful(judged: DataFrame, what: str, source: str, path: str) -> int:
-    """How many rows a source has.
+def count_useful(
+    judged: DataFrame, what: str, source: str, path: str, more: Sequence[Column] = ()
+) -> Row:
+    """How many rows of a source are `read`, and how many are `valid`.
 
     Args:
         judged: Its rows, with the `_reasons` why each is not what it should be.
         what: What it should be, like "a valid event".
         source: The mapping's file.
         path: Of the source's files.
+        more: What else is told of all rows.
 
     Raises:
         InputError: There are none, they cannot be read, or none is what it should be.
     """
     valid = F.count_if(F.size("_reasons") == 0)
     try:
-        counts = judged.agg(F.count(F.lit(1)).alias("read"), valid.alias("valid")).first()
+        read = F.count(F.lit(1)).alias("read")
+        counts: Row | None = judged.agg(read, valid.alias("valid"), *more).first()
     except SPARK_ERRORS as error:
         # Only now are the rows read: a file in the middle may be cut short or of another format.
         raise unreadable(path, error) from error
@@ -118,4 +122,4 @@ def count_useful(judged: DataFrame, what: str, source: str, path: str) -> int:
             f"none of {counts['read']:,} rows is {what}: {causes}",
             f"Mend the mapping {source} or give the files it is for. Nothing was written.",
         )
-    return int(counts["read"])
+    return counts
