@@ -130,7 +130,7 @@ def _without(together: Combination, scores: Numbers) -> Iterator[tuple[str, Numb
 
 def of_handbook(small: bool) -> list[Figure]:
     """Every detector of the protocol without labels on card payments."""
-    blind = _handbook.blind()
+    blind = _handbook.blind(*_handbook.WITHOUT_LABELS, settings=_handbook.CHOSEN)
     calibrated_from = blind.test_from - DELAY / 2
     protocol = replace(blind, settings=(*blind.settings, f"score.from={calibrated_from}"))
     with _handbook.prepared(small) as (_, lake, mapping):
