@@ -16,7 +16,7 @@ time within a step.
 
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -117,28 +117,34 @@ def of_rivals(tested: pl.DataFrame) -> list[Figure]:
     ]
 
 
-def of_detector(tested: pl.DataFrame, detector: str, seeds: Sequence[int]) -> list[Figure]:
-    """A detector's figures, those of its rival beside, and how far chance carries them."""
+def of_detector(tested: pl.DataFrame, detector: str, seed: int) -> list[Figure]:
+    """A detector's figures from a seed, those of its rival beside."""
     learns = detector in SUPERVISED or detector == "ensemble"
     rivals = values(tested, MERCHANT if learns else AMOUNT)
     goals = GOAL_WITH if learns else rivals
-    own = [values(tested, f"{detector} {seed}") for seed in seeds]
-    ends = intervals(tested, f"{detector} {seeds[0]}")
+    own, ends = values(tested, f"{detector} {seed}"), intervals(tested, f"{detector} {seed}")
     figures = []
     for index, measure in enumerate(MEASURES):
         title = f"{detector}, {measure}"
-        figures.append(at_least(title, own[0][index], goals[index], rivals[index]))
+        figures.append(at_least(title, own[index], goals[index], rivals[index]))
         figures.append(Figure(f"{title}, low end of 95 %", ends[index][0]))
         figures.append(Figure(f"{title}, high end of 95 %", ends[index][1]))
-        if len(seeds) > 1:
-            over = [one[index] for one in own]
-            figures.append(Figure(f"{title}, least of {len(seeds)} seeds", min(over)))
-            figures.append(Figure(f"{title}, most of {len(seeds)} seeds", max(over)))
     return figures
 
 
-def figures(small: bool) -> list[Figure]:
-    """The rivals and every detector of conf/banksim.yaml."""
+def of_seeds(tested: pl.DataFrame, detector: str, seeds: Sequence[int]) -> list[Figure]:
+    """How far chance carries a detector."""
+    figures = []
+    every = zip(*(values(tested, f"{detector} {seed}") for seed in seeds), strict=True)
+    for measure, over in zip(MEASURES, every, strict=True):
+        title = f"{detector}, {measure}, of {len(seeds)} seeds the"
+        figures.append(Figure(f"{title} least", min(over)))
+        figures.append(Figure(f"{title} most", max(over)))
+    return figures
+
+
+def figures(small: bool) -> Iterator[Figure]:
+    """The rivals and every detector of conf/banksim.yaml, then what chance does."""
     source, payments = DATA, pl.read_parquet(DATA)
     seeds = SEEDS[: 2 if small else None]
     with tempfile.TemporaryDirectory() as folder:
@@ -152,14 +158,15 @@ def figures(small: bool) -> list[Figure]:
         # The mapping's id of an event counts the rows of the file.
         row = pl.int_range(pl.len()).cast(pl.String).str.zfill(9)
         tested = with_rivals(payments.with_columns(row.alias("unit_id")))
+        yield from of_rivals(tested)
         detectors = sorted(models(lake))
         tested = with_scores(tested, lake, detectors, seeds[0])
+        for detector in detectors:
+            yield from of_detector(tested, detector, seeds[0])
         again = [f"detectors=[{', '.join(RANDOM)}]", f"alerts.detector={RANDOM[0]}"]
         for seed in seeds[1:]:
             settings = [word for one in (*again, f"seed={seed}") for word in ("--set", one)]
             run(["train", "score"], lake, *settings)
             tested = with_scores(tested, lake, RANDOM, seed)
-    found = of_rivals(tested)
-    for detector in detectors:
-        found += of_detector(tested, detector, seeds if detector in RANDOM else seeds[:1])
-    return found
+    for detector in RANDOM:
+        yield from of_seeds(tested, detector, seeds)
