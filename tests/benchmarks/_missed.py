@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from _figures import Figure
 from _payments import MEASURES, SEED, values_of
+from sklearn.metrics import roc_auc_score
 
 from habitus.domain.detectors.labelled import Labelled
 from habitus.domain.detectors.selected import without
@@ -48,7 +49,8 @@ def of_kinds(detector: str, scored: pl.DataFrame) -> Iterator[Figure]:
         yield Figure(f"{detector}, share found of {title}", share)
         if count:
             beside = scored.filter(kind | (pl.col("TX_FRAUD") == 0))
-            yield Figure(f"{detector}, AUC of {title}", values_of(beside)[0])
+            auc = roc_auc_score(beside["TX_FRAUD"], beside["score"])
+            yield Figure(f"{detector}, AUC of {title}", float(auc))
 
 
 def without_groups(root: str, test: pl.DataFrame) -> Iterator[Figure]:
