@@ -11,7 +11,7 @@ The ensemble is of the cheapest detector of what happened and the cheapest of th
 Sessions with the same keys in the same order score the same and are scored once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -225,13 +225,11 @@ def of_draws(name: str, fit: Fit, sessions: Sessions, draws: int) -> list[Figure
     ]
 
 
-def figures(small: bool) -> list[Figure]:
-    """Every detector on the official split and over the draws."""
+def figures(small: bool) -> Iterator[Figure]:
+    """Every detector on the official split and over the draws, one after the other."""
     sessions = read_sessions()
-    found = []
     for name, fit in DETECTORS.items():
         seeds = SEEDS[: 2 if small else None] if name in RANDOM else SEEDS[:1]
-        found += of_official(name, fit, sessions, seeds)
+        yield from of_official(name, fit, sessions, seeds)
         if name not in SLOW:
-            found += of_draws(name, fit, sessions, 2 if small else DRAWS)
-    return found
+            yield from of_draws(name, fit, sessions, 2 if small else DRAWS)
