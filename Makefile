@@ -105,7 +105,7 @@ cluster-demo: package ## Run the jobs on a real two-worker Spark cluster on this
 	conf/cluster/demo.sh
 
 bench: setup ## Print every benchmark's table, at a small size
-	@for path in tests/benchmarks/[a-z]*.py; do echo "$$(basename $$path .py):"; $(PYTHON) $$path --small; done
+	@for path in $(filter-out %/test_figures.py,$(wildcard tests/benchmarks/[a-z]*.py)); do echo "$$(basename $$path .py):"; $(PYTHON) $$path --small; done
 
 bench-%: setup ## Print one benchmark's table and write .bench/NAME.json
 	@$(PYTHON) tests/benchmarks/$*.py

@@ -49,9 +49,15 @@ def publish_parts(
     Args:
         name: Of the benchmark.
         parts: What finds the figures of each, in a small size or not.
-        words: The command line: names of parts, none for all, and perhaps `--small`.
+        words: The command line: the program, names of parts, none for all, perhaps `--small`.
+
+    Raises:
+        SystemExit: A part is not known.
     """
-    for part in [part for part in parts if part in words] or parts:
+    named = [word for word in words[1:] if not word.startswith("--")]
+    if unknown := [word for word in named if word not in parts]:
+        raise SystemExit(f"{name}: no part {unknown[0]!r}. There are {', '.join(parts)}.")
+    for part in named or parts:
         title = f"{part}: "
         others = [one for one in _read(name) if not one.figure.startswith(title)]
         found = []

@@ -125,7 +125,7 @@ def of_hdfs(_: bool) -> list[Figure]:
 
 
 def _without(together: Combination, scores: Numbers) -> Iterator[tuple[str, Numbers]]:
-    return zip(together.members, together.rarities_without(scores).T, strict=True)
+    return zip(together.members, together.rarities_without(scores)[:, 1:].T, strict=True)
 
 
 def of_handbook(small: bool) -> list[Figure]:

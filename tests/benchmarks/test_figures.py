@@ -47,7 +47,14 @@ def test_a_run_that_is_interrupted_keeps_what_it_found(
 
     parts = {"bank": lambda _: [Figure("auc", 1.0)], "shop": interrupted}
     with pytest.raises(KeyboardInterrupt):
-        publish_parts("some", parts, [])
+        publish_parts("some", parts, ["some.py"])
 
     rows = json.loads(Path(".bench/some.json").read_text())
     assert [row["figure"] for row in rows] == ["bank: auc", "shop: auc"]
+
+
+def test_a_misspelt_part_runs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"no part 'bnak'\. There are bank\."):
+        publish_parts("some", {"bank": lambda _: []}, ["some.py", "bnak"])
+    assert not Path(".bench").exists()

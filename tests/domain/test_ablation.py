@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from habitus.config import EvaluateSettings
-from habitus.domain.ablation import ADDED, added, in_words, name_without
+from habitus.domain.ablation import ADDED, NOTHING, added, in_words, name_without
 from habitus.domain.evaluation import ALL, NORMAL
 
 pytestmark = pytest.mark.plain
@@ -28,8 +28,10 @@ def histogram(places: dict[str, list[int]]) -> pd.DataFrame:
 
 def test_a_member_adds_the_average_precision_that_is_lost_without_it() -> None:
     less = {"markov": [2, 4], "ecod": [1, 1]}
-    places = {name_without("ensemble-1", name): of for name, of in less.items()}
-    found = added(histogram({"ensemble-1": [1, 2], **places}), "ensemble-1", MEMBERS, SETTINGS, 7)
+    places = {
+        name_without("ensemble-1", name): of for name, of in {NOTHING: [1, 2], **less}.items()
+    }
+    found = added(histogram(places), "ensemble-1", MEMBERS, SETTINGS, 7)
 
     # With one anomaly, average precision is one over its place.
     by_name = {one.detector: one.figure for one in found}
@@ -45,6 +47,6 @@ def test_a_member_adds_the_average_precision_that_is_lost_without_it() -> None:
 
 
 def test_without_anomalies_nothing_is_known_to_be_added() -> None:
-    rows = histogram({"ensemble-1": [1, 2]})
+    rows = histogram({name_without("ensemble-1", NOTHING): [1, 2]})
     normal = rows[rows["kind"] == NORMAL]
     assert added(normal, "ensemble-1", MEMBERS, SETTINGS, 7) == []

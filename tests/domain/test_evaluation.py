@@ -7,6 +7,8 @@ from pyspark.sql import DataFrame, SparkSession
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from habitus.config import EvaluateSettings
+from habitus.domain.ablation import without_members
+from habitus.domain.detectors.combination import Combination
 from habitus.domain.evaluation import (
     ALL,
     NORMAL,
@@ -43,7 +45,7 @@ def units() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def judged_units(spark: SparkSession, units: pd.DataFrame) -> DataFrame:
     scores = [
-        ("session", unit, user, model, date(2026, 1, day), float(p), -float(np.log(p)))
+        ("session", unit, user, model, date(2026, 1, day), float(p), -float(np.log(p)), None)
         for model in (*DETECTORS.values(), "behaviour-0")
         for unit, user, day, p in zip(
             units["unit_id"],
@@ -60,7 +62,7 @@ def judged_units(spark: SparkSession, units: pd.DataFrame) -> DataFrame:
         spark.createDataFrame(
             scores,
             "unit_kind string, unit_id string, user_id string, model_id string, event_date date, "
-            "p_value double, score double",
+            "p_value double, score double, note string",
         ),
         spark.createDataFrame(ended, "unit_kind string, unit_id string, ended_at timestamp"),
         spark.createDataFrame(labels, "unit_id string, kind string"),
@@ -175,3 +177,38 @@ def test_a_unit_of_two_kinds_counts_for_each_and_once_for_all(spark: SparkSessio
 def test_without_anomalies_there_is_no_figure() -> None:
     rows = pd.DataFrame({"model_id": ["m"], "kind": [NORMAL], "bin": [3], "units": [9]})
     assert evaluate(rows, rows[["model_id", "kind", "units"]], {"d": "m"}, SETTINGS, 1) == []
+
+
+def test_a_unit_that_no_model_can_score_is_the_most_usual_without_a_member_too(
+    spark: SparkSession,
+) -> None:
+    # Like log-odds: all are below 0, the score of what cannot be scored.
+    scores = np.random.default_rng(1).normal(-6, 1, size=(200, 2))
+    nothing_known, once = np.zeros(200, dtype=bool), np.ones(200)
+    combination = Combination.fit(("markov", "ecod"), scores, nothing_known, once)
+    members = {"markov": "markov-1", "ecod": "ecod-1"}
+    found = [("s1", model, 0.5, -6.0, None) for model in members.values()]
+    found += [("s2", model, 1.0, 0.0, "no event to judge") for model in members.values()]
+    rows = [("session", unit, "ann", *more, date(2026, 1, 15)) for unit, *more in found]
+    known = judged(
+        spark.createDataFrame(
+            rows,
+            "unit_kind string, unit_id string, user_id string, model_id string, p_value double, "
+            "score double, note string, event_date date",
+        ),
+        spark.createDataFrame(
+            [("session", unit, TEST_FROM) for unit in ("s1", "s2")],
+            "unit_kind string, unit_id string, ended_at timestamp",
+        ),
+        spark.createDataFrame([], "unit_id string, kind string"),
+        members.values(),
+        TEST_FROM,
+    )
+
+    without = without_members(known, "ensemble-1", members, combination).collect()
+
+    assert {row["model_id"] for row in without} == {
+        f"ensemble-1 without {name}" for name in ("nothing", *members)
+    }
+    assert {row["p_value"] for row in without if row["unit_id"] == "s2"} == {1.0}
+    assert max(row["p_value"] for row in without if row["unit_id"] == "s1") < 0.7

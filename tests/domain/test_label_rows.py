@@ -47,3 +47,18 @@ def test_a_row_is_a_label_of_its_key_or_is_rejected_with_every_reason(spark: Spa
         ["unit_kind_is_known"],
         [f"{name}_missing_or_malformed" for name in ("unit_kind", "label", "known_at")],
     ]
+
+
+def test_of_two_rows_on_one_thing_the_anomalous_one_is_taken_as_it_is(spark: SparkSession) -> None:
+    kinds = LabelFileMapping(format="csv", columns={**COLUMNS, "kind": "kind"})
+    rows = [
+        ("event", "1", "true", "2026-01-01", "ato"),
+        ("event", "1", "false", "2026-01-01", "zz"),
+    ]
+    frame = spark.createDataFrame(
+        rows, "what string, id string, fraud string, ts string, kind string"
+    )
+    judged_rows = judge_labels(frame, kinds, "bank", datetime(2026, 2, 1, tzinfo=UTC))
+
+    (label,) = valid_labels(judged_rows).collect()
+    assert (label["label"], label["kind"]) == (True, "ato")

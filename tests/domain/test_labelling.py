@@ -97,6 +97,15 @@ def test_a_verdict_on_the_unit_itself_overrules_what_was_known_before(spark: Spa
     assert marked(spark, labels, SESSIONS) == {("s1", "card_testing"), ("s2", "account_takeover")}
 
 
+def test_a_verdict_without_a_kind_leaves_the_kind_that_an_event_has(spark: SparkSession) -> None:
+    labels: list[Label] = [
+        ("event", "e1", True, "card_testing", 1),
+        ("session", "s1", True, None, 5),
+        ("session", "s3", True, None, 5),
+    ]
+    assert marked(spark, labels, SESSIONS) == {("s1", "card_testing"), ("s3", UNNAMED)}
+
+
 def test_no_labels_mark_nothing(spark: SparkSession) -> None:
     assert marked(spark, [], SESSIONS) == set()
 

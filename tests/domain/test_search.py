@@ -53,6 +53,16 @@ def test_settings_of_today_that_are_not_within_the_ranges_are_left_out() -> None
     assert all(0.001 <= float(trial.values["rate"]) <= 1 for trial in trials)
 
 
+def test_a_span_of_a_whole_number_is_of_whole_numbers() -> None:
+    def loss(number: int, values: Mapping[str, Value]) -> float:
+        return abs(float(values["width"]) - 50)
+
+    trials = search({"width": Span(low=15.5, high=128, log=True)}, {"width": 64}, 30, 1, loss)
+    assert all(isinstance(trial.values["width"], int) for trial in trials)
+    assert all(16 <= float(trial.values["width"]) <= 128 for trial in trials)
+    assert trials[0].loss <= 5
+
+
 def test_the_same_seed_tries_the_same() -> None:
     assert found(8) == found(8)
     assert found(8) != found(8, seed=2)

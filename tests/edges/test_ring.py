@@ -57,6 +57,16 @@ def test_two_processes_end_with_the_weights_of_one_with_the_doubled_batch(
     assert float(said[0]) == pytest.approx(one[0][-1][1], rel=1e-4)
 
 
+def test_what_keeps_a_report_from_being_kept_ends_the_workers_and_is_told(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    def refused(line: str) -> None:
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        launch(ring_work.train_share, TWO, spark, refused, never, str(tmp_path))
+
+
 def test_more_workers_than_slots_are_refused_before_anything_starts(spark: SparkSession) -> None:
     assert slots(spark) == 2
     with pytest.raises(TrainingError, match=r"train.workers=3: Spark can run 2 tasks at once"):

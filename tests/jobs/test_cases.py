@@ -91,7 +91,9 @@ def test_flags_that_share_a_device_are_one_case_whose_handling_stays_and_teaches
     assert later.select("unit_ids", "status").rows() == [([other], "open")]
 
 
-@pytest.mark.parametrize(("job", "table"), [("cases", "cases"), ("decide", "anomalies")])
+@pytest.mark.parametrize(
+    ("job", "table"), [("cases", "cases"), ("decide", "anomalies"), ("score", "anomalies")]
+)
 def test_what_an_analyst_says_while_a_job_looks_at_it_is_not_overwritten(
     job: str,
     table: str,

@@ -23,7 +23,8 @@ def written(spark: SparkSession, settings: Settings, *figures: Key) -> list[Key]
     names = ("model_id", "kind", "measure")
     rest = {"detector": "m", "value": 0.5, "low": 0.4, "high": 0.6, "units": 9, "anomalous": 3}
     rows = [dict(zip(names, figure, strict=True)) | rest for figure in figures]
-    write_figures(context, local_frame(spark, EVALUATIONS.schema(), rows), ["m-1"])
+    frame = local_frame(spark, EVALUATIONS.schema(), rows)
+    write_figures(context, frame, ["m-1"], with_refitted=settings.evaluate.refit)
     return sorted(pl.read_delta(f"{settings.lake.root}/evaluations").select(names).rows())
 
 

@@ -45,17 +45,17 @@ def count(
     context = JobContext("score", given, spark, told or Lines())
     units = [(date(2026, 1, day),) for day, of in days.items() for _ in range(of.units)]
     rare = [
-        (date(2026, 1, day), "ours" if number < of.suppressed else None)
+        (date(2026, 1, day), "ours" if number < of.suppressed else None, "watch")
         for day, of in days.items()
         for number in range(of.rare)
     ]
     flags = [
-        (date(2026, 1, day), None)
+        (date(2026, 1, day), None, "watch")
         for day, of in days.items()
         for _ in range(min(of.rare - of.suppressed, BUDGET))
     ]
     flags += [one for one in rare if one[1] is not None]
-    row = "event_date date, suppressed_by string"
+    row = "event_date date, suppressed_by string, decision string"
     return count_days(
         context,
         spark.createDataFrame(units, "event_date date"),

@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from habitus.config import Settings
 from habitus.domain.vocabulary import Vocabulary
 from habitus.edges.artefacts import ArtefactStore
+from habitus.errors import TrainingError
 from habitus.jobs.frame import JobContext
 from habitus.jobs.refitting import folds_of, judge
 
@@ -56,6 +57,19 @@ def test_detectors_trained_for_each_block_anew_are_compared_on_the_same_test_uni
     # What made them is gone, and the lake's own models, scores and sequences are as they were.
     assert not list(Path(settings.lake.root).glob("refits/*"))
     assert current == chain.contexts["train"].artefacts.current()
+
+
+def test_figures_of_the_models_are_kept_where_a_block_has_too_little_to_train_on(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = refitting(chain, tmp_path)
+    few = settings.train.model_copy(update={"minimum_units": 10**6})
+    with pytest.raises(TrainingError, match=r"fewer than train\.minimum_units=1000000"):
+        run(spark, "evaluate", settings.model_copy(update={"train": few}))
+
+    figures = pl.read_delta(f"{settings.lake.root}/evaluations")
+    assert "auc" in set(figures.filter(pl.col("detector") == "markov")["measure"])
+    assert not figures["measure"].str.starts_with("refitted_").any()
 
 
 def test_a_later_block_is_judged_by_models_of_all_before_it(

@@ -6,9 +6,16 @@ from typing import cast
 
 import polars as pl
 import pytest
-from jobs.conftest import Lines, SmallLake
+from delta.tables import DeltaTable
+from jobs.conftest import Lines, SmallLake, copied
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
+from habitus.errors import InputError
+from habitus.jobs.cases import told
+from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import flagging_model
+from habitus.jobs.precedents import precedents
 
 pytestmark = pytest.mark.jobs
 
@@ -54,3 +61,17 @@ def test_the_run_ends_with_the_strangest_the_comparison_and_where_to_look(
     assert f"{chain.settings.lake.root}/reports/report.html" in shown
     for detector in chain.settings.detectors:
         assert detector.replace("_", " ") in shown
+
+
+def test_units_in_words_that_a_model_does_not_know_are_not_told_by_it(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = copied(chain, tmp_path)
+    units = DeltaTable.forPath(spark, f"{settings.lake.root}/sequences")
+    units.update(set={"vocabulary_id": F.lit("another")})
+    context = JobContext("report", settings, spark, Lines())
+    model_id, unit_ids = flagging_model(context), ["s-1"]
+
+    with pytest.raises(InputError, match="rows of the vocabulary another"):
+        told(context, model_id, unit_ids)
+    assert precedents(context, model_id, unit_ids) == {}

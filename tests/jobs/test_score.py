@@ -235,6 +235,50 @@ def test_a_flag_that_an_earlier_run_shows_keeps_those_of_a_later_one_quiet(
     assert run(spark, "decide", settings).rows_out["anomalies"] == 0
 
 
+def test_the_flags_of_a_day_do_not_depend_on_how_often_it_was_scored(
+    spark: SparkSession, tmp_path: Path, trained: JobContext
+) -> None:
+    often = {"false_positive_rate": 0.5, "budget_per_day": 6}
+    once, twice = (fresh_lake(spark, tmp_path / name, trained, **often) for name in ("1", "2"))
+    noon = twice.score.model_copy(update={"until": START + timedelta(days=6, hours=12)})
+
+    run(spark, "score", once)
+    run(spark, "score", twice.model_copy(update={"score": noon}))
+    early = flags_in(twice)
+    run(spark, "score", twice)
+
+    flags = flags_in(twice)
+    shown = flags.filter(pl.col("suppressed_by").is_null())
+    assert shown["unit_id"].to_list() == flags_in(once)["unit_id"].to_list()
+    displaced = flags.filter(pl.col("suppressed_by").is_not_null())
+    assert displaced.height > 0
+    assert set(displaced["unit_id"]) < set(early["unit_id"])
+    assert set(displaced["suppressed_by"]) == {
+        "scored again: it is not among the strangest any more"
+    }
+    days = [pl.read_delta(f"{one.lake.root}/flag_days").sort("event_date") for one in (once, twice)]
+    counted = ["event_date", "units", "rare", "suppressed", "flagged", "cut"]
+    assert days[0].select(counted).equals(days[1].select(counted))
+    assert run(spark, "decide", twice).rows_out["anomalies"] == 0
+
+
+def test_what_is_muted_leaves_its_place_however_many_are(
+    spark: SparkSession, tmp_path: Path, trained: JobContext
+) -> None:
+    settings = fresh_lake(spark, tmp_path, trained, false_positive_rate=0.5, budget_per_day=TESTED)
+    run(spark, "score", settings)
+    every = flags_in(settings).sort("p_value")
+    rarest_reason = every.group_by("field").len().sort("len", "field")["field"][0]
+    others = sorted(set(every["field"]) - {rarest_reason})
+
+    run(spark, "score", with_alerts(settings, mute=others, budget_per_day=1))
+
+    shown = flags_in(settings).filter(pl.col("suppressed_by").is_null())
+    assert set(shown["field"]) == {rarest_reason}
+    days = every.filter(pl.col("field") == rarest_reason)["event_date"].n_unique()
+    assert shown.height == days
+
+
 def test_a_flag_goes_when_its_unit_is_scored_anew_and_strange_no_more(
     spark: SparkSession, tmp_path: Path, trained: JobContext
 ) -> None:

@@ -84,3 +84,11 @@ def test_a_range_of_an_unknown_setting_is_refused_with_the_nearest(
     wrong = "tune.ranges={train.learning_rat: {choices: [0.1]}}"
     with pytest.raises(SettingsError, match=r"'train.learning_rat'.*'train.learning_rate'"):
         tune.run(context_of(spark, settings_in(tmp_path, wrong)))
+
+
+def test_a_range_of_a_setting_that_no_trial_can_try_is_refused(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    wrong = "tune.ranges={sequences.bins: {choices: [8, 16]}}"
+    with pytest.raises(SettingsError, match=r"'sequences\.bins' is not what a trial can try"):
+        tune.run(context_of(spark, settings_in(tmp_path, wrong)))

@@ -18,6 +18,7 @@ from habitus.domain.detectors.combination import Combination
 from habitus.domain.evaluation import ALL, NORMAL, Evaluation
 
 ADDED = "average_precision_added"
+NOTHING = "nothing"
 _UNIT = ["unit_id", "user_id", "event_date", "kinds"]
 
 
@@ -38,8 +39,8 @@ def without_members(
         combination: What it makes of its members' scores.
 
     Returns:
-        The columns of `units`, for models called as `name_without` says. The p-value is not
-        calibrated: it ranks.
+        The columns of `units`, for models called as `name_without` says, and one without
+        `NOTHING` to compare them with. Their p-values are not calibrated: they rank.
     """
     scores = [
         F.max(F.when(F.col("model_id") == F.lit(member), F.col("score")))
@@ -50,11 +51,12 @@ def without_members(
         .groupBy(*_UNIT)
         .agg(F.array(*scores).alias("scores"))
     )
-    names = [name_without(model_id, member) for member in members]
+    names = [name_without(model_id, member) for member in (NOTHING, *members)]
 
     def judged(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            matrix = batch.column("scores").flatten().to_numpy().reshape(-1, len(names))
+            scores = batch.column("scores").flatten().to_numpy(zero_copy_only=False)
+            matrix = scores.astype(np.float64).reshape(len(batch), len(members))
             rarities = combination.rarities_without(matrix)
             for name, rarity in zip(names, rarities.T, strict=True):
                 known = {column: batch.column(column) for column in _UNIT}
@@ -74,8 +76,8 @@ def added(
     """What average precision each member adds to the ensemble, in the mean over blocks.
 
     Args:
-        histogram: The rows of `evaluation.histograms`, of the ensemble and of it without each
-            member.
+        histogram: The rows of `evaluation.histograms`, of the ensemble without nothing and
+            without each member.
         model_id: The ensemble's.
         members: Their names.
         settings: How many resamples, and which coverage.
@@ -84,9 +86,9 @@ def added(
     Returns:
         One for each member, of the ensemble without it; empty without anomalies.
     """
-    names = [model_id, *(name_without(model_id, member) for member in members)]
+    names = [name_without(model_id, member) for member in (NOTHING, *members)]
     whole, *less = precision_by_block(histogram, names)
-    of_kind = histogram[histogram["model_id"] == model_id].groupby("kind")["units"].sum()
+    of_kind = histogram[histogram["model_id"] == names[0]].groupby("kind")["units"].sum()
     anomalous = int(of_kind.get(ALL, 0))
     if not anomalous:
         return []
@@ -107,8 +109,5 @@ def added(
 
 def in_words(found: Sequence[Evaluation]) -> str:
     """What each member adds, in a sentence; from `added`, at least one."""
-    told = []
-    for one in found:
-        figure, member = one.figure, one.detector.rpartition(" ")[2]
-        told.append(f"{member} {figure.value:+.3f} ({figure.low:+.3f} to {figure.high:+.3f})")
+    told = [f"{one.detector.rpartition(' ')[2]} {one.figure.in_words('+.3f')}" for one in found]
     return f"average precision that each member of the ensemble adds: {', '.join(told)}"

@@ -1,8 +1,8 @@
 """Which scored units become flags, how severe they are, and what to do about them.
 
 A unit is rare enough if its p-value is at most `false_positive_rate`; where they are set, also if
-it is at most the day's threshold for the false-discovery rate, at most the p-value from which a
-flag costs less than none, and at most the one up to which reviews show flags to be precise enough.
+it is at most the day's threshold for the false-discovery rate, at most the p-value beyond which a
+flag cannot be worth its cost, and at most the one up to which reviews show flags to be precise.
 Of those, what is not suppressed is flagged, the strangest of each day first, up to the budget.
 """
 
@@ -148,12 +148,13 @@ def crowded_days(days: Iterable[DayCount], false_positive_rate: float) -> list[D
 
 
 def cost_threshold(costs: CostSettings) -> float:
-    """The largest p-value at which a flag is expected to cost no more than none.
+    """The largest p-value at which a flag may be expected to cost no more than none.
 
     A flag costs its review, and a false alarm if the unit is normal; no flag costs a miss if it is
-    not. How likely that is after seeing p, at most, follows from the bound of Sellke, Bayarri and
-    Berger (2001, "Calibration of p values for testing precise null hypotheses", section 3): the
-    odds of being normal are at least -e p ln p times what they were before.
+    not. A p-value alone does not say how likely that is, but how likely at most: so beyond the
+    threshold no flag is worth it. That follows from the bound of Sellke, Bayarri and Berger (2001,
+    "Calibration of p values for testing precise null hypotheses", section 3): the odds of being
+    normal are at least -e p ln p times what they were before.
 
     Returns:
         0 where no p-value is worth a flag, at most 1/e.

@@ -91,9 +91,10 @@ def verdict(compared: Sequence[Evaluation], of: BlocksOf) -> str:
     sentence = f"best over blocks of {of}{how}: {best.detector}"
     if not others:
         return sentence
-    figure = others[0].figure
-    interval = f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
-    sentence += f", ahead of {others[0].detector} by {interval} of average precision"
+    ahead = others[0]
+    sentence += f", ahead of {ahead.detector} by {ahead.figure.in_words()} of average precision"
+    if np.isnan(ahead.figure.low):
+        return f"{sentence}, in the only block that holds an anomaly, which proves nothing"
     as_good = [one.detector for one in others if one.figure.low <= 0]
     if as_good:
         sentence += f"; for all that is known as good: {', '.join(as_good)}"
@@ -114,9 +115,7 @@ def page(
     names = list(dict.fromkeys(one.detector for one in (*compared, *found)))
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for one in found:
-        figure = one.figure
-        text = f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
-        rows.setdefault((one.kind, one.measure), {})[one.detector] = text
+        rows.setdefault((one.kind, one.measure), {})[one.detector] = one.figure.in_words()
     lines = [
         f"| {kind} | {measure} | {' | '.join(by_name.get(name, '') for name in names)} |"
         for (kind, measure), by_name in rows.items()
@@ -143,7 +142,12 @@ def precision_by_block(histogram: pd.DataFrame, model_ids: Sequence[str]) -> Val
 
 
 def mean_over_blocks(values: Values, settings: EvaluateSettings, seed: int) -> Figure:
-    """The mean of [B] values and the interval of it over blocks; the same draws for one seed."""
+    """The mean of [B] values and the interval of it over blocks; the same draws for one seed.
+
+    One block has no interval.
+    """
+    if len(values) == 1:
+        return Figure(float(values[0]), np.nan, np.nan)
     rng = np.random.default_rng(seed)
     drawn = rng.choice(values, (settings.bootstrap, len(values))).mean(axis=1)
     tail = (1 - settings.confidence) / 2

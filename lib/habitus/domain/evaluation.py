@@ -81,10 +81,11 @@ def judged(
 
     Returns:
         `unit_id, user_id, event_date, kinds` (array, empty for a normal unit), `model_id, p_value,
-        score`.
+        score`; the score of a unit that the model cannot score is null.
     """
     test = sequences.where(F.col("ended_at") >= F.lit(test_from)).select("unit_kind", "unit_id")
-    verdict = F.struct("model_id", "p_value", "score")
+    scored = F.when(F.col("note").isNull(), F.col("score"))
+    verdict = F.struct("model_id", "p_value", scored.alias("score"))
     kinds = labels.groupBy("unit_id").agg(F.collect_set("kind").alias("kinds"))
     return (
         scores.where(F.col("model_id").isin(list(models)))

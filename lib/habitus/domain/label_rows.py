@@ -61,10 +61,12 @@ def valid_labels(judged: DataFrame) -> DataFrame:
 
     Of rows that name the same unit at the same time, one that says anomalous is enough.
     """
-    rest = [name for name in LABELS.names if name not in LABELS.key]
+    rest = ["label", *(name for name in LABELS.names if name not in {*LABELS.key, "label"})]
     return (
         judged.where(is_label())
         .groupBy(*LABELS.key)
-        .agg(*[F.max(name).alias(name) for name in rest])
+        # What one row says stays together; the greatest is one with a label that is true.
+        .agg(F.max(F.struct(*rest)).alias("said"))
+        .select(*LABELS.key, "said.*")
         .select(*LABELS.names)
     )

@@ -18,7 +18,8 @@ def unit_labels(
     A label of an event marks the unit that judges the event, a unit's own label marks it, a
     user's label marks all the user's units. Of the labels of one event, session or user the one
     known last counts. A unit's own label that says it is normal also overrules what was known
-    of its events and user by then.
+    of its events and user by then. One without a kind, as an analyst's verdict is, names none
+    where another does.
 
     Args:
         labels: Rows of `labels`.
@@ -35,11 +36,14 @@ def unit_labels(
         F.max(own_no).alias("cleared_at"),
         F.collect_list(F.when(F.col("label"), F.struct("kind", "known_at"))).alias("marks"),
     )
-    return (
-        cleared.select("unit_id", "cleared_at", F.explode("marks").alias("mark"))
-        .where(F.col("cleared_at").isNull() | (F.col("mark.known_at") > F.col("cleared_at")))
-        .select("unit_id", F.col("mark.kind").alias("kind"))
-        .distinct()
+    holding = F.filter(
+        "marks",
+        lambda mark: F.col("cleared_at").isNull() | (mark["known_at"] > F.col("cleared_at")),
+    )
+    kinds = F.array_distinct(F.transform(holding, lambda mark: mark["kind"]))
+    named = F.array_remove(kinds, UNNAMED)
+    return cleared.select(
+        "unit_id", F.explode(F.when(F.size(named) > 0, named).otherwise(kinds)).alias("kind")
     )
 
 

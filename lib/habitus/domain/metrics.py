@@ -5,6 +5,7 @@ take counts `[..., K]` and work over the last axis, so that a leading axis can h
 of a bootstrap. Their memory grows with the bins, never with the units.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,6 +27,16 @@ class Figure:
     value: float
     low: float
     high: float
+
+    def in_words(self, form: str = ".3f") -> str:
+        """The measure and, where there is one, its interval.
+
+        >>> Figure(0.5, 0.25, 0.75).in_words(), Figure(0.5, math.nan, math.nan).in_words(".1f")
+        ('0.500 (0.250 to 0.750)', '0.5')
+        """
+        if math.isnan(self.low):
+            return f"{self.value:{form}}"
+        return f"{self.value:{form}} ({self.low:{form}} to {self.high:{form}})"
 
 
 def auc(anomalous: Counts, normal: Counts) -> Values:

@@ -4,6 +4,7 @@ The tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hype
 optimization", section 4) asks for values near those that did well.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ def search(
     """Try values, each in the light of the ones before.
 
     Args:
-        ranges: What each setting may be.
+        ranges: What each setting may be; whole numbers where the first value is one.
         first: The values to try first, where they lie within the ranges.
         trials: How many to try.
         seed: Of what is asked for.
@@ -45,15 +46,19 @@ def search(
         BaseDistribution,
         CategoricalDistribution,
         FloatDistribution,
+        IntDistribution,
     )
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    spaces: dict[str, BaseDistribution] = {
-        name: CategoricalDistribution(one.choices)
-        if isinstance(one, Choices)
-        else FloatDistribution(one.low, one.high, log=one.log)
-        for name, one in ranges.items()
-    }
+
+    def space(one: Span | Choices, value: Value) -> BaseDistribution:
+        if isinstance(one, Choices):
+            return CategoricalDistribution(one.choices)
+        if isinstance(value, int):
+            return IntDistribution(math.ceil(one.low), math.floor(one.high), log=one.log)
+        return FloatDistribution(one.low, one.high, log=one.log)
+
+    spaces = {name: space(one, first[name]) for name, one in ranges.items()}
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
     if all(one.holds(first[name]) for name, one in ranges.items()):
         study.enqueue_trial(dict(first))

@@ -183,6 +183,7 @@ def _ring_of(
             "See --verbose for the workers' own words, raise train.restarts, or set "
             "train.workers=1.",
         ) from error
+    lines.raise_failure()
     result: Result = results[0]
     return result
 
@@ -269,6 +270,7 @@ class _Lines(io.TextIOBase):
     def __init__(self, report: Report) -> None:
         self._report = report
         self._failure: list[str] | None = None
+        self._refused: Exception | None = None
         self._begun: dict[int, str] = {}  # lines that have not ended, by thread
         self.last = ""
 
@@ -284,15 +286,25 @@ class _Lines(io.TextIOBase):
         # Horovod puts the rank and the stream's name before each line.
         line = re.sub(r"^\[\d+\]<std(out|err)>:", "", line).strip()
         if line.startswith(_SAID):
-            self._report(line.removeprefix(_SAID))
+            self._pass_on(line.removeprefix(_SAID))
         elif line.startswith(_FAILED):
             self._failure = self._failure or json.loads(line.removeprefix(_FAILED))
         elif line:
             self.last = line
             print(line, file=sys.stderr)
 
-    def raise_failure(self, cause: BaseException) -> None:
-        """Raise what the work raised, if it said so."""
+    def _pass_on(self, said: str) -> None:
+        try:
+            self._report(said)
+        except Exception as error:
+            # Raised on, it ends the workers; all that is seen of it is that one of them was lost.
+            self._refused = self._refused or error
+            raise
+
+    def raise_failure(self, cause: BaseException | None = None) -> None:
+        """Raise what the report raised, or what the work did, if it said so."""
+        if self._refused is not None:
+            raise self._refused from cause
         if self._failure is not None:
             name, place, problem, mend = self._failure
             raise getattr(errors, name)(place, problem, mend) from cause

@@ -14,7 +14,8 @@ from habitus.domain.units import Units
 from habitus.edges.models import load_model
 from habitus.edges.spark import local_frame
 from habitus.jobs.frame import JobContext
-from habitus.tables import EVENTS, sequences
+from habitus.jobs.judging import units_for
+from habitus.tables import EVENTS
 
 # In the order of their use to a reader: a narrow page cuts the last ones off.
 _DETAILS = ("amount", "outcome", "item_id", "category", "counterparty_id")
@@ -31,9 +32,13 @@ class Told:
 
 
 def told(context: JobContext, model_id: str, unit_ids: Sequence[str]) -> dict[str, Told]:
-    """Tell these few units in full: every event, and what of it surprised the model how much."""
+    """Tell these few units in full: every event, and what of it surprised the model how much.
+
+    Raises:
+        InputError: The units are in words that the model does not know.
+    """
     model = load_model(context.artefacts.root, model_id)
-    table = context.read(sequences(model.vocabulary.field_names))
+    table = units_for(context, [model_id], model.vocabulary)
     arrow = table.where(F.col("unit_id").isin(list(unit_ids))).toArrow()
     units = Units.from_arrow(arrow, model.vocabulary.field_names)
     most = int(units.lengths.max(initial=0)) * len(model.vocabulary.fields) + 1

@@ -59,7 +59,7 @@ JOBS: dict[str, Job] = {
         Job(
             name="train",
             summary="Fit and calibrate the detectors.",
-            reads=("sequences", "labels"),
+            reads=("sequences", "events", "labels"),
             writes=(),
             run=_lazily("train"),
             folders=("models", "checkpoints", "tensorboard", "mlruns"),
@@ -76,7 +76,7 @@ JOBS: dict[str, Job] = {
         Job(
             name="score",
             summary="Score units and flag the strangest, with reasons.",
-            reads=("sequences", "cases", "labels"),
+            reads=("sequences", "features", "events", "cases", "labels"),
             writes=("scores", "anomalies", "flag_days"),
             run=_lazily("score"),
         ),

@@ -9,6 +9,7 @@ from habitus.jobs.deciding import (
     DECIDED,
     decided_beside,
     flag_candidates,
+    is_withdrawn,
     with_cool_down,
     with_mutes,
 )
@@ -56,7 +57,7 @@ def _flags(context: JobContext, model_id: str) -> DataFrame:
 def _replayed(context: JobContext) -> DataFrame:
     """The flags that rules would change, as they would be, with what they were as `_before`.
 
-    A flag that is not as its unit is scored now is left to `score`.
+    A flag that is not as its unit is scored now, or was withdrawn, is left to `score`.
     """
     model_id = flagging_model(context)
     flags = _flags(context, model_id)
@@ -65,13 +66,16 @@ def _replayed(context: JobContext) -> DataFrame:
     precise_until = precise_p_value(context, model_id)
     candidates = flag_candidates(context, units, model_id, precise_until, judged).drop(*_STAYS)
     # What is in both tables comes from the scores, but for what tells of the run that flagged.
-    others = [n for n in flags.columns if n in _AS_IT_IS or n not in candidates.columns]
-    before = flags.select(*others, F.col("suppressed_by"))
+    columns = [n for n in flags.columns if n in _AS_IT_IS or n not in candidates.columns]
+    before = flags.where(~is_withdrawn()).select(*columns, F.col("suppressed_by"))
     before = before.withColumnsRenamed({name: f"{name}_before" for name in DECIDED})
     asked = candidates.join(before, _AS_IT_IS)
     again = decided_beside(context, asked, flags.join(asked, _KEY, "left_anti"))
     again = with_mutes(again, mutes(context, judged), judged)
-    again = with_cool_down(context, again, budget=None)
+    # What is allowed keeps nothing quiet, nor is it kept so.
+    is_allowed = F.col("decision") == "allow"
+    others = with_cool_down(context, again.where(~is_allowed), budget=None)
+    again = others.unionByName(again.where(is_allowed))
     differs = [~F.col(name).eqNullSafe(F.col(f"{name}_before")) for name in DECIDED]
     return again.where(differs[0] | differs[1] | differs[2])
 

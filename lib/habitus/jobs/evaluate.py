@@ -24,7 +24,7 @@ from habitus.domain.reporting.console import detectors_table
 from habitus.edges.models import load_model
 from habitus.edges.spark import local_frame
 from habitus.edges.tracking import revise
-from habitus.errors import ArtefactError
+from habitus.errors import ArtefactError, TrainingError
 from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import judged_units, models_in_use
 from habitus.jobs.refitting import refitted
@@ -65,13 +65,14 @@ def run(context: JobContext) -> None:
             if members
             else []
         )
-    again = _refitted(context, models)
+    again, failed = _refitted(context, models)
     _doubt(context)
     if not kinds_of(histogram):
         context.reporter.say("no label names a unit of the test period: nothing to compare")
     rows = [_row(evaluation) for evaluation in (*found, *compared, *of_members, *again)]
     frame = local_frame(context.spark, EVALUATIONS.schema(), rows)
-    write_figures(context, frame, [*models.values(), *less.values()])
+    told = settings.evaluate.refit and failed is None
+    write_figures(context, frame, [*models.values(), *less.values()], with_refitted=told)
     if compared:
         context.reporter.show(detectors_table(found))
         remarks = [verdict(compared, settings.evaluate.blocks_of)]
@@ -81,25 +82,46 @@ def run(context: JobContext) -> None:
             context.reporter.say(sentence)
         for model_id in models.values():
             _tell(context, model_id, page([*found, *again], compared, remarks))
+    if failed is not None:
+        raise failed
 
 
-def write_figures(context: JobContext, found: DataFrame, model_ids: list[str]) -> None:
-    """Write the figures of models, and remove those that there are none of any more."""
+def write_figures(
+    context: JobContext, found: DataFrame, model_ids: list[str], *, with_refitted: bool
+) -> None:
+    """Write the figures of models, and remove those that there are none of any more.
+
+    Args:
+        context: The job.
+        found: Rows of `evaluations`.
+        model_ids: Of which models they are.
+        with_refitted: Whether figures of detectors trained anew are among them; else those that
+            are there stay.
+    """
     here = context.read_or_empty(EVALUATIONS).where(F.col("model_id").isin(model_ids))
-    if not context.settings.evaluate.refit:
+    if not with_refitted:
         here = here.where(~F.col("measure").startswith(REFITTED))
     gone = here.join(found, list(EVALUATIONS.key), "left_anti")
     rows = found.withColumn("gone", F.lit(False)).unionByName(gone.withColumn("gone", F.lit(True)))
     context.merge(EVALUATIONS, rows, update=("value", "low", "high", "units", "anomalous"))
 
 
-def _refitted(context: JobContext, models: Mapping[str, str]) -> list[Evaluation]:
-    """How detectors compare that are trained for each block anew, if settings ask for it."""
+def _refitted(
+    context: JobContext, models: Mapping[str, str]
+) -> tuple[list[Evaluation], TrainingError | None]:
+    """How detectors compare that are trained for each block anew, if settings ask for it.
+
+    A block may have too little to train on; the other figures must not be lost with it.
+    """
     settings = context.settings
     if not settings.evaluate.refit:
-        return []
+        return [], None
     trained: dict[str, str] = {name: models[name] for name in settings.detectors if name in models}
-    return compare_refitted(refitted(context), trained, settings.evaluate, settings.seed)
+    try:
+        found = refitted(context)
+    except TrainingError as error:
+        return [], error
+    return compare_refitted(found, trained, settings.evaluate, settings.seed), None
 
 
 def _members(context: JobContext, models: Mapping[str, str]) -> dict[str, str]:

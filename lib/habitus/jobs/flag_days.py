@@ -10,6 +10,7 @@ from habitus.config import Settings
 from habitus.domain.alerts import DayCount, cost_threshold, crowded_days, rare_by_day
 from habitus.edges.spark import local_frame
 from habitus.jobs.frame import JobContext
+from habitus.jobs.reviewing import is_shown
 from habitus.tables import FLAG_DAYS
 
 _TOLD = 3  # crowded days by name
@@ -34,7 +35,7 @@ def count_days(
         context: The job.
         units: Rows of `sequences`, those of the scoring period.
         candidates: As for `alerts.choose`, with all that suppresses them.
-        flags: Rows of `anomalies`, those that were chosen of the candidates.
+        flags: Rows of `anomalies` of candidates that nothing suppresses.
         model_id: The model that flags.
         start: When the scoring period begins.
         precise_until: The largest p-value that was rare by reviews; none: any.
@@ -42,7 +43,7 @@ def count_days(
     Returns:
         How many units the budget cut, of all days together.
     """
-    shown = flags.where("suppressed_by is null").groupBy("event_date")
+    shown = flags.where(is_shown()).groupBy("event_date")
     counts = (
         units.groupBy("event_date")
         .agg(F.count(F.lit(1)).alias("units"))

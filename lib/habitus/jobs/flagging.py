@@ -35,10 +35,11 @@ def flag(context: JobContext, units: DataFrame, start: datetime, model_id: str) 
     candidates, flags = place_flags(context, units, found, judged, model_id)
     here = context.read_or_empty(ANOMALIES).where(F.col("model_id") == model_id)
     others = here.join(flags, _KEY, "left_anti")
-    withdrawn = _withdrawn(context, units, candidates, others, start, model_id).localCheckpoint()
+    withdrawn = _withdrawn(context, units, others, start, model_id).localCheckpoint()
     others = others.join(withdrawn, _KEY, "left_anti")
     _write_flags(context, decided_beside(context, flags, others), withdrawn)
-    written = context.read_now(ANOMALIES).join(flags, list(ANOMALIES.key), "semi")
+    free = candidates.where("suppressed_by is null").select(*ANOMALIES.key)
+    written = context.read_now(ANOMALIES).join(free, list(ANOMALIES.key), "semi")
     context.rows_out["cut by budget"] = cut = count_days(
         context,
         units,
@@ -67,26 +68,27 @@ def _write_flags(context: JobContext, decided: DataFrame, withdrawn: DataFrame) 
         rows.unionByName(withdrawn.select(*ANOMALIES.names)),
         update=_UPDATED,
         stamp=("reasons", "run_id", "scored_at"),
+        # What an analyst has said meanwhile was not looked at.
+        made_from=context.inputs.get(ANOMALIES.name),
     )
 
 
 def _withdrawn(
     context: JobContext,
     units: DataFrame,
-    candidates: DataFrame,
     others: DataFrame,
     start: datetime,
     model_id: str,
 ) -> DataFrame:
-    """Open flags of the period whose units' scores are no cause for them any more, and say so.
+    """Open flags of the period that are not chosen any more, and what is said of them.
 
-    They stay, to tell why something was done, and are not shown. What an analyst has looked at is
-    left as it is.
+    Their units are scored as less strange now, or stranger ones have come that day; so the flags
+    of a day do not depend on how often it was scored. They stay, to tell why something was done,
+    and are not shown. What an analyst has looked at is left as it is.
 
     Args:
         context: The job.
         units: Rows of `sequences`, those of the scoring period.
-        candidates: The units that are rare enough now.
         others: Rows of `anomalies` of the model that were not chosen now.
         start: When the period begins.
         model_id: The model that flags.
@@ -98,9 +100,7 @@ def _withdrawn(
     if until is not None:
         late = late.where(F.col("event_time") < F.lit(until))
     late = late.where(F.col("unit_kind") == context.settings.unit)
-    as_it_is = [*_KEY, "score", "p_value"]
-    doubtful = late.join(candidates.select(*as_it_is), as_it_is, "left_anti")
-    doubtful = doubtful.join(status_verdicts(context), _KEY, "left_anti")
+    doubtful = late.join(status_verdicts(context), _KEY, "left_anti")
     if doubtful.isEmpty():
         return local_frame(context.spark, ANOMALIES.schema())
     few = F.broadcast(doubtful.select(*_KEY))

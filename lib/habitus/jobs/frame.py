@@ -94,6 +94,11 @@ class JobContext:
             version = self.inputs[table.name] = self.lake.version(table)
         return self.lake.read(table, version)
 
+    def forget(self, *tables: Table) -> None:
+        """From now on read these tables as they are then, at their latest version."""
+        for table in tables:
+            self.inputs.pop(table.name, None)
+
     def read_or_empty(self, table: Table) -> DataFrame:
         """Read a table that need not be there."""
         if self.lake.exists(table):

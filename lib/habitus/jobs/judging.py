@@ -61,19 +61,27 @@ def units_for(context: JobContext, models: Iterable[str], vocabulary: Vocabulary
     Raises:
         InputError: Some are of another, or there are none.
     """
-    # Another vocabulary may be one of other fields: the id is read before any field is.
-    ids = context.read(sequences(())).select("vocabulary_id")
-    # Where all rows are as they should be, the least and greatest id of each file tell so.
-    other = ids.where(F.col("vocabulary_id") != vocabulary.vocabulary_id).first() or ids.first()
-    table = sequences(vocabulary.field_names)
-    if other is None or other["vocabulary_id"] != vocabulary.vocabulary_id:
-        found = "no row" if other is None else f"rows of the vocabulary {other['vocabulary_id']}"
+    table, known = sequences(vocabulary.field_names), known_vocabulary(context, vocabulary)
+    if known != vocabulary.vocabulary_id:
+        found = "no row" if known is None else f"rows of the vocabulary {known}"
         raise InputError(
             context.lake.name(table),
             f"it has {found}; {', '.join(models)} can judge those of {vocabulary.vocabulary_id}",
             "Run `habitus features` and `habitus train` on the same settings.",
         )
     return context.read(table)
+
+
+def known_vocabulary(context: JobContext, vocabulary: Vocabulary) -> str | None:
+    """Id of the vocabulary that `sequences` are of: this one, or another that some are of.
+
+    None where there is no row.
+    """
+    # Another vocabulary may be one of other fields: the id is read before any field is.
+    ids = context.read(sequences(())).select("vocabulary_id")
+    # Where all rows are as they should be, the least and greatest id of each file tell so.
+    row = ids.where(F.col("vocabulary_id") != vocabulary.vocabulary_id).first() or ids.first()
+    return None if row is None else str(row["vocabulary_id"])
 
 
 def period_start(context: JobContext, vocabulary: Vocabulary) -> datetime:

@@ -12,7 +12,7 @@ from habitus.domain.stars import components
 from habitus.edges.spark import local_frame
 from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import flagging_model
-from habitus.jobs.reviewing import is_decided
+from habitus.jobs.reviewing import is_decided, is_shown
 from habitus.tables import ANOMALIES, CASES, EVENTS, sequences
 
 # What flags may share, and the column of `events` that holds it.
@@ -23,8 +23,7 @@ _UNIT = ["unit_kind", "unit_id"]
 def run(context: JobContext) -> None:
     """Put the flags that are shown together into cases; what an analyst made of one stays."""
     model_id = flagging_model(context)
-    shown = "suppressed_by is null and decision != 'allow'"
-    flags = context.read(ANOMALIES).where(F.col("model_id") == model_id).where(shown)
+    flags = context.read(ANOMALIES).where(F.col("model_id") == model_id).where(is_shown())
     # A verdict holds for the flags that it was given on: what comes later makes a case of its own.
     decided = context.read_or_empty(CASES).where(F.col("model_id") == model_id).where(is_decided())
     flags = flags.join(decided.select(F.explode("unit_ids").alias("unit_id")), "unit_id", "anti")

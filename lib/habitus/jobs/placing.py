@@ -14,9 +14,15 @@ from habitus.domain.policy import Mutes
 from habitus.domain.scoring import explain_batch
 from habitus.edges.models import load_model
 from habitus.edges.spark import local_frame
-from habitus.jobs.deciding import is_quiet, suppressed, with_cool_down, with_mutes
+from habitus.jobs.deciding import (
+    decided_beside,
+    is_quiet,
+    suppressed,
+    with_cool_down,
+    with_mutes,
+)
 from habitus.jobs.frame import JobContext
-from habitus.jobs.reviewing import mutes
+from habitus.jobs.reviewing import is_shown, mutes
 from habitus.tables import ANOMALIES, REASONS, SCORES
 
 _KEY = ["unit_kind", "unit_id"]
@@ -24,8 +30,8 @@ _TOLD = ("reasons", "summary")
 _EXPLAINED = f"unit_id string, reasons {REASONS.type}, summary string"
 # Explaining keeps the probabilities of every value at every event; few units at once keep it small.
 _AT_ONCE = 64
-# So often, at most, others are explained that take the places of muted flags.
-_ROUNDS = 5
+_AS_IT_IS = [*ANOMALIES.key, "score", "p_value"]
+_ALLOWED = "allowed"  # marks, while places are given, what a rule allows
 
 
 class Placed(NamedTuple):
@@ -42,9 +48,10 @@ def place_flags(
     judged: DataFrame,
     model_id: str,
 ) -> Placed:
-    """Choose the flags: what is suppressed, muted or quiet leaves its place to another.
+    """Choose the flags: what is suppressed, muted, quiet or allowed leaves its place to another.
 
-    What mutes a flag is known once it is explained; so others are explained where some are muted.
+    What mutes or allows a flag is known once it is explained; where some are, twice as many are
+    explained, until as many as the budget has places for are left or there are no more.
 
     Args:
         context: The job.
@@ -54,51 +61,74 @@ def place_flags(
         model_id: The model whose scores decide.
     """
     budget = context.settings.alerts.budget_per_day
-    as_it_is = [*ANOMALIES.key, "score", "p_value"]
-    known = context.read_or_empty(ANOMALIES).select(*as_it_is, *_TOLD)
+    known = context.read_or_empty(ANOMALIES).select(*_AS_IT_IS, *_TOLD)
     muting = mutes(context, judged)
     shown = _shown_before(context, units, model_id)
     explained = local_frame(context.spark, _EXPLAINED)
-    muted: dict[str, str] = {}
-    for _ in range(_ROUNDS):
-        marked = with_cool_down(context, suppressed(context, candidates, muted), budget, shown)
-        # What is told already of flags that are as they were is not told anew.
-        flags = _with_hidden(choose(marked, budget), marked, known.select(as_it_is))
-        flags = flags.join(known, as_it_is, "left")
-        flags = _with_told(flags, explained).localCheckpoint()
+    hidden: dict[str, str] = {}
+    looked_at = budget
+    while True:
+        marked = with_cool_down(context, suppressed(context, candidates, hidden), budget, shown)
+        flags = _told(choose(marked, looked_at), marked, known, explained).localCheckpoint()
         more = _explain(context, units, flags.where("reasons is null"), model_id)
         explained = explained.unionByName(more).localCheckpoint()
         flags = _with_told(flags, explained)
-        found = _muted(flags, muting, judged)
-        if found.keys() <= muted.keys():
+        found = _allowed(context, flags, model_id) | _muted(flags, muting, judged)
+        if found.keys() <= hidden.keys():
             break
-        muted |= found
-    return Placed(suppressed(context, marked, muted), suppressed(context, flags, muted))
+        hidden |= found
+        looked_at *= 2
+    if looked_at > budget:
+        flags = _told(choose(marked, budget), marked, known, explained)
+    is_allowed = F.col("suppressed_by").eqNullSafe(_ALLOWED)
+    said = F.when(~is_allowed, F.col("suppressed_by"))
+    return Placed(marked, flags.withColumn("suppressed_by", said))
 
 
 def _shown_before(context: JobContext, units: DataFrame, model_id: str) -> DataFrame:
     """Flags that an earlier run shows, of units that this one does not judge."""
     flags = context.read_or_empty(ANOMALIES).where(F.col("model_id") == model_id)
-    others = flags.where("suppressed_by is null").join(units.select(*_KEY), _KEY, "left_anti")
+    others = flags.where(is_shown()).join(units.select(*_KEY), _KEY, "left_anti")
     # A flag of a unit that is no more is withdrawn.
     scored = context.read_now(SCORES).where(F.col("model_id") == model_id)
     return others.join(scored.select(*_KEY), _KEY, "left_semi")
 
 
-def _with_hidden(flags: DataFrame, candidates: DataFrame, known: DataFrame) -> DataFrame:
-    """Flags, and candidates that were flags before and are suppressed now."""
-    hidden = candidates.where("suppressed_by is not null").join(known, known.columns, "left_semi")
-    return flags.unionByName(hidden.join(flags.select("unit_id"), "unit_id", "left_anti"))
+def _told(
+    chosen: DataFrame, candidates: DataFrame, known: DataFrame, explained: DataFrame
+) -> DataFrame:
+    """Chosen candidates, and those that were flags before and are suppressed now, with reasons.
+
+    What is told already of flags that are as they were is not told anew.
+    """
+    before = known.select(_AS_IT_IS)
+    hidden = candidates.where("suppressed_by is not null").join(before, _AS_IT_IS, "left_semi")
+    flags = chosen.unionByName(hidden.join(chosen.select("unit_id"), "unit_id", "left_anti"))
+    return _with_told(flags.join(known, _AS_IT_IS, "left"), explained)
+
+
+def _allowed(context: JobContext, flags: DataFrame, model_id: str) -> dict[str, str]:
+    """Unit -> that a rule allows it, of flags that nothing else suppresses."""
+    if all(rule.decision != "allow" for rule in context.settings.alerts.rules):
+        return {}
+    here = context.read_or_empty(ANOMALIES).where(F.col("model_id") == model_id)
+    decided = decided_beside(context, flags, here.join(flags, _KEY, "left_anti"))
+    rows = _free(decided).where("decision = 'allow'").select("unit_id").collect()
+    return {row["unit_id"]: _ALLOWED for row in rows}
 
 
 def _muted(flags: DataFrame, muting: Mutes, judged: DataFrame) -> dict[str, str]:
     """Unit -> what mutes it, of flags that no rule suppresses."""
     if not muting:
         return {}
-    free = flags.where(F.col("suppressed_by").isNull() | is_quiet())
-    free = free.withColumn("suppressed_by", F.lit(None).cast("string"))
-    rows = with_mutes(free, muting, judged).where("suppressed_by is not null")
+    rows = with_mutes(_free(flags), muting, judged).where("suppressed_by is not null")
     return {row["unit_id"]: row["suppressed_by"] for row in rows.collect()}
+
+
+def _free(flags: DataFrame) -> DataFrame:
+    """The flags that nothing suppresses, or a cool-down alone."""
+    free = flags.where(F.col("suppressed_by").isNull() | is_quiet())
+    return free.withColumn("suppressed_by", F.lit(None).cast("string"))
 
 
 def _with_told(flags: DataFrame, explained: DataFrame) -> DataFrame:

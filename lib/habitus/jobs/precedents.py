@@ -8,11 +8,11 @@ from pyspark.sql import functions as F
 
 from habitus.domain.labelling import unit_labels
 from habitus.domain.reporting.cases import PastUnit
-from habitus.domain.vocabulary import FieldVocabulary
+from habitus.domain.vocabulary import FieldVocabulary, Vocabulary
 from habitus.edges.models import load_model
 from habitus.jobs.embed import EMBEDDER
 from habitus.jobs.frame import JobContext
-from habitus.jobs.judging import models_that_score
+from habitus.jobs.judging import known_vocabulary, models_that_score
 from habitus.tables import ANOMALIES, LABELS, NEIGHBOURS, sequences
 
 _TOLD = 3
@@ -23,6 +23,8 @@ def precedents(
     context: JobContext, model_id: str, unit_ids: Sequence[str]
 ) -> Mapping[str, tuple[PastUnit, ...]]:
     """For these few flagged units the past ones most like them, where `embed` has found any.
+
+    None where `sequences` were made anew since, in words that its model does not know.
 
     Args:
         context: The run.
@@ -35,6 +37,9 @@ def precedents(
     embedder = models_that_score(context).get(EMBEDDER)
     if embedder is None or not context.lake.exists(NEIGHBOURS):
         return {}
+    vocabulary = load_model(context.artefacts.root, embedder).vocabulary
+    if known_vocabulary(context, vocabulary) != vocabulary.vocabulary_id:
+        return {}
     rows = (
         context.read(NEIGHBOURS)
         .where((F.col("model_id") == embedder) & F.col("unit_id").isin(list(unit_ids)))
@@ -45,7 +50,7 @@ def precedents(
         row["unit_id"]: (row["user_id"], sorted(row["past"], reverse=True)[:_TOLD]) for row in rows
     }
     wanted = {past["unit_id"] for _, found in nearest.values() for past in found}
-    known = _known(context, model_id, embedder, sorted(wanted)) if wanted else {}
+    known = _known(context, model_id, vocabulary, sorted(wanted)) if wanted else {}
     return {
         unit_id: tuple(_told(past, user, known) for past in found if past["unit_id"] in known)
         for unit_id, (user, found) in nearest.items()
@@ -53,10 +58,9 @@ def precedents(
 
 
 def _known(
-    context: JobContext, model_id: str, embedder: str, unit_ids: Sequence[str]
+    context: JobContext, model_id: str, vocabulary: Vocabulary, unit_ids: Sequence[str]
 ) -> dict[str, tuple[str, tuple[str, ...], str | None]]:
     """Past unit -> what was done, its known kinds of anomaly, and the severity of its flag."""
-    vocabulary = load_model(context.artefacts.root, embedder).vocabulary
     units = context.read(sequences(vocabulary.field_names))
     units = units.where(F.col("unit_id").isin(list(unit_ids)))
     kinds = unit_labels(context.read_or_empty(LABELS), units).groupBy("unit_id")

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from habitus.domain.detectors.base import Reason
 from habitus.domain.linking import RING, USER
-from habitus.domain.reporting.cases import Case, Flag, Ring, Story
+from habitus.domain.reporting.cases import Case, Flag, Ring, Story, in_full
 from habitus.jobs.cases import told
 from habitus.jobs.frame import JobContext
 from habitus.jobs.habits import habits
@@ -24,7 +24,7 @@ _CASES = 100
 _FLAGS = 1000
 _FLAGS_OF_CASE = 20
 _TOLD, _TOLD_OF_CASE = 150, 3
-_USERS = 100
+_USERS = 1000
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,10 @@ def queue(context: JobContext, model_id: str, flags: DataFrame) -> Queue:
     last_first = (F.desc("event_date"), "p_value", F.desc("score"), "unit_id")
     latest = flags.orderBy(*last_first).limit(_FLAGS).collect()
     of_cases = flags.groupBy("case_id").agg(
-        F.max("event_date").alias("event_date"), F.min("p_value").alias("p_value")
+        F.max("event_date").alias("event_date"),
+        F.min("p_value").alias("p_value"),
+        F.collect_set("event_date").alias("days"),
+        F.collect_set("decision").alias("decisions"),
     )
     chosen = of_cases.orderBy(F.desc("event_date"), "p_value", "case_id").limit(_CASES).collect()
     case_ids = [row["case_id"] for row in chosen]
@@ -62,12 +65,14 @@ def queue(context: JobContext, model_id: str, flags: DataFrame) -> Queue:
         .collect()
     )
     given = {row["case_id"]: row for row in rows}
-    stories = _stories(context, model_id, _to_tell(case_ids, members))
+    stories = _stories(
+        context, model_id, in_full([members[case_id] for case_id in case_ids], _TOLD, _TOLD_OF_CASE)
+    )
     linked = rings(context, [row for row in rows if row["kind"] == RING], members)
     return Queue(
         cases=tuple(
-            _case(case_id, given.get(case_id), members[case_id], stories, linked)
-            for case_id in case_ids
+            _case(row, given.get(row["case_id"]), members[row["case_id"]], stories, linked)
+            for row in chosen
         ),
         cases_in_all=of_cases.count(),
         flags=tuple(_flag(row) for row in latest),
@@ -95,14 +100,9 @@ def _members(flags: DataFrame, case_ids: Sequence[str]) -> Mapping[str, list[Fla
 
 def _flag(row: Row) -> Flag:
     names = ("unit_id", "case_id", "user_id", "event_time", "score", "p_value", "severity")
-    more = ("summary", "decision", "status")
-    return Flag(**{name: row[name] for name in names + more}, kinds=tuple(row["kinds"] or ()))
-
-
-def _to_tell(case_ids: Sequence[str], members: Mapping[str, list[Flag]]) -> list[Flag]:
-    """The strangest flags of each case, of as many cases as may be told in full."""
-    flags = [flag for case_id in case_ids for flag in members[case_id][:_TOLD_OF_CASE]]
-    return flags[:_TOLD]
+    more = ("summary", "decision", "status", "case_kind")
+    kinds = tuple(row["kinds"] or ())
+    return Flag(**{name: row[name] for name in names + more}, kinds=kinds)
 
 
 def _stories(context: JobContext, model_id: str, flags: Sequence[Flag]) -> Mapping[str, Story]:
@@ -135,7 +135,7 @@ def _distinct(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
 
 
 def _case(
-    case_id: str,
+    found: Row,
     row: Row | None,
     flags: Sequence[Flag],
     stories: Mapping[str, Story],
@@ -145,7 +145,7 @@ def _case(
     if row is None:
         (flag,) = flags
         return Case(
-            case_id=case_id,
+            case_id=found["case_id"],
             kind=USER,
             started_at=flag.event_time,
             ended_at=flag.event_time,
@@ -160,13 +160,17 @@ def _case(
             stories=of_case,
         )
     names = ("kind", "started_at", "ended_at", "n_users", "n_flags", "amount_sum", "p_value")
+    # Whose name leads here must be among them.
+    users = dict.fromkeys([*(flag.user_id for flag in flags), *row["user_ids"]])
     return Case(
-        case_id=case_id,
+        case_id=found["case_id"],
         **{name: row[name] for name in names},
         summary=row["summary"],
         status=row["status"],
-        user_ids=tuple(row["user_ids"]),
+        user_ids=tuple(users),
         flags=tuple(flags),
         stories=of_case,
-        ring=linked.get(case_id),
+        ring=linked.get(found["case_id"]),
+        more_days=tuple(found["days"]),
+        more_decisions=tuple(found["decisions"]),
     )

@@ -17,6 +17,11 @@ STATUSES = ("open", *_VERDICTS)
 _KEY = ["unit_kind", "unit_id"]
 
 
+def is_shown() -> Column:
+    """Whether a flag is one for people to look at."""
+    return F.col("suppressed_by").isNull() & (F.col("decision") != "allow")
+
+
 def is_decided() -> Column:
     """Whether a flag or case has a verdict."""
     return F.col("status").isin(*_VERDICTS)
@@ -117,7 +122,7 @@ def other_statuses(context: JobContext) -> DataFrame:
 def reviewed(context: JobContext, model_id: str) -> tuple[Precision, ...]:
     """How precise the flags of a model that were shown are, up to each p-value."""
     flags = context.read_or_empty(ANOMALIES).where(F.col("model_id") == model_id)
-    shown = flags.where("suppressed_by is null and decision != 'allow'").select(*_KEY, "p_value")
+    shown = flags.where(is_shown()).select(*_KEY, "p_value")
     rows = reviews(shown.join(verdicts(context), _KEY, "left")).toArrow().to_pylist()
     counts = [(row["part"], row["flags"], row["confirmed"], row["dismissed"]) for row in rows]
     return precisions(counts, context.settings.evaluate.confidence)

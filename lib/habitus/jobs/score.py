@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from habitus.domain.scoring import NOTES, score_batch
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import RARE, Vocabulary
 from habitus.edges.models import load_model
-from habitus.errors import ArtefactError
+from habitus.errors import ArtefactError, ConflictError
 from habitus.jobs.flagging import flag
 from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.judging import (
@@ -28,7 +29,7 @@ from habitus.jobs.judging import (
     units_for,
 )
 from habitus.jobs.segments import with_segments
-from habitus.tables import ANOMALIES, FLAG_DAYS, SCORES, sequences
+from habitus.tables import ANOMALIES, CASES, FLAG_DAYS, LABELS, SCORES, sequences
 
 # What is sent to the workers of a unit beside its tokens, of the columns that it has; not the ids
 # and times of events, which are most of its bytes.
@@ -88,8 +89,19 @@ def run(context: JobContext) -> None:
         # What keeps another contract is refused now rather than after hours of scoring.
         context.read_or_empty(table)
     units, vocabulary = write_scores(context)
+    start, model_id = period_start(context, vocabulary), flagging_model(context)
     with context.reporter.step("choose and explain flags"):
-        flag(context, units, period_start(context, vocabulary), flagging_model(context))
+        try:
+            _flag(context, units, start, model_id)
+        except ConflictError as error:
+            context.reporter.say(f"{error.place}: {error.problem}; flags are chosen again")
+            _flag(context, units, start, model_id)
+
+
+def _flag(context: JobContext, units: DataFrame, start: datetime, model_id: str) -> None:
+    # Analysts write these at any hour; what they said while units were scored counts.
+    context.forget(ANOMALIES, CASES, LABELS, FLAG_DAYS)
+    flag(context, units, start, model_id)
 
 
 def write_scores(context: JobContext) -> tuple[DataFrame, Vocabulary]:

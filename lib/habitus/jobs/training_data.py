@@ -12,7 +12,7 @@ from habitus.domain.detectors.labelled import Labelled
 from habitus.domain.labelling import unit_labels, unmatched_labels
 from habitus.domain.models.card import LabelsUsed
 from habitus.domain.parts import PARTS, contents, fingerprint, sample, with_part
-from habitus.domain.scoring import segment_names
+from habitus.domain.scoring import segment_names, unscorable
 from habitus.domain.selection import constant_features
 from habitus.domain.units import Units
 from habitus.errors import InputError, TrainingError
@@ -182,7 +182,7 @@ class TrainingData:
     @cached_property
     def calibration(self) -> tuple[Units, Names]:
         """A sample of the calibration units, and the segments of each, [n, L]."""
-        return self._sampled(CALIBRATION)
+        return _scorable(*self._sampled(CALIBRATION))
 
     @cached_property
     def normal_calibration(self) -> tuple[Units, Names]:
@@ -191,7 +191,8 @@ class TrainingData:
         A model that has learned what is anomalous sets them before all others, where they would
         stand for normal ones.
         """
-        return self._sampled(CALIBRATION, known=self._known.select("unit_id").distinct())
+        known = self._known.select("unit_id").distinct()
+        return _scorable(*self._sampled(CALIBRATION, known))
 
     def _sampled(self, part: str, known: DataFrame | None = None) -> tuple[Units, Names]:
         settings = self._context.settings
@@ -202,6 +203,12 @@ class TrainingData:
         told = with_segments(self._context, chosen, self.vocabulary).orderBy("unit_id")
         found = told.select(*fields, *_UNITS, "segment").toArrow()
         return Units.from_arrow(found, fields), segment_names(found.column("segment"))
+
+
+def _scorable(units: Units, segments: Names) -> tuple[Units, Names]:
+    """Those that scoring gives a p-value: what it cannot score is compared with nothing."""
+    kept = np.flatnonzero(unscorable(units) == 0)
+    return units.take(kept), segments[kept]
 
 
 def _base(path: str) -> str:

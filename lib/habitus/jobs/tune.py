@@ -10,13 +10,22 @@ import yaml
 from habitus.config import Settings
 from habitus.domain.search import Value, search
 from habitus.edges.tracking import track
-from habitus.errors import TrainingError
+from habitus.errors import SettingsError, TrainingError
 from habitus.jobs.fitting import fitted
 from habitus.jobs.frame import JobContext
 from habitus.jobs.training_data import TrainingData
 from habitus.loading import changed, value_at
 
 _PLACE = "tune.ranges"
+# What a trial learns with; all else, its units among it, is the same for every trial.
+_SEARCHED = (
+    "train.behaviour.",
+    "train.learning_rate",
+    "train.learning_rate_scaling",
+    "train.batch_size",
+    "train.epoch_units",
+    "train.precision",
+)
 _TRIAL = "tune-"  # how names of trials begin
 # A trial that stored no epoch for so long was killed: it goes on nowhere.
 _ABANDONED = timedelta(days=1)
@@ -28,16 +37,23 @@ def run(context: JobContext) -> None:
     tune = settings.tune
     context.artefacts.delete_abandoned("checkpoints", _TRIAL, context.started_at - _ABANDONED)
     today = {key: value_at(settings, key, _PLACE) for key in tune.searched}
+    for key in today:
+        if not (key in _SEARCHED or key.startswith(_SEARCHED[0])):
+            problem = (
+                f"{key!r} is not what a trial can try: it makes no other model of the same units"
+            )
+            mend = f"Name any of {_SEARCHED[0]}* or {', '.join(_SEARCHED[1:])}."
+            raise SettingsError(_PLACE, problem, mend)
     data = TrainingData(context)
     data.refuse_too_few()
 
     def loss_of(number: int, values: Mapping[str, Value]) -> float:
-        tried = changed(settings, {**values, "train.epochs": tune.epochs}, _PLACE)
         name = f"{_TRIAL}{context.run_id[:12]}-{number}"
         said = ", ".join(f"{key}={_text(value)}" for key, value in values.items())
         try:
+            tried = changed(settings, {**values, "train.epochs": tune.epochs}, _PLACE)
             loss = _trained(context, data, name, tried, values)
-        except TrainingError as error:
+        except (SettingsError, TrainingError) as error:
             # That some settings cannot be trained with is something found out about them.
             context.reporter.say(f"trial {number} of {tune.trials} failed, {said}: {error}")
             if number == tune.trials and not found:

@@ -49,8 +49,9 @@ def flag(index: int) -> Flag:
         summary=f"8 events in 3 minutes, unlike this user: payment of 1,240 or more at event "
         f"{index % 5 + 3} where 20 to 45 is usual, from a device not seen before <{index}>",
         decision="challenge" if index < 12 else "watch",
-        status="open",
+        status="to be called" if index == 9 else "open",
         kinds=("card_testing",) if index % 3 == 0 else (),
+        case_kind="ring" if index < 3 else "user",
     )
 
 

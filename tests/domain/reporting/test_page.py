@@ -102,6 +102,7 @@ def test_what_can_be_chosen_is_what_there_is(full_report: ReportData) -> None:
     assert found["severity"] == ["critical", "high", "medium", "low"]
     assert found["kind"] == ["ring", "user"]
     assert found["decision"] == ["challenge", "watch"]
+    assert found["status"] == ["open", "to be called"]
 
 
 def test_a_long_time_is_said_to_be_shown_in_part(full_report: ReportData, page: str) -> None:

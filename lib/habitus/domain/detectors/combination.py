@@ -133,11 +133,12 @@ class Combination(BaseModel):
         return shares
 
     def rarities_without(self, scores: Reals) -> Reals:
-        """[N, M] how rare the [N, M] scores are without each member, by their weighted mean.
+        """[N, 1 + M] how rare the [N, M] scores are, and without each member, by weighted means.
 
-        It ranks units as the ensemble without the member would; no p-value, but of its size.
+        They rank units as the ensemble, and it without the member, would; no p-values, but of
+        their size. A score that is NaN is as usual as can be.
         """
-        weights = np.asarray(self.without)
+        weights = np.array([self.weights, *self.without])
         weights = weights / weights.sum(axis=1, keepdims=True)
         rarities: Reals = np.exp2(-(self.surprises(scores) @ weights.T))
         return rarities

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import ClassVar, Self
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from habitus.domain.detectors.base import TOO_REGULAR, Reason, Scores, within_sequence
 from habitus.domain.detectors.conduct import Conduct
@@ -201,7 +202,11 @@ def _seen(
 
 
 def _folds(count: int) -> Iterator[tuple[Indices, Indices]]:
-    """Units to learn from and to describe, in turn; they come in the order of a hash."""
+    """Units to learn from and to describe, in turn: each fifth of them by the others.
+
+    An event unit's history is of events that other units judge: most of it has been learned from,
+    as has that of a unit which is scored later, but for what happened since training.
+    """
     fold = np.arange(count) % _FOLDS
     for one in range(_FOLDS):
         yield np.flatnonzero(fold != one), np.flatnonzero(fold == one)
@@ -218,19 +223,22 @@ def _strongest_first(reasons: list[Reason], unit_kind: UnitKind) -> list[Reason]
     shares = np.array(
         [one.share / (1 + (one.field == "hour" and unit_kind == "session")) for one in reasons]
     )
-    nowhere = np.nan  # near to nothing
-    places = np.array(
-        [nowhere if one.event_index is None else one.event_index for one in reasons], dtype=float
+    # Of the unit as a whole: near to nothing, itself included.
+    events = np.array(
+        [-1 if one.event_index is None else one.event_index for one in reasons], dtype=np.int64
     )
-    apart = np.abs(places[:, None] - places)
-    added = np.select([apart == 0, apart <= _NEAR], [_SAME_ADDS, _NEAR_ADDS], 0.0)
-    worth = shares + added @ shares
+    told = np.flatnonzero(events >= 0)
+    of_event = np.bincount(events[told], shares[told], max(events.max(initial=0) + 1, 1))
+    around = sliding_window_view(np.pad(of_event, _NEAR), 2 * _NEAR + 1).sum(axis=1) - of_event
+    worth = shares.copy()
+    worth[told] += (_SAME_ADDS * of_event + _NEAR_ADDS * around)[events[told]]
     first: list[int] = []
     left = worth.copy()
     for _ in range(min(_FIRST, len(reasons))):
         best = int(left.argmax())
         first.append(best)
-        left[apart[best] == 0] *= _AGAIN
+        if events[best] >= 0:
+            left[events == events[best]] *= _AGAIN
         left[best] = -np.inf
     others = [index for index in np.argsort(-worth, kind="stable") if index not in first]
     return [reasons[index] for index in (*first, *others)]

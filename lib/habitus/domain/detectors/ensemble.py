@@ -36,7 +36,9 @@ class EnsembleDetector:
     def fit(
         cls, members: Mapping[str, Detector], validation: Labelled, vocabulary: Vocabulary
     ) -> Self:
-        """Weigh detectors by validation units, which none of them was fitted on.
+        """Weigh detectors by validation units, which none of them learned from.
+
+        Those decide at most when a member stops and how rare its surprises are.
 
         Args:
             members: The detectors by name.

@@ -123,9 +123,10 @@ class Card(BaseModel):
         learned = [
             f"- Table `{self.table}`, version {self.version}, content `{self.fingerprint}`.",
             f"- {self.units['training']:,} {self.unit_kind}s that ended from "
-            f"{self.split['train_from']} until {self.split['train_until']} to learn from.",
-            f"- {self.units['validation']:,} more before {self.split['calibrate_from']} to decide "
-            + ("what each member's score is worth." if self.weights else "when to stop."),
+            f"{self.split['train_from']} until {self.split['train_until']} to learn from, or as "
+            "many of them as the settings below take.",
+            f"- {self.units['validation']:,} more before {self.split['calibrate_from']} "
+            f"{self._validated()}.",
             f"- {self.units['calibration']:,} more before {self.split['validation_until']}, "
             f"{self.calibration['units']:,.0f} of them used, to turn scores into p-values.",
             self._labels(),
@@ -158,6 +159,16 @@ class Card(BaseModel):
             "\n".join(f"- `{name}`: {value}" for name, value in self.settings.items()),
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
+
+    def _validated(self) -> str:
+        """What validation units are for."""
+        if self.weights:
+            return "to decide what each member's score is worth"
+        if self.epochs:
+            return "to decide when to stop"
+        if self.importances:
+            return "to decide which features tell anything"
+        return "that this model does without"
 
     def _labels(self) -> str:
         if self.labels is not None:

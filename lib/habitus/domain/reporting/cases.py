@@ -1,12 +1,14 @@
 """What the report tells of cases: flags, what happened, the users' habits and what links them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from habitus.domain.detectors.base import Reason
+from habitus.domain.linking import USER
 
 SEVERITIES = ("critical", "high", "medium", "low")
+OPEN = "open"  # the status of what nobody has looked at
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,11 @@ class CaseEvent:
 
 @dataclass(frozen=True)
 class Flag:
-    """One flagged unit: a row of `anomalies`, its case, and the kinds it is known to be by now."""
+    """One flagged unit: a row of `anomalies`, its case, and the kinds it is known to be by now.
+
+    Args:
+        case_kind: As in `Case`.
+    """
 
     unit_id: str
     case_id: str
@@ -50,6 +56,7 @@ class Flag:
     decision: str
     status: str
     kinds: tuple[str, ...] = ()
+    case_kind: str = USER
 
 
 @dataclass(frozen=True)
@@ -156,10 +163,11 @@ class Case:
         p_value: The least of the flags'.
         summary: The case in one sentence.
         status: Where its handling stands.
-        user_ids: Its users, or the first of very many.
+        user_ids: Its users, or of very many those of the flags and some others.
         flags: Its flags, the strangest first, or the strangest of very many; at least one.
         stories: The strangest of them in full.
         ring: What links the users; none of a single one.
+        more_days, more_decisions: Of flags that are not among `flags`, perhaps of others too.
     """
 
     case_id: str
@@ -176,6 +184,8 @@ class Case:
     flags: tuple[Flag, ...]
     stories: tuple[Story, ...] = ()
     ring: Ring | None = None
+    more_days: tuple[date, ...] = ()
+    more_decisions: tuple[str, ...] = ()
 
     @property
     def severity(self) -> str:
@@ -185,15 +195,37 @@ class Case:
     @property
     def decisions(self) -> tuple[str, ...]:
         """What is decided on its flags, on the strangest first."""
-        return tuple(dict.fromkeys(flag.decision for flag in self.flags))
+        told = (flag.decision for flag in self.flags)
+        return tuple(dict.fromkeys([*told, *sorted(self.more_decisions)]))
+
+    @property
+    def statuses(self) -> tuple[str, ...]:
+        """Where its handling stands; while nobody has said so of the case, that of its flags."""
+        if self.status != OPEN:
+            return (self.status,)
+        more = [OPEN] if self.n_flags > len(self.flags) else []
+        return tuple(dict.fromkeys([*(flag.status for flag in self.flags), *more]))
 
     @property
     def days(self) -> tuple[date, ...]:
         """The days on which it has flags, the last first."""
-        ends = {self.started_at.date(), self.ended_at.date()}
-        return tuple(sorted(ends | {flag.event_time.date() for flag in self.flags}, reverse=True))
+        found = {self.started_at.date(), self.ended_at.date(), *self.more_days}
+        return tuple(sorted(found | {flag.event_time.date() for flag in self.flags}, reverse=True))
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of anomaly that its flags are known to be by now."""
         return tuple(sorted({kind for flag in self.flags for kind in flag.kinds}))
+
+
+def in_full(cases: Sequence[Sequence[Flag]], most: int, of_case: int) -> list[Flag]:
+    """As many flags as may be told in full: each case's strangest, then the next of each.
+
+    Args:
+        cases: The flags of each case, the strangest first.
+        most: How many in all.
+        of_case: How many of a case.
+    """
+    turns = range(of_case)
+    flags = [flag for place in turns for flags in cases for flag in flags[place : place + 1]]
+    return flags[:most]

@@ -45,6 +45,7 @@ def render(report: ReportData) -> str:
     )
     environment.filters |= {
         "odds": odds,
+        "one_word": one_word,
         "words": words,
         "named": in_words,
         "moment": _moment,
@@ -66,7 +67,6 @@ def render(report: ReportData) -> str:
         choices=choices(report),
         last_day=max((case.days[0] for case in report.cases), default=None),
         places={case.case_id: place for place, case in enumerate(report.cases, start=1)},
-        kinds={case.case_id: case.kind for case in report.cases},
         graph=graph,
         strip=strip,
         rows=rows,
@@ -121,8 +121,17 @@ def choices(report: ReportData) -> dict[str, list[str]]:
     return {
         "day": [day.isoformat() for day in sorted(days, reverse=True)],
         "severity": [name for name in SEVERITIES if name in severities],
-        "kind": sorted({case.kind for case in report.cases}),
-        "decision": sorted({flag.decision for flag in report.flags}),
+        "kind": sorted(
+            {case.kind for case in report.cases} | {flag.case_kind for flag in report.flags}
+        ),
+        "decision": sorted(
+            {flag.decision for flag in report.flags}
+            | {decision for case in report.cases for decision in case.decisions}
+        ),
+        "status": sorted(
+            {flag.status for flag in report.flags}
+            | {status for case in report.cases for status in case.statuses}
+        ),
     }
 
 
@@ -168,6 +177,15 @@ def words(name: str) -> str:
     'account takeover'
     """
     return name.replace("_", " ")
+
+
+def one_word(name: str) -> str:
+    """A name without blanks, by which the page's script tells several from each other.
+
+    >>> one_word("to be called")
+    'to_be_called'
+    """
+    return "_".join(name.split())
 
 
 def _moment(time: datetime) -> str:
