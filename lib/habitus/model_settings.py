@@ -114,7 +114,9 @@ class TrainSettings(Frozen):
     )
     epochs: int = Field(ge=1, description="Most epochs.")
     epoch_units: int = Field(
-        ge=1, description="Most units of an epoch and of a validation; each epoch takes others."
+        ge=1,
+        description="Most units of an epoch, each of which takes others, and of a validation, "
+        "which takes the same each time.",
     )
     patience: int = Field(ge=1, description="Epochs without progress before training stops.")
     batch_size: int = Field(ge=1, description="Units per step and worker.")

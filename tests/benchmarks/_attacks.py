@@ -21,13 +21,14 @@ no weight. The rivals are fitted on the same sessions, without labels.
 
 A new kind: each kind in turn is held out. All training sessions of users who take part in an attack
 of the kind at any time are left out, events and labels, of validation sessions likewise; the other
-kinds' labels are known. Then the kind's recall.
+kinds' labels are known. A value that none of the training sessions left has is a rare one to all
+detectors; only the bins of numbers are those of all training sessions. Then the kind's recall.
 """
 
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -46,7 +47,7 @@ from habitus.domain.detectors.linear import LogisticRegressionDetector
 from habitus.domain.detectors.markov import MarkovDetector
 from habitus.domain.detectors.trees import GradientBoostingDetector
 from habitus.domain.units import Units
-from habitus.domain.vocabulary import Vocabulary
+from habitus.domain.vocabulary import RARE, Vocabulary
 
 SEEDS = (301, 302, 308, 309, 310)
 SMALL = 600  # shoppers in a small run
@@ -190,6 +191,8 @@ def of_new(shop: Shop, seed: int) -> Found:
     for kind in test.kinds:
         trained = shop.without(kind, split.train_from, split.train_until)
         validation = shop.without(kind, split.train_until, split.calibrate_from)
+        validation = replace(validation, units=in_words_of(trained.units, validation.units))
+        tested = in_words_of(trained.units, test.units)
         members: list[Detector] = [
             GradientBoostingDetector.fit(trained, words, seed),
             LogisticRegressionDetector.fit(trained, words, seed),
@@ -202,9 +205,18 @@ def of_new(shop: Shop, seed: int) -> Found:
             MarkovDetector.fit(trained.units, words, seed),
         ]
         for detector in detectors:
-            scores = detector.score(test.units)
+            scores = detector.score(tested)
             every[detector.name, kind] = found(test, scores, kind, counts)
     return every
+
+
+def in_words_of(trained: Units, units: Units) -> Units:
+    """The units in the words that training ones have; any other value is a rare one."""
+    tokens = {
+        name: np.where(np.isin(values, trained.tokens[name]), values, RARE).astype(values.dtype)
+        for name, values in units.tokens.items()
+    }
+    return replace(units, tokens=tokens)
 
 
 def recalls(shops: Sequence[Found], detector: str) -> dict[str, Numbers]:

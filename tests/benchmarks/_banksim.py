@@ -33,7 +33,8 @@ SMALL = 20  # a small run takes the payments of about every SMALLth customer
 TRAINED = 126  # steps
 BOOTSTRAP = 200
 SEEDS = (7, 8, 9, 10, 11)  # the first is that of conf/base.yaml
-RANDOM = ("autoencoder", "isolation_forest", "gradient_boosting", "random_forest")
+# What chance has a part in, and is trained in minutes.
+RANDOM = ("conduct", "autoencoder", "isolation_forest", "gradient_boosting", "random_forest")
 AMOUNT, MERCHANT = "amount alone", "merchant risk alone"
 MEASURES = {"AUC": auc, "average precision": average_precision}
 # By measure: what is known of the rivals, and what we are to reach with labels.

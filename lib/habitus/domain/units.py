@@ -94,18 +94,6 @@ class Units:
             scored_from=np.zeros_like(self.scored_from),
         )
 
-    def padded(self, values: npt.NDArray[np.generic], length: int) -> npt.NDArray[np.generic]:
-        """Lay a flat [M] array out as [N, length], zeros after each unit's end.
-
-        Raises:
-            ValueError: A unit is longer than `length`.
-        """
-        if len(self) and int(self.lengths.max()) > length:
-            raise ValueError(f"a unit has {self.lengths.max()} events, more than {length}")
-        out = np.zeros((len(self), length), dtype=values.dtype)
-        out[self.unit_of_event, self.position] = values
-        return out
-
     @classmethod
     def from_arrow(cls, table: pa.Table | pa.RecordBatch, fields: tuple[str, ...]) -> "Units":
         """Read the columns of `sequences`, without copying where Arrow allows."""

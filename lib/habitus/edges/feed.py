@@ -51,7 +51,7 @@ class Source:
 
         With several files per rank each takes whole files, so that every file is read once, the
         largest first to the rank with the fewest units. With fewer files all ranks read all of
-        them and keep different units; no rank is ever left without.
+        them, and each keeps every so many-th unit of a row group.
         """
         if len(self.files) < _FILES_PER_RANK * size or size == 1:
             return [file for file, _ in self.files], size
