@@ -68,6 +68,7 @@ def model_settings(
     embedding: int = 4,
     body: BodyName = "lstm",
     tied_embeddings: bool = False,
+    counts: bool = True,
     own_habit: bool = False,
 ) -> BehaviourSettings:
     """A small behaviour model that conditions on both features."""
@@ -80,6 +81,7 @@ def model_settings(
         hidden=hidden,
         context=("user_*",),
         dropout=dropout,
+        counts=counts,
         own_habit=own_habit,
     )
 

@@ -42,6 +42,10 @@ class BehaviourSettings(Frozen):
     dropout: float = Field(
         ge=0, lt=1, description="Dropout before the output heads, and within a Transformer."
     )
+    counts: bool = Field(
+        description="Whether sessions are also judged by how rare it is that one does a single "
+        "thing so often, which is added to how rare its order is."
+    )
     own_habit: bool = Field(
         description="Whether units are also judged by how much less likely they are of their user, "
         "as `context` tells, than of one of whom nothing is known. Scoring takes twice as long."

@@ -20,7 +20,7 @@ from builders import units, vocabulary
 from habitus.domain.calibration import Calibration
 from habitus.domain.detectors.markov import MarkovDetector
 from habitus.domain.scoring import scores_of
-from habitus.edges.artefacts import ArtefactStore, _as_pyarrow_says
+from habitus.edges.artefacts import ArtefactStore, outside_hadoop
 from habitus.edges.models import Model, load_model
 from habitus.errors import ArtefactError, SettingsError
 
@@ -286,7 +286,7 @@ def test_folders_go_in_which_nothing_is_new_and_others_stay(tmp_path: Path) -> N
 def test_a_place_that_models_cannot_be_kept_in_is_refused_and_s3_goes_by_hadoops_names() -> None:
     with pytest.raises(SettingsError, match=r"lake.root: abfss:.* Give a folder, or a URI of"):
         ArtefactStore("abfss://lake@account.dfs.core.windows.net/x")
-    assert [_as_pyarrow_says(f"{scheme}://b/lake") for scheme in ("s3a", "s3n", "s3", "gs")] == [
+    assert [outside_hadoop(f"{scheme}://b/lake") for scheme in ("s3a", "s3n", "s3", "gs")] == [
         *["s3://b/lake"] * 3,
         "gs://b/lake",
     ]

@@ -56,7 +56,7 @@ class ArtefactStore:
     def __init__(self, root: str) -> None:
         self.root = absolute(root)
         try:
-            self._files, self._base = fs.FileSystem.from_uri(_as_pyarrow_says(self.root))
+            self._files, self._base = fs.FileSystem.from_uri(outside_hadoop(self.root))
         except pa.ArrowInvalid as error:
             raise SettingsError(
                 "lake.root",
@@ -254,8 +254,8 @@ def absolute(root: str) -> str:
     return root.rstrip("/") if "://" in root else str(Path(root).absolute())
 
 
-def _as_pyarrow_says(root: str) -> str:
-    """The root in pyarrow's words, who calls s3 what Hadoop calls s3a."""
+def outside_hadoop(root: str) -> str:
+    """The root in the words of pyarrow, delta-rs and DuckDB, who call s3 what Hadoop calls s3a."""
     return re.sub("^s3[an]://", "s3://", root)
 
 

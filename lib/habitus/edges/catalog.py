@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from habitus.config import LakeSettings
-from habitus.edges.artefacts import absolute
+from habitus.edges.artefacts import absolute, outside_hadoop
 from habitus.edges.delta_words import SAME_ROWS
 from habitus.edges.spark import FILE_SIZE
 from habitus.errors import InputError
@@ -126,10 +126,11 @@ class Catalog:
         return files > self._settings.compact_above and size < files * FILE_SIZE / 4
 
     def location(self, table: Table) -> str:
-        """The table's folder, as a URI or a local path."""
-        if self._settings.schema_name is None:
-            return f"{self.root}/{table.name}".removeprefix("file:")
-        return str(self._detail(table)["location"]).removeprefix("file:")
+        """The table's folder, as a local path or a URI that readers other than Spark know."""
+        place = f"{self.root}/{table.name}"
+        if self._settings.schema_name is not None:
+            place = str(self._detail(table)["location"])
+        return outside_hadoop(place).removeprefix("file:")
 
     def _refuse_missing(self, table: Table) -> None:
         if not self.exists(table):

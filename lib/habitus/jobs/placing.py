@@ -79,7 +79,7 @@ def place_flags(
         hidden |= found
         looked_at *= 2
     if looked_at > budget:
-        flags = _told(choose(marked, budget), marked, known, explained)
+        flags = _told(choose(marked, budget), marked, known, explained).localCheckpoint()
     is_allowed = F.col("suppressed_by").eqNullSafe(_ALLOWED)
     said = F.when(~is_allowed, F.col("suppressed_by"))
     return Placed(marked, flags.withColumn("suppressed_by", said))

@@ -24,10 +24,10 @@ pytestmark = pytest.mark.train
 
 
 @cache
-def detector(kind: UnitKind = "session") -> BehaviourDetector:
+def detector(kind: UnitKind = "session", counts: bool = True) -> BehaviourDetector:
     words = builders.vocabulary(kind)
     units, held_out = builders.units(2000, 1, words), builders.units(500, 2, words)
-    settings = builders.model_settings(hidden=24, dropout=0.1, embedding=8)
+    settings = builders.model_settings(hidden=24, dropout=0.1, embedding=8, counts=counts)
     shape = BehaviourShape.of(words, settings, units.context)
     model = behaviour.build(shape, 7)
     fit(
@@ -47,10 +47,11 @@ def with_tokens(units: Units, field: str, events: np.ndarray, token: int) -> Uni
     return replace(units, tokens=tokens)
 
 
-def share_below(odd: Units, kind: UnitKind = "session") -> float:
+def share_below(odd: Units, kind: UnitKind = "session", counts: bool = True) -> float:
     """The mean share of normal units that score below the odd ones: the AUC."""
-    normal = np.sort(detector(kind).score(builders.units(1000, 3, builders.vocabulary(kind))))
-    return float(np.searchsorted(normal, detector(kind).score(odd)).mean() / len(normal))
+    asked = detector(kind, counts)
+    normal = np.sort(asked.score(builders.units(1000, 3, builders.vocabulary(kind))))
+    return float(np.searchsorted(normal, asked.score(odd)).mean() / len(normal))
 
 
 def test_a_unit_scores_the_same_alone_and_among_longer_ones() -> None:
@@ -82,7 +83,8 @@ def test_one_impossible_event_in_a_long_session_comes_out() -> None:
     long = units.take(np.flatnonzero(units.lengths >= 15)[:50])
     odd = with_tokens(long, "action", long.offsets[:-1] + 7, builders.LOGIN + FIRST_VALUE)
     assert share_below(odd) > 0.95
-    assert share_below(odd) > share_below(long) + 0.3
+    by_order = [share_below(some, counts=False) for some in (odd, long)]
+    assert by_order[0] > by_order[1] + 0.3
 
 
 def test_mild_oddness_all_along_a_session_comes_out() -> None:
@@ -192,13 +194,26 @@ def test_a_session_that_is_too_regular_comes_out_and_says_so() -> None:
     units = builders.units(2000, 12, builders.vocabulary())
     long = units.take(np.flatnonzero(units.lengths >= 25))
     odd = with_tokens(long, "gap", np.flatnonzero(long.position > 0), FIRST_VALUE + 2)
-    assert share_below(odd) > share_below(long) + 0.1
-    found = detector().explain(odd, 3)
+    assert share_below(odd, counts=False) > share_below(long, counts=False) + 0.1
+    found = detector(counts=False).explain(odd, 3)
     regular = [reasons[0] for reasons in found if reasons[0].observed == TOO_REGULAR]
     of_gaps = [reason for reason in regular if reason.field == "gap_pattern"]
     assert of_gaps
     # Each names the event where it shows most; a session's first has no gap.
     assert all(reason.event_index is not None and reason.event_index > 0 for reason in of_gaps)
+
+
+def test_who_repeats_one_thing_as_the_chain_does_comes_out_by_the_count_and_is_told_so() -> None:
+    units = builders.units(3000, 5, builders.vocabulary())
+    views = units.tokens["action"] == builders.VIEW + FIRST_VALUE
+    number = np.bincount(units.unit_of_event, views, len(units))
+    many = units.take(np.argsort(-number)[:10])
+    assert share_below(many) > share_below(many, counts=False)
+    firsts = [reasons[0] for reasons in detector().explain(many, 3)]
+    told = [reason for reason in firsts if reason.field.startswith("number of ")]
+    assert len(told) > 5
+    for reason in told:
+        assert int(reason.observed) > int(reason.expected[0][0].split(" to ")[1])
 
 
 def test_files_bring_back_the_same_detector() -> None:

@@ -97,6 +97,15 @@ def test_card_tests_are_told_by_their_failing_payments() -> None:
     assert sum(reason.share for reason in reasons) <= 1 + 1e-6
 
 
+def test_who_views_ten_times_as_much_as_anybody_is_told_by_the_number_of_views() -> None:
+    (reasons,) = fitted().explain(browsing(200), 10)
+    told = next(reason for reason in reasons if reason.field == "number of view")
+    assert (told.observed, told.event_index, told.against) == ("200", 100, "peers")
+    assert told.surprise > 10
+    (shorter, longer) = (fitted().score(browsing(length))[0] for length in (5, 200))
+    assert longer > shorter
+
+
 def reason(event: int | None, share: float, field: str = "action") -> Reason:
     return Reason(event, field, "pay", (), 1.0, share, "sequence")
 

@@ -50,9 +50,22 @@ def test_a_unit_unlike_its_user_scores_higher_where_that_is_asked() -> None:
         *(np.zeros((2, 3)), np.ones((2, 3)), np.ones((2, 3)), np.full(2, 5.0)),
         less_likely=np.array([-3.0, 5.0]),
     )
-    assert rarity.rarities(usual).shape == (2, len(PIECES))
-    assert rarity.rarities(usual)[1].argmax() == HABIT
+    pieces, of_counts = rarity.rarities(usual)
+    assert pieces.shape == (2, len(PIECES))
+    assert pieces[1].argmax() == HABIT
+    assert not of_counts.any()
     assert np.diff(rarity.score(usual))[0] > 3
+
+
+def test_the_rarity_of_counts_is_added_to_that_of_order() -> None:
+    random = np.random.default_rng(5)
+    counted = replace(surprises(2000, 1), rarest_count=random.exponential(2, 2000))
+    rarity = Rarity.fit(counted)
+    pieces, of_counts = rarity.rarities(counted)
+    assert rarity.score(counted) == pytest.approx(pieces.max(axis=1) + of_counts)
+    # A count's own rarity is that of an exponential, which it is of twice the mean.
+    assert np.quantile(of_counts, [0.5, 0.9, 0.99]) == pytest.approx(np.log([2, 10, 100]), rel=0.1)
+    assert pieces == pytest.approx(Rarity.fit(surprises(2000, 1)).rarities(surprises(2000, 1))[0])
 
 
 def test_a_few_anomalies_among_the_held_out_units_change_little() -> None:

@@ -17,6 +17,7 @@ from habitus.domain.detectors.behaviour_model import (
 )
 from habitus.domain.detectors.files import MEND, arrays_file, read_about, read_arrays
 from habitus.domain.detectors.rarity import FIELD, HABIT, TOTAL, Rarity, Surprises
+from habitus.domain.detectors.repeats import Repeats
 from habitus.domain.models.batches import Batch
 from habitus.domain.models.shape import Array, BehaviourShape
 from habitus.domain.representations import Whitening
@@ -28,6 +29,7 @@ MODEL, SETTINGS = "model.onnx", "behaviour.json"
 WEIGHTS, WHITENING = "weights.npz", "whitening.npz"
 THE_END = "the end"
 _LIKELIER = 3
+_RARE_COUNT = float(np.log(20))  # nats; one in 20 sessions does something as often
 
 
 class _Stored(BaseModel):
@@ -35,6 +37,7 @@ class _Stored(BaseModel):
 
     shape: BehaviourShape
     rarity: Rarity
+    repeats: Repeats | None
 
 
 class _Regularity(NamedTuple):
@@ -67,6 +70,7 @@ class BehaviourDetector:
         weights: The same model's weights for Keras, to train it further.
         rarity: What is normal; none before it is fitted.
         whitening: What makes vectors of its states; fitted with it.
+        repeats: How often sessions do each thing; fitted with it where the shape has counts.
     """
 
     name: ClassVar[str] = "behaviour"
@@ -79,6 +83,7 @@ class BehaviourDetector:
         weights: Mapping[str, Array],
         rarity: Rarity | None = None,
         whitening: Whitening | None = None,
+        repeats: Repeats | None = None,
     ) -> None:
         self.model = BehaviourModel(shape, content)
         self._vocabulary = vocabulary
@@ -86,6 +91,7 @@ class BehaviourDetector:
         self._weights = dict(weights)
         self._rarity = rarity
         self._whitening = whitening
+        self._repeats = repeats
 
     @property
     def shape(self) -> BehaviourShape:
@@ -99,12 +105,20 @@ class BehaviourDetector:
 
     def fit_rarity(self, held_out: Units) -> None:
         """Learn what is normal from units that the model was not trained on; at least one."""
-        self._rarity = Rarity.fit(self.model.surprises(held_out))
+        if self.shape.counts:
+            self._repeats = Repeats.fit(held_out, self._vocabulary.field("action").size)
+        self._rarity = Rarity.fit(self._surprises(held_out))
         self._whitening = Whitening.fit(self._pooled(held_out))
 
     def score(self, units: Units) -> Scores:
         """[N] how rare each unit is, in nats; higher is stranger."""
-        return self._fitted().score(self.model.surprises(units))
+        return self._fitted().score(self._surprises(units))
+
+    def _surprises(self, units: Units) -> Surprises:
+        found = self.model.surprises(units)
+        if self._repeats is None:
+            return found
+        return replace(found, rarest_count=self._repeats.rarest(units)[0])
 
     def _fitted(self) -> Rarity:
         if self._rarity is None:
@@ -128,10 +142,12 @@ class BehaviourDetector:
         """The events and fields that surprised most beyond what the model expected.
 
         Where a unit is strange for surprising too little, that is its first reason. Where it is for
-        being unlike its user, the events and fields are those that are least like the user.
+        being unlike its user, the events and fields are those that are least like the user. What
+        is done too often comes first where it is rarer than all that is surprising.
         """
-        found = self.model.surprises(units)
-        leading = self._fitted().rarities(found).argmax(axis=1)
+        found = self._surprises(units)
+        pieces, of_counts = self._fitted().rarities(found)
+        leading = pieces.argmax(axis=1)
         too_regular = self._regularities(found, leading)
         explained: list[list[Reason]] = [[] for _ in range(len(units))]
         ends = np.cumsum(self.shape.predicted)[:-1]
@@ -161,7 +177,23 @@ class BehaviourDetector:
                 if unlike[row]:
                     reasons = [replace(reason, against="history") for reason in reasons]
                 explained[unit] += reasons
+        self._add_repeats(explained, units, of_counts, pieces.max(axis=1))
         return [reasons[:count] for reasons in explained]
+
+    def _add_repeats(
+        self, explained: list[list[Reason]], units: Units, of_counts: Scores, others: Scores
+    ) -> None:
+        """Tell of rare counts, by [N] how rare they are and the rarest of what surprises."""
+        rare = np.flatnonzero(of_counts > _RARE_COUNT)
+        if self._repeats is None or not len(rare):
+            return
+        share = of_counts[rare] / (of_counts[rare] + others[rare])
+        actions = self._vocabulary.field("action")
+        for unit, reason in zip(
+            rare, self._repeats.reasons(units.take(rare), actions, share), strict=True
+        ):
+            first = 0 if of_counts[unit] > others[unit] else 1
+            explained[unit].insert(first, reason)
 
     def _regularities(
         self, found: Surprises, leading: npt.NDArray[np.int64]
@@ -224,7 +256,7 @@ class BehaviourDetector:
 
     def to_files(self) -> dict[str, bytes]:
         """The ONNX model, its shape with what is normal, and the weights for Keras."""
-        stored = _Stored(shape=self.shape, rarity=self._fitted())
+        stored = _Stored(shape=self.shape, rarity=self._fitted(), repeats=self._repeats)
         assert self._whitening is not None, "both are fitted together"
         return {
             MODEL: self._content,
@@ -242,13 +274,16 @@ class BehaviourDetector:
         """
         stored = read_about(_Stored, files, SETTINGS, [MODEL, WEIGHTS, WHITENING])
         _refuse_other(stored.shape, vocabulary)
+        if stored.repeats is not None:
+            stored.repeats.refuse_other(SETTINGS, vocabulary)
         weights = read_arrays(files, WEIGHTS)
         try:
             whitening = Whitening(**read_arrays(files, WHITENING))
         except TypeError as error:
             raise ArtefactError(WHITENING, f"holds something else: {error}", MEND) from error
         try:
-            return cls(vocabulary, stored.shape, files[MODEL], weights, stored.rarity, whitening)
+            fitted = stored.rarity, whitening, stored.repeats
+            return cls(vocabulary, stored.shape, files[MODEL], weights, *fitted)
         except Exception as error:  # ONNX Runtime has no one root for what a damaged file raises
             raise ArtefactError(MODEL, f"not readable: {error}", MEND) from error
 

@@ -1,7 +1,8 @@
 """An isolation forest on the conduct of units: see `conduct`.
 
 It sees how far surprises are from usual, but not on which side: no label tells which is worse. Of
-an event unit it also sees the summary, which compares the event with the history.
+a session it also sees its rarest count of an action, of an event unit the summary, which compares
+the event with the history.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,8 +14,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from habitus.domain.detectors.base import TOO_REGULAR, Reason, Scores, within_sequence
 from habitus.domain.detectors.conduct import Conduct
+from habitus.domain.detectors.files import read_about
 from habitus.domain.detectors.forest import Forest
 from habitus.domain.detectors.pace import PACES, Indices, Reals
+from habitus.domain.detectors.repeats import RAREST_COUNT, Repeats
 from habitus.domain.detectors.summary import Feature, summarise
 from habitus.domain.units import Floats, Units
 from habitus.domain.vocabulary import Vocabulary
@@ -27,6 +30,7 @@ _ASKED = 2  # times as many reasons at single events are weighed as are told
 _SAME_ADDS, _NEAR_ADDS, _NEAR = 0.5, 0.25, 2
 # Among so many first reasons, what one counts whose event is named already.
 _FIRST, _AGAIN = 3, 0.5
+_REPEATS = "repeats.json"
 _MEAN_GAP = Feature("mean gap", "plain", "s")
 
 
@@ -35,8 +39,11 @@ class ConductDetector:
 
     name: ClassVar[str] = "conduct"
 
-    def __init__(self, vocabulary: Vocabulary, conduct: Conduct, forest: Forest) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, conduct: Conduct, forest: Forest, repeats: Repeats | None
+    ) -> None:
         self._vocabulary = vocabulary
+        self._repeats = repeats
         self._fields = vocabulary.field_names
         self._conduct = conduct
         self._forest = forest
@@ -57,13 +64,19 @@ class ConductDetector:
             problem = f"{len(units)} training units, fewer than {_FOLDS}"
             raise TrainingError("sequences", problem, "Move the split.")
         conduct, numbers = Conduct.learned(units, vocabulary, _folds(len(units)))
-        matrix, features = _seen(numbers, units, conduct, vocabulary)
-        return cls(vocabulary, conduct, Forest.fit(matrix, features, vocabulary, seed))
+        # Each unit is one of thousands that decide its two numbers of an action.
+        repeats = None
+        if vocabulary.unit_kind == "session":
+            repeats = Repeats.fit(units, vocabulary.field("action").size)
+        matrix, features = _seen(numbers, units, conduct, vocabulary, repeats)
+        return cls(vocabulary, conduct, Forest.fit(matrix, features, vocabulary, seed), repeats)
 
     def score(self, units: Units) -> Scores:
         """[N] between 0 and 1; an ordinary unit is near 0.5 or below."""
-        numbers = self._conduct.of(units)
-        return self._forest.scores(_seen(numbers, units, self._conduct, self._vocabulary)[0])
+        return self._forest.scores(self._matrix(self._conduct.of(units), units)[0])
+
+    def _matrix(self, numbers: Reals, units: Units) -> tuple[Floats, tuple[Feature, ...]]:
+        return _seen(numbers, units, self._conduct, self._vocabulary, self._repeats)
 
     def explain(self, units: Units, count: int) -> list[list[Reason]]:
         """The first `count` of what raises each unit's score most.
@@ -73,7 +86,7 @@ class ConductDetector:
         at the event where they show most.
         """
         numbers = self._conduct.of(units)
-        matrix, features = _seen(numbers, units, self._conduct, self._vocabulary)
+        matrix, features = self._matrix(numbers, units)
         falls = self._forest.falls(matrix)
         whole = falls.sum(axis=1).clip(min=1e-12)
         fields = len(self._fields)
@@ -92,17 +105,20 @@ class ConductDetector:
         ]
         regular = np.where(drifts < 0, either_way, 0) / whole[:, None]
         self._add_regular(found, units, regular, drifts)
-        # What comes last is the pace, then the summary.
+        # What comes last is the pace, then the rarest count or the summary.
         paces = 2 * fields + 1
         others = paces + len(PACES)
         kind = np.digitize(np.arange(falls.shape[1]), [paces, others])
         usual = self._forest.usual
         paced = usual.reasons(matrix, np.where(kind == 1, falls, 0), features, 1)
-        summed = usual.reasons(matrix, np.where(kind == 2, falls, 0), features, count)
-        of_pace, of_summary = (falls[:, kind == one].sum(axis=1) / whole for one in (1, 2))
+        of_pace, of_rest = (falls[:, kind == one].sum(axis=1) / whole for one in (1, 2))
         self._add_pace(found, units, paced, of_pace, matrix[:, kind == 1])
-        for own, reasons, share in zip(found, summed, of_summary, strict=True):
-            own += [replace(one, share=float(one.share * share)) for one in reasons]
+        if self._repeats is not None:
+            self._add_repeats(found, units, self._repeats, of_rest, matrix[:, -1])
+        else:
+            summed = usual.reasons(matrix, np.where(kind == 2, falls, 0), features, count)
+            for own, reasons, share in zip(found, summed, of_rest, strict=True):
+                own += [replace(one, share=float(one.share * share)) for one in reasons]
         kind_of_unit = self._vocabulary.unit_kind
         return [_strongest_first(own, kind_of_unit)[:count] for own in found]
 
@@ -172,9 +188,27 @@ class ConductDetector:
                 for reason in of_unit
             ]
 
+    def _add_repeats(
+        self,
+        found: list[list[Reason]],
+        units: Units,
+        repeats: Repeats,
+        share: Scores,
+        nats: Floats,
+    ) -> None:
+        """Add the rarest count of units that it makes stranger for being high."""
+        rare = np.flatnonzero((share > 0) & (nats > self._forest.usual.medians[-1]))
+        actions = self._vocabulary.field("action")
+        reasons = repeats.reasons(units.take(rare), actions, share[rare])
+        for unit, reason in zip(rare, reasons, strict=True):
+            found[unit].append(reason)
+
     def to_files(self) -> dict[str, bytes]:
         """What is usual, and the forest's files."""
-        return self._conduct.to_files() | self._forest.to_files()
+        files = self._conduct.to_files() | self._forest.to_files()
+        if self._repeats is not None:
+            files[_REPEATS] = self._repeats.model_dump_json(indent=1).encode()
+        return files
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], vocabulary: Vocabulary) -> Self:
@@ -184,19 +218,28 @@ class ConductDetector:
             ArtefactError: A file is missing, damaged, or made for another vocabulary.
         """
         conduct = Conduct.from_files(files, vocabulary)
-        return cls(vocabulary, conduct, Forest.from_files(files, vocabulary))
+        repeats = None
+        if vocabulary.unit_kind == "session":
+            repeats = read_about(Repeats, files, _REPEATS)
+            repeats.refuse_other(_REPEATS, vocabulary)
+        return cls(vocabulary, conduct, Forest.from_files(files, vocabulary), repeats)
 
 
 def _seen(
-    numbers: Reals, units: Units, conduct: Conduct, vocabulary: Vocabulary
+    numbers: Reals,
+    units: Units,
+    conduct: Conduct,
+    vocabulary: Vocabulary,
+    repeats: Repeats | None,
 ) -> tuple[Floats, tuple[Feature, ...]]:
-    """[N, D] what the forest sees: peaks, drifts either way, paces, and of events the summary."""
+    """[N, D] what the forest sees: peaks, drifts either way, paces, rarest count or summary."""
     fields = len(vocabulary.field_names)
     kept = [*range(1, 2 * fields, 2), *range(2 * fields + 1, numbers.shape[1])]
     matrix = numbers[:, kept].astype(np.float32)
     features = tuple(conduct.features[index] for index in kept)
-    if vocabulary.unit_kind == "session":
-        return matrix, features
+    if repeats is not None:
+        rarest = repeats.rarest(units)[0].astype(np.float32)
+        return np.column_stack([matrix, rarest]), (*features, RAREST_COUNT)
     summary, more = summarise(units, vocabulary)
     return np.hstack([matrix, summary]), (*features, *more)
 

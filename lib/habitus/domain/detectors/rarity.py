@@ -13,8 +13,10 @@ evidence are weighed, each against what it is among units the model was not trai
   nothing is known, as the logarithm of the likelihood ratio.
 
 A piece's rarity is minus the logarithm of the share of held-out units that have at least as much
-of it, with an exponential tail beyond the 95th percentile. The score is the largest of the
-rarities, that is, it orders units by their smallest p-value (Tippett 1931).
+of it, with an exponential tail beyond the 95th percentile. They all look at the same surprises, so
+the largest of their rarities counts, the smallest p-value (Tippett 1931). To it is added, where it
+is known, the rarity of what order does not tell: how often the unit does a single thing, see
+`repeats` (Fisher 1932: the logarithms of independent p-values add up).
 """
 
 from dataclasses import dataclass
@@ -43,6 +45,7 @@ class Surprises:
         strongest: [N] the largest excess of a single event.
         less_likely: [N] surprise less what it would be if nothing were known of the user; none
             where that is not asked.
+        rarest_count: [N] from `Repeats.rarest`; none where counts do not count.
     """
 
     excess: Values
@@ -50,6 +53,7 @@ class Surprises:
     judged: Values
     strongest: Values
     less_likely: Values | None = None
+    rarest_count: Values | None = None
 
 
 class Rarity(BaseModel):
@@ -59,7 +63,7 @@ class Rarity(BaseModel):
         bias: [F] mean excess surprise per event.
         spread: [F] variance of a field's excess, as a multiple of what the model expects.
         total_spread: The same for all fields together.
-        quantiles: [P, 96] quantiles of each piece, up to the 95th percentile.
+        quantiles: [P, 96] quantiles of each piece, up to the 95th percentile; that of counts last.
         scales: [P] mean of the exponential tail of each piece beyond it.
     """
 
@@ -114,20 +118,26 @@ class Rarity(BaseModel):
         pieces = [size[:, -1], size[:, :-1].max(axis=1), surprises.strongest]
         if surprises.less_likely is not None:
             pieces.append(surprises.less_likely)
+        if surprises.rarest_count is not None:
+            pieces.append(surprises.rarest_count)
         return np.stack(pieces, axis=1)
 
-    def rarities(self, surprises: Surprises) -> Values:
-        """[N, P] rarity of each piece, in nats, in the order of PIECES."""
+    def rarities(self, surprises: Surprises) -> tuple[Values, Values]:
+        """[N, P] rarity of each piece, in nats, in the order of PIECES; [N] of counts, or 0."""
         rarities = []
         pieces = self._pieces(surprises).T
         for piece, quantiles, scale in zip(pieces, self.quantiles, self.scales, strict=True):
             inside = np.interp(piece, quantiles, -np.log1p(-_LEVELS))
             rarities.append(inside + np.maximum(piece - quantiles[-1], 0) / scale)
-        return np.stack(rarities, axis=1)
+        of_counts = np.zeros(len(pieces[0]))
+        if surprises.rarest_count is not None:
+            of_counts = rarities.pop()
+        return np.stack(rarities, axis=1), of_counts
 
     def score(self, surprises: Surprises) -> Values:
-        """[N] the largest rarity of the pieces, in nats."""
-        score: Values = self.rarities(surprises).max(axis=1)
+        """[N] the largest rarity of the pieces, and that of counts, in nats."""
+        pieces, of_counts = self.rarities(surprises)
+        score: Values = pieces.max(axis=1) + of_counts
         return score
 
 

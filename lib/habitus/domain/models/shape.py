@@ -63,6 +63,7 @@ class BehaviourShape(BaseModel):
         tied_embeddings: Whether a field's logits come from its embedding.
         hidden: Width of the body and of the layer between it and the other fields.
         dropout: Dropout before the output heads, and within a Transformer.
+        counts: Whether units are also judged by how often they do a single thing; sessions only.
         own_habit: Whether units are also asked about as if nothing were known of their users.
     """
 
@@ -81,6 +82,7 @@ class BehaviourShape(BaseModel):
     tied_embeddings: bool
     hidden: int
     dropout: float
+    counts: bool
     own_habit: bool
 
     @model_validator(mode="after")
@@ -124,6 +126,7 @@ class BehaviourShape(BaseModel):
             tied_embeddings=settings.tied_embeddings,
             hidden=settings.hidden,
             dropout=settings.dropout,
+            counts=settings.counts and vocabulary.unit_kind == "session",
             own_habit=settings.own_habit,
         )
 
