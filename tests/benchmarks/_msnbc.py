@@ -16,7 +16,8 @@ The protocol is ours, as nobody has published one:
   wide, 6 epochs: .950, and without dropout, too; 256 wide: .948 in 2.6 times the time). It is
   trained from SEEDS seeds; figures are means over them.
 - It does not count, as the question is one of order: pairs are of the same length, and a mixture
-  does each thing less often than one session. With counts validation sessions are told apart less.
+  does each thing less often than one session. Chosen on pairs of validation sessions: with counts
+  shuffled ones have an AUC of .71, mixtures of .62, loops of .66; without .76, .70 and .65 (seed 7).
 - What limits it: a third of all events are first pages, of which nothing is known, and ends. What
   they alone come to is told beside.
 - Planted sessions are made of test sessions of 8 to 100 pages, 3 or more of them distinct. These

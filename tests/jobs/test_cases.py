@@ -131,9 +131,11 @@ def test_an_event_that_was_deleted_since_is_told_by_its_time_and_surprise() -> N
     at = datetime(2026, 1, 5, tzinfo=UTC)
     unit = {"event_ids": ["a", "b"], "event_times": [at, at], "scored_from": 0}
     reason = Reason(1, "amount", "80 or more", (), 3.0, 0.5, "sequence")
+    # How often a thing is done is told at an event, but no event's own surprise.
+    count = Reason(1, "number of view", "40", (), 20.0, 0.5, "peers")
     known = {"a": Row(action="view", **dict.fromkeys((*_DETAILS, *_STEADY)))}
 
-    kept, deleted = _case_events(unit, [reason], known)
+    kept, deleted = _case_events(unit, [count, reason], known)
 
     assert kept.action == "view"
     assert (deleted.time, deleted.action, deleted.detail, deleted.amount) == (

@@ -76,7 +76,8 @@ def _case_events(
 ) -> tuple[CaseEvent, ...]:
     bits: dict[int, dict[str, float]] = defaultdict(dict)
     for reason in reasons:
-        if reason.event_index is not None:
+        # A count beside those of peers is told at an event, but is no event's own surprise.
+        if reason.event_index is not None and reason.against != "peers":
             bits[reason.event_index][reason.field] = reason.surprise
     # One that was deleted since, at its user's wish perhaps, is told of by its time and surprise.
     events = [happened.get(event_id) for event_id in row["event_ids"]]
