@@ -17,7 +17,7 @@ The protocol is ours, as nobody has published one:
   trained from SEEDS seeds; figures are means over them.
 - It does not count, as the question is one of order: pairs are of the same length, and a mixture
   does each thing less often than one session. Chosen on pairs of validation sessions: with counts
-  shuffled ones have an AUC of .71, mixtures of .62, loops of .66; without .76, .70 and .65 (seed 7).
+  shuffled ones have an AUC of .71, mixtures .62, loops .66; without .76, .70 and .65 (seed 7).
 - What limits it: a third of all events are first pages, of which nothing is known, and ends. What
   they alone come to is told beside.
 - Planted sessions are made of test sessions of 8 to 100 pages, 3 or more of them distinct. These
