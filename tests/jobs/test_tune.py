@@ -78,17 +78,15 @@ def test_a_search_that_fails_leaves_no_checkpoint(spark: SparkSession, tmp_path:
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
-def test_a_range_of_an_unknown_setting_is_refused_with_the_nearest(
-    spark: SparkSession, tmp_path: Path
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("train.learning_rat: {choices: [0.1]}", r"'train.learning_rat'.*'train.learning_rate'"),
+        ("sequences.bins: {choices: [8, 16]}", r"'sequences\.bins' is not what a trial can try"),
+    ],
+)
+def test_a_range_of_what_is_no_setting_or_none_of_a_trial_is_refused(
+    wrong: str, said: str, spark: SparkSession, tmp_path: Path
 ) -> None:
-    wrong = "tune.ranges={train.learning_rat: {choices: [0.1]}}"
-    with pytest.raises(SettingsError, match=r"'train.learning_rat'.*'train.learning_rate'"):
-        tune.run(context_of(spark, settings_in(tmp_path, wrong)))
-
-
-def test_a_range_of_a_setting_that_no_trial_can_try_is_refused(
-    spark: SparkSession, tmp_path: Path
-) -> None:
-    wrong = "tune.ranges={sequences.bins: {choices: [8, 16]}}"
-    with pytest.raises(SettingsError, match=r"'sequences\.bins' is not what a trial can try"):
-        tune.run(context_of(spark, settings_in(tmp_path, wrong)))
+    with pytest.raises(SettingsError, match=said):
+        tune.run(context_of(spark, settings_in(tmp_path, f"tune.ranges={{{wrong}}}")))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from fnmatch import fnmatchcase
 
 import yaml
 
@@ -19,7 +20,7 @@ from habitus.loading import changed, value_at
 _PLACE = "tune.ranges"
 # What a trial learns with; all else, its units among it, is the same for every trial.
 _SEARCHED = (
-    "train.behaviour.",
+    "train.behaviour.*",
     "train.learning_rate",
     "train.learning_rate_scaling",
     "train.batch_size",
@@ -38,11 +39,11 @@ def run(context: JobContext) -> None:
     context.artefacts.delete_abandoned("checkpoints", _TRIAL, context.started_at - _ABANDONED)
     today = {key: value_at(settings, key, _PLACE) for key in tune.searched}
     for key in today:
-        if not (key in _SEARCHED or key.startswith(_SEARCHED[0])):
+        if not any(fnmatchcase(key, one) for one in _SEARCHED):
             problem = (
                 f"{key!r} is not what a trial can try: it makes no other model of the same units"
             )
-            mend = f"Name any of {_SEARCHED[0]}* or {', '.join(_SEARCHED[1:])}."
+            mend = f"Name any of {', '.join(_SEARCHED)}."
             raise SettingsError(_PLACE, problem, mend)
     data = TrainingData(context)
     data.refuse_too_few()

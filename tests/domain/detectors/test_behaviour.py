@@ -211,6 +211,7 @@ def test_who_repeats_one_thing_as_the_chain_does_comes_out_by_the_count_and_is_t
     assert share_below(many) > share_below(many, counts=False)
     for reasons in detector().explain(many, 2):
         (told,) = (reason for reason in reasons if reason.field.startswith("number of "))
+        assert sum(reason.share for reason in reasons) <= 1 + 1e-6
         assert int(told.observed) > int(told.expected[0][0].split(" to ")[1])
 
 

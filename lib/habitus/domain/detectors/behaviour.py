@@ -189,11 +189,12 @@ class BehaviourDetector:
             return
         share = of_counts[rare] / (of_counts[rare] + others[rare])
         actions = self._vocabulary.field("action")
-        for unit, reason in zip(
+        for unit, count in zip(
             rare, self._repeats.reasons(units.take(rare), actions, share), strict=True
         ):
+            rest = [replace(one, share=one.share * (1 - count.share)) for one in explained[unit]]
             first = 0 if of_counts[unit] > others[unit] else 1
-            explained[unit].insert(first, reason)
+            explained[unit] = [*rest[:first], count, *rest[first:]]
 
     def _regularities(
         self, found: Surprises, leading: npt.NDArray[np.int64]
