@@ -225,3 +225,16 @@ def test_payments_of_banksim_that_are_alike_stay_apart_in_the_order_of_the_file(
         (row["event_id"], row["event_date"].day) for row in frame.orderBy("event_id").collect()
     ]
     assert found == [("000000000", 1), ("000000001", 2), ("000000002", 2)]
+
+
+@pytest.mark.parametrize("seconds", ["1767225600000", "-70000000000"])
+def test_a_time_that_no_calendar_has_is_malformed(spark: SparkSession, seconds: str) -> None:
+    columns = mapping().columns | {"event_time": "timestamp_seconds(cast(ts as bigint))"}
+    (row,) = (
+        judged(spark, [("7", seconds, "u", "view", "1", None)], mapping(columns=columns))
+        .select("event_time", "_reasons")
+        .collect()
+    )
+
+    assert row["event_time"] is None
+    assert row["_reasons"] == ["event_time_missing_or_malformed"]

@@ -86,7 +86,10 @@ def test_an_unreadable_file(habitus: Command, files: Path) -> None:
 
 
 def test_a_wrong_column_in_a_mapping(habitus: Command, files: Path) -> None:
-    (files / "mine.yaml").write_text(MAPPING.replace("user_id: customer", "user_id: client"))
+    valid = "valid: {fair: amount >= 0}\n"
+    (files / "mine.yaml").write_text(
+        MAPPING.replace("user_id: customer", "user_id: client") + valid
+    )
 
     status, error = ingest(habitus, files)
 
@@ -129,8 +132,8 @@ def test_a_bad_expression_for_labels_is_found_before_anything_is_written(
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ("id,ts,event,customer,price", "'event' where another file's has 'customer'"),
-        ("id,ts,customer,event,price,tax", "5 columns, and another file's 6"),
+        ("id,ts,event,customer,price", "the header of another file, has 'customer'"),
+        ("id,ts,customer,event,price,tax", "the header of another file, 6"),
     ],
 )
 def test_csv_files_with_other_columns_are_not_read_as_if_they_had_the_first_ones(

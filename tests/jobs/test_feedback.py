@@ -10,7 +10,7 @@ from jobs.viewed_rows import case_row
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from habitus.errors import SettingsError
+from habitus.errors import InputError, SettingsError
 from habitus.jobs.reviewing import judged_flags, mutes, reviewed
 from habitus.tables import ANOMALIES, CASES
 
@@ -131,3 +131,49 @@ def test_labels_are_brought_in_before_the_detector_that_is_to_flag_is_trained(
     )
 
     assert run(spark, "feedback", context.settings).rows_out == {"labels": 8}
+
+
+def test_the_rows_of_a_label_file_that_are_no_labels_are_kept_beside_those_of_events(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    (tmp_path / "events.csv").write_text("id,ts,customer\ne1,2026-01-01,u1\ne2,2026-01-01,\n")
+    (tmp_path / "labels.csv").write_text(FILE)
+    columns = "event_id: id, event_time: to_timestamp(ts), user_id: customer, action: \"'view'\""
+    events = f"format: csv\npath: events.csv\noptions: {{header: 'true'}}\ncolumns: {{{columns}}}\n"
+    labels = MAPPING.format(format="csv").replace("options", "path: labels.csv\n  options")
+    (tmp_path / "bank.yaml").write_text(labels + events)
+    given = {"source": str(tmp_path / "bank.yaml"), "input": str(tmp_path)}
+    settings = settings_in(tmp_path / "lake")
+
+    first, again = (run(spark, "ingest", settings, **given) for _ in range(2))
+
+    assert first.rows_out == {"events_rejected": 3, "events": 1, "labels": 5, "duplicates": 0}
+    assert again.rows_out == {"events_rejected": 0, "events": 0, "labels": 0, "duplicates": 2}
+    assert isinstance(again.reporter, Lines)
+    said = "2 rows of the label files are no labels; `events_rejected` says why"
+    assert said in again.reporter.lines
+    rejected = pl.read_delta(f"{tmp_path}/lake/events_rejected")
+    assert rejected.filter(pl.col("raw").str.contains("visit"))["reasons"].to_list() == [
+        ["unit_kind_is_known"]
+    ]
+
+
+def test_label_files_of_other_columns_are_refused_and_rows_of_other_lengths_rejected(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    (tmp_path / "bank.yaml").write_text(MAPPING.format(format="csv"))
+    given = {"source": str(tmp_path / "bank.yaml"), "input": str(tmp_path / "labels")}
+    settings = settings_in(tmp_path / "lake")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.csv").write_text(f"{FILE}session,u6,true,2026-01-20,late\n")
+
+    known = run(spark, "feedback", settings, **given)
+    (tmp_path / "labels" / "b.csv").write_text("id,kind,fraud,ts\nu7,session,true,2026-01-20\n")
+    with pytest.raises(InputError, match="the header of another file, has") as caught:
+        run(spark, "feedback", settings, **given)
+
+    assert known.rows_out["events_rejected"] == 3
+    reasons = pl.read_delta(f"{tmp_path}/lake/events_rejected")["reasons"].to_list()
+    assert ["malformed_record"] in reasons
+    assert caught.value.place.endswith((".csv", ".csv."))
+    assert "u7" not in pl.read_delta(f"{tmp_path}/lake/labels")["unit_id"]

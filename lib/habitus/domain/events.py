@@ -36,7 +36,7 @@ def judge(rows: DataFrame, mapping: SourceMapping, ingested_at: datetime) -> Dat
     source = F.to_json(F.struct(*[F.col(f"`{name}`") for name in rows.columns]))
     mapped = rows.select(
         source.alias(_RAW),
-        (F.col(CORRUPT).isNotNull() if CORRUPT in rows.columns else F.lit(False)).alias("_bad"),
+        is_malformed(rows).alias("_bad"),
         _label(mapping),
         F.expr(mapping.label.kind if mapping.label else "null").cast("string").alias(_LABEL_KIND),
         _malformed(mapping).alias("_malformed"),
@@ -54,6 +54,21 @@ def judge(rows: DataFrame, mapping: SourceMapping, ingested_at: datetime) -> Dat
     return identified.select(
         *EVENTS.names, _RAW, _reasons(mapping).alias(_REASONS), _LABEL, _LABEL_KIND
     )
+
+
+def is_malformed(rows: DataFrame) -> Column:
+    """Whether a source's row could not be read as a record."""
+    return F.col(CORRUPT).isNotNull() if CORRUPT in rows.columns else F.lit(False)
+
+
+def of_type(value: Column, type_: str) -> Column:
+    """A source's value as a column's type; none where it is no such value.
+
+    Spark's times go on for 290,000 years, such as those of milliseconds taken for seconds; what
+    Python and other readers cannot hold is no time.
+    """
+    value = value.cast(type_)
+    return F.when(F.year(value).between(1, 9999), value) if type_ == "timestamp" else value
 
 
 def valid_events(judged: DataFrame) -> DataFrame:
@@ -123,7 +138,7 @@ def _types() -> dict[str, str]:
 
 
 def _canonical(name: str, type_: str, mapping: SourceMapping) -> Column:
-    value = F.expr(mapping.columns.get(name, "null")).cast(type_)
+    value = of_type(F.expr(mapping.columns.get(name, "null")), type_)
     if type_ == "string":
         value = F.nullif(F.trim(value), F.lit(""))
     if type_ == "double":

@@ -5,6 +5,7 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from habitus.domain.events import is_malformed, of_type
 from habitus.domain.mapping import LabelFileMapping
 from habitus.tables import LABELS
 
@@ -20,7 +21,7 @@ def judge_labels(
     """Add to every row of a label file what it says, and the reasons why it is no label.
 
     Args:
-        rows: The file's rows.
+        rows: The file's rows; a column `_corrupt_record`, if any, marks malformed ones.
         mapping: What its columns mean.
         source: Name of the source.
         ingested_at: Start of the run.
@@ -32,11 +33,12 @@ def judge_labels(
     raw = F.to_json(F.struct(*[F.col(f"`{name}`") for name in rows.columns]))
     given = [column for column in LABELS.columns if column.name != "source"]
     values = [
-        F.expr(mapping.columns.get(column.name, "null")).cast(column.type).alias(column.name)
+        of_type(F.expr(mapping.columns.get(column.name, "null")), column.type).alias(column.name)
         for column in given
     ]
-    mapped = rows.select(*values, raw.alias(_RAW))
-    reasons = [
+    mapped = rows.select(*values, raw.alias(_RAW), is_malformed(rows).alias("_bad"))
+    reasons = [F.when(F.col("_bad"), F.lit("malformed_record"))]
+    reasons += [
         F.when(F.col(column.name).isNull(), F.lit(f"{column.name}_missing_or_malformed"))
         for column in given
         if column.required

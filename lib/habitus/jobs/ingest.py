@@ -6,7 +6,6 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame
 
 from habitus.domain.events import (
-    CORRUPT,
     ahead_of,
     judge,
     rejected_rows,
@@ -16,9 +15,16 @@ from habitus.domain.events import (
 from habitus.domain.label_rows import CHANGING, is_label, valid_labels
 from habitus.domain.mapping import SourceMapping, load_mapping
 from habitus.edges.spark_errors import SPARK_ERRORS, spark_says
-from habitus.errors import HabitusError, InputError, SettingsError
-from habitus.jobs.frame import JobContext
-from habitus.jobs.source_files import count_useful, read_labels, refused, unreadable
+from habitus.errors import HabitusError, SettingsError
+from habitus.jobs.frame import JobContext, persisted
+from habitus.jobs.source_files import (
+    count_useful,
+    read_csv,
+    read_labels,
+    refused,
+    unreadable,
+    with_corrupt,
+)
 from habitus.tables import EVENTS, EVENTS_REJECTED, LABELS
 
 # Clocks of sources may be wrong by hours, and by a time zone.
@@ -72,39 +78,15 @@ def _read(context: JobContext, mapping: SourceMapping, path: str) -> DataFrame:
     place = f"{path.rstrip('/')}/{mapping.path}".rstrip("/")
     try:
         if mapping.format == "csv":
-            return _read_csv(context, mapping, place)
+            return read_csv(context, place, mapping.options, mapping.columns_in)
         if mapping.columns_in is not None:
-            reader = reader.schema(_with_corrupt(mapping.columns_in, mapping.format))
+            is_text = mapping.format == "json"
+            reader = reader.schema(
+                with_corrupt(mapping.columns_in) if is_text else mapping.columns_in
+            )
         return reader.load(place)
     except SPARK_ERRORS as error:
         raise unreadable(place, error) from error
-
-
-def _read_csv(context: JobContext, mapping: SourceMapping, place: str) -> DataFrame:
-    # All columns arrive as text and the mapping converts them, so that a malformed value rejects
-    # its row; a row with too few or too many columns lands in the corrupt column.
-    reader = context.spark.read.options(**mapping.options)
-    by_name = mapping.columns_in is None
-    if mapping.columns_in is not None:
-        schema = mapping.columns_in
-    else:
-        schema = ", ".join(f"`{name}` string" for name in reader.csv(place).columns)
-    if not schema:
-        raise InputError(place, "the input is empty", "Give files with rows.")
-    schema = _with_corrupt(schema, mapping.format)
-    # Columns that a header names are those of each file: one with others, or in another order, is
-    # refused rather than read as if it had the first one's.
-    options = {
-        "mode": "PERMISSIVE",
-        "columnNameOfCorruptRecord": CORRUPT,
-        "enforceSchema": str(not by_name),
-    }
-    return reader.options(**options).schema(schema).csv(place)
-
-
-def _with_corrupt(schema: str, format_: str) -> str:
-    """The columns, and for formats of text the one that malformed records land in."""
-    return f"{schema}, {CORRUPT} string" if format_ in ("csv", "json") else schema
 
 
 def _judge(rows: DataFrame, mapping: SourceMapping, source: str, context: JobContext) -> DataFrame:
@@ -121,6 +103,10 @@ def _bad_expression(
     expressions = {f"columns.{name}": text for name, text in mapping.columns.items()}
     if mapping.label:
         expressions |= {"label.value": mapping.label.value, "label.kind": mapping.label.kind}
+    try:
+        judge(rows, mapping.model_copy(update={"valid": {}}), datetime.min)
+    except SPARK_ERRORS:
+        return refused(rows, expressions, source, error)
     for name, condition in mapping.valid.items():
         alone = mapping.model_copy(update={"valid": {name: condition}})
         try:
@@ -140,6 +126,11 @@ def _write_labels(
     if mapping.label is not None:
         context.merge(LABELS, row_labels(judged, mapping), CHANGING)
     if from_files is not None:
-        context.merge(LABELS, valid_labels(from_files), CHANGING)
-        if lost := from_files.where(~is_label()).count():
-            context.reporter.say(f"{lost:,} rows of the label files are no labels")
+        # Judged once, for the labels, the rejected and how many these are.
+        with persisted(from_files) as rows:
+            context.merge(LABELS, valid_labels(rows), CHANGING)
+            if lost := rows.where(~is_label()).count():
+                context.merge(EVENTS_REJECTED, rejected_rows(rows))
+                context.reporter.say(
+                    f"{lost:,} rows of the label files are no labels; `events_rejected` says why"
+                )

@@ -39,7 +39,10 @@ def read_labels(
     """
     place = f"{path.rstrip('/')}/{mapping.path}".rstrip("/")
     try:
-        rows = context.spark.read.format(mapping.format).options(**mapping.options).load(place)
+        if mapping.format == "csv":
+            rows = read_csv(context, place, mapping.options)
+        else:
+            rows = context.spark.read.format(mapping.format).options(**mapping.options).load(place)
     except SPARK_ERRORS as error:
         raise unreadable(place, error) from error
     try:
@@ -47,6 +50,42 @@ def read_labels(
     except AnalysisException as error:
         columns = {f"label_file.columns.{key}": text for key, text in mapping.columns.items()}
         raise refused(rows, columns, source, error) from error
+
+
+def read_csv(
+    context: JobContext, place: str, options: Mapping[str, str], schema: str | None = None
+) -> DataFrame:
+    """The rows of CSV files.
+
+    All columns are text unless the schema says otherwise, so that a malformed value rejects its
+    row; a row with too few or too many columns lands in the corrupt column. A file whose header is
+    another one, or in another order, is refused rather than read as if it had the first one's.
+
+    Args:
+        context: The job.
+        place: The files.
+        options: Of the reader.
+        schema: The columns as Spark DDL; none: those that the first file's header names.
+
+    Raises:
+        InputError: There is no row.
+    """
+    reader = context.spark.read.options(**options)
+    if schema is None:
+        schema = ", ".join(f"`{name}` string" for name in reader.csv(place).columns)
+    if not schema:
+        raise InputError(place, "the input is empty", "Give files with rows.")
+    checked = {
+        "mode": "PERMISSIVE",
+        "columnNameOfCorruptRecord": CORRUPT,
+        "enforceSchema": "false",
+    }
+    return reader.options(**checked).schema(with_corrupt(schema)).csv(place)
+
+
+def with_corrupt(schema: str) -> str:
+    """The columns, and the one that malformed records land in."""
+    return f"{schema}, {CORRUPT} string"
 
 
 def refused(
@@ -80,9 +119,11 @@ def unreadable(place: str, error: Exception) -> HabitusError:
 
 def _other_header(header: re.Match[str]) -> InputError:
     problem = (
-        f"its header has {header['found']!r} where another file's has {header['expected']!r}"
+        f"its header has {header['found']!r} where the mapping's schema, or the header of another "
+        f"file, has {header['expected']!r}"
         if header["found"]
-        else f"its header has {header['columns']} columns, and another file's {header['others']}"
+        else f"its header has {header['columns']} columns, and the mapping's schema, or the header "
+        f"of another file, {header['others']}"
     )
     mend = "Give files of the same columns in the same order together, others by themselves."
     return InputError(header["file"], problem, mend)
