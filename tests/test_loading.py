@@ -94,6 +94,15 @@ def test_a_time_of_the_split_is_a_time_or_a_share() -> None:
             "tune.ranges={train.batch_size: {low: 1}}",
             ["tune.ranges.train.batch_size has choices and low", "should not have to null"],
         ),
+        (
+            "tune.ranges={train.batch_size: {choices: null, low: 1, hgh: 8}}",
+            ["tune.ranges.train.batch_size has no 'hgh'", "Did you mean 'high'?"],
+        ),
+        (
+            "alerts.rules=[{when: Flags_before > 1, decision: block, why: often}, "
+            "{when: p_value > 1, decision: allow, why: never}]",
+            ["alerts.rules[0].when asks for flags_before", "Move it below"],
+        ),
         ("lake.catalog=main", ["lake.catalog 'main' has no schema", "Set lake.schema"]),
     ],
 )

@@ -1,6 +1,9 @@
 """The settings of alerts: which units are flagged, what is decided on them, what is kept quiet."""
 
-from pydantic import Field
+import re
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from habitus.setting_types import DecisionName, DetectorName, Duration, Frozen, Language, Share
 
@@ -71,6 +74,22 @@ class AlertSettings(Frozen):
     language: Language = Field(
         description="Of the summaries of new flags, cases and shifts: en or zh."
     )
+
+    @property
+    def allowing(self) -> tuple[RuleSettings, ...]:
+        """The rules up to the last that allows: they have a say in which units are flags."""
+        allow = [number for number, rule in enumerate(self.rules) if rule.decision == "allow"]
+        return self.rules[: max(allow, default=-1) + 1]
+
+    @model_validator(mode="after")
+    def _what_is_allowed_hangs_on_no_other_flag(self) -> Self:
+        for number, rule in enumerate(self.allowing):
+            if re.search(r"(?i)\bflags_before\b", rule.when):
+                raise ValueError(
+                    f"alerts.rules[{number}].when asks for flags_before, and it or a rule below it "
+                    "allows, which has a say in what is a flag. Move it below the rules that allow."
+                )
+        return self
 
 
 class CaseSettings(Frozen):

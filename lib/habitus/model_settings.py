@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from habitus.errors import nearest
 from habitus.setting_types import BodyName, Duration, Frozen, PrecisionName, RateScalingName
 
 
@@ -125,7 +126,9 @@ class TrainSettings(Frozen):
     patience: int = Field(ge=1, description="Epochs without progress before training stops.")
     batch_size: int = Field(ge=1, description="Units per step and worker.")
     learning_rate: float = Field(
-        gt=0, description="First learning rate of one worker; cosine decay to a tenth."
+        gt=0,
+        description="Highest learning rate of one worker, reached after a tenth of the steps; "
+        "from there cosine decay to a tenth of it.",
     )
     learning_rate_scaling: RateScalingName = Field(
         description="How the learning rate follows the global batch, which grows with `workers`: "
@@ -152,7 +155,7 @@ class TrainSettings(Frozen):
 
     @property
     def scaled_learning_rate(self) -> float:
-        """The first learning rate of so many workers."""
+        """The highest learning rate of so many workers."""
         powers = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
         return float(self.learning_rate * self.workers ** powers[self.learning_rate_scaling])
 
@@ -205,6 +208,11 @@ class TuneSettings(Frozen):
             found[name] = one
             if isinstance(one, dict):
                 given = {key: of for key, of in one.items() if of is not None}
+                known = [*Span.model_fields, *Choices.model_fields]
+                if unknown := sorted(given.keys() - known):
+                    raise ValueError(
+                        f"tune.ranges.{name} has no {unknown[0]!r}. {nearest(unknown[0], known)}"
+                    )
                 others = ", ".join(sorted(given.keys() - {"choices"}))
                 if "choices" in given and others:
                     raise ValueError(

@@ -4,7 +4,8 @@ They see what is known of a flag: the columns of `scores`, its `severity`, `n_ev
 and `amount_max` of the unit, every feature by its name, and how many earlier units of the user are
 known to have been flagged rightly, `confirmed_before`, or not, `dismissed_before`. Rules that
 decide see its `first_reason` and `flags_before` too, how many earlier units of the user are flags;
-what suppresses does not, as it has a say in which units are flags.
+what suppresses does not, nor do rules down to the last that allows see `flags_before`, as these
+have a say in which units are flags.
 """
 
 from collections.abc import Mapping, Sequence

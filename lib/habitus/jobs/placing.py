@@ -9,13 +9,13 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
+from habitus.alert_settings import AlertSettings
 from habitus.domain.alerts import choose
-from habitus.domain.policy import Mutes
+from habitus.domain.policy import Mutes, decided, first_reason
 from habitus.domain.scoring import explain_batch
 from habitus.edges.models import load_model
 from habitus.edges.spark import local_frame
 from habitus.jobs.deciding import (
-    decided_beside,
     is_quiet,
     suppressed,
     with_cool_down,
@@ -73,7 +73,7 @@ def place_flags(
         more = _explain(context, units, flags.where("reasons is null"), model_id)
         explained = explained.unionByName(more).localCheckpoint()
         flags = _with_told(flags, explained)
-        found = _allowed(context, flags, model_id) | _muted(flags, muting, judged)
+        found = _allowed(flags, context.settings.alerts) | _muted(flags, muting, judged)
         if found.keys() <= hidden.keys():
             break
         hidden |= found
@@ -107,13 +107,13 @@ def _told(
     return _with_told(flags.join(known, _AS_IT_IS, "left"), explained)
 
 
-def _allowed(context: JobContext, flags: DataFrame, model_id: str) -> dict[str, str]:
+def _allowed(flags: DataFrame, alerts: AlertSettings) -> dict[str, str]:
     """Unit -> that a rule allows it, of flags that nothing else suppresses."""
-    if all(rule.decision != "allow" for rule in context.settings.alerts.rules):
+    if not alerts.allowing:
         return {}
-    here = context.read_or_empty(ANOMALIES).where(F.col("model_id") == model_id)
-    decided = decided_beside(context, flags, here.join(flags, _KEY, "left_anti"))
-    rows = _free(decided).where("decision = 'allow'").select("unit_id").collect()
+    asked = _free(flags).withColumn("first_reason", first_reason(F.col("reasons")))
+    allowing = alerts.model_copy(update={"rules": alerts.allowing})
+    rows = decided(asked, allowing).where("decision = 'allow'").select("unit_id").collect()
     return {row["unit_id"]: _ALLOWED for row in rows}
 
 

@@ -85,7 +85,7 @@ class Counted:
 
 def run(context: JobContext) -> None:
     """Score what a current model has not scored as it is, and flag the strangest of the period."""
-    for table in (SCORES, ANOMALIES, FLAG_DAYS):
+    for table in (SCORES, ANOMALIES, FLAG_DAYS, CASES):
         # What keeps another contract is refused now rather than after hours of scoring.
         context.read_or_empty(table)
     units, vocabulary = write_scores(context)

@@ -1,7 +1,7 @@
 """The segments that units are calibrated within, from expressions in the settings."""
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from habitus.domain.vocabulary import Vocabulary
@@ -38,8 +38,8 @@ def with_segments(context: JobContext, units: DataFrame, vocabulary: Vocabulary)
         first = F.struct(*(name for name in events.columns if name != "event_id")).alias(_FIRST)
         # The events before those that are judged are the user's history.
         asked = F.get("event_ids", F.col("scored_from")).alias("event_id")
-        known = known.select("*", asked).join(events.select("event_id", first), "event_id", "left")
-        known = known.drop("event_id")
+        events = events.where(_on_days_of(units)).select("event_id", first)
+        known = known.select("*", asked).join(events, "event_id", "left").drop("event_id")
     names: list[str] = []
     for expression in expressions:
         place = f"segments[{len(names)}]"
@@ -59,3 +59,10 @@ def with_segments(context: JobContext, units: DataFrame, vocabulary: Vocabulary)
         names.append(place)
     segment = F.array(*(F.col(f"`{name}`") for name in names)).cast("array<string>")
     return known.select(*units.columns, segment.alias("segment"))
+
+
+def _on_days_of(units: DataFrame) -> Column:
+    """Whether an event may be the first of one of the units, by its day: others are not read."""
+    days = units.agg(F.min("event_date").alias("first"), F.max("event_date").alias("last")).first()
+    assert days is not None, "an aggregate without groups has one row"
+    return F.col("event_date").between(F.lit(days["first"]), F.lit(days["last"]))

@@ -4,6 +4,7 @@ from functools import cached_property
 from urllib.parse import unquote
 
 import numpy as np
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -80,7 +81,7 @@ class TrainingData:
     @cached_property
     def training(self) -> Units:
         """A sample of the training units."""
-        return self._sampled(TRAINING)[0]
+        return Units.from_arrow(self._told(self._sample(TRAINING)), self.vocabulary.field_names)
 
     @property
     def all_training(self) -> DataFrame:
@@ -182,7 +183,7 @@ class TrainingData:
     @cached_property
     def calibration(self) -> tuple[Units, Names]:
         """A sample of the calibration units, and the segments of each, [n, L]."""
-        return _scorable(*self._sampled(CALIBRATION))
+        return self._segmented(self._sample(CALIBRATION))
 
     @cached_property
     def normal_calibration(self) -> tuple[Units, Names]:
@@ -192,23 +193,23 @@ class TrainingData:
         stand for normal ones.
         """
         known = self._known.select("unit_id").distinct()
-        return _scorable(*self._sampled(CALIBRATION, known))
+        return self._segmented(self._sample(CALIBRATION).join(known, "unit_id", "left_anti"))
 
-    def _sampled(self, part: str, known: DataFrame | None = None) -> tuple[Units, Names]:
+    def _sample(self, part: str) -> DataFrame:
         settings = self._context.settings
-        fields = self.vocabulary.field_names
-        chosen = sample(self._parted, part, self.units[part], settings.train.sample, settings.seed)
-        if known is not None:
-            chosen = chosen.join(known, "unit_id", "left_anti")
-        told = with_segments(self._context, chosen, self.vocabulary).orderBy("unit_id")
-        found = told.select(*fields, *_UNITS, "segment").toArrow()
-        return Units.from_arrow(found, fields), segment_names(found.column("segment"))
+        return sample(self._parted, part, self.units[part], settings.train.sample, settings.seed)
 
+    def _segmented(self, chosen: DataFrame) -> tuple[Units, Names]:
+        """Those that scoring gives a p-value: what it cannot score is compared with nothing."""
+        found = self._told(with_segments(self._context, chosen, self.vocabulary), "segment")
+        units = Units.from_arrow(found, self.vocabulary.field_names)
+        kept = np.flatnonzero(unscorable(units) == 0)
+        return units.take(kept), segment_names(found.column("segment"))[kept]
 
-def _scorable(units: Units, segments: Names) -> tuple[Units, Names]:
-    """Those that scoring gives a p-value: what it cannot score is compared with nothing."""
-    kept = np.flatnonzero(unscorable(units) == 0)
-    return units.take(kept), segments[kept]
+    def _told(self, chosen: DataFrame, *more: str) -> pa.Table:
+        """What `Units` are read from, in the order of their ids."""
+        told = chosen.orderBy("unit_id").select(*self.vocabulary.field_names, *_UNITS, *more)
+        return told.toArrow()
 
 
 def _base(path: str) -> str:
