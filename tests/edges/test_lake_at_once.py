@@ -62,6 +62,25 @@ def test_a_merge_that_another_run_overtakes_at_the_last_moment_is_undone(
     assert content(lake) == [("b", 2, "x")]
 
 
+def test_a_merge_that_was_undone_leaves_the_note_of_what_holds(
+    spark: SparkSession, lake: Lake
+) -> None:
+    made = lake.overwrite(TABLE, things(spark, ("a", 1, "x")), note="made")
+    late = LateLake(
+        spark, LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
+    )
+    with pytest.raises(ConflictError):
+        late.merge(TABLE, things(spark, ("c", 3, "x")), note="late", made_from=made.version)
+    other = lake.note(TABLE)
+
+    lake.overwrite(TABLE, things(spark, ("a", 1, "x")), note="again")
+    undone = lake.merge(TABLE, things(spark, ("d", 4, "x")), note="undone")
+    spark.sql(f"RESTORE TABLE {lake.name(TABLE)} TO VERSION AS OF {undone.version - 1}")
+
+    assert other[0] not in ("late", "made", None)
+    assert lake.note(TABLE) == ("again", undone.version - 2)
+
+
 class OnceLateLake(Lake):
     """Another run writes when the first merge has seen that the table has no row."""
 
@@ -104,9 +123,22 @@ def test_of_two_runs_that_write_a_new_table_the_later_one_updates_the_other(
 ) -> None:
     settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
     # The fixture has made the table; a table without a row is as good as one that is not there.
-    kind(spark, settings).merge(TABLE, things(spark, *rows), update=("size",))
+    written = kind(spark, settings).merge(TABLE, things(spark, *rows), update=("size",))
 
     assert content(lake) == after
+    # Each of ours was inserted, or brought up to date.
+    assert written.rows >= len(rows)
+
+
+def test_rows_that_are_only_inserted_are_counted_though_another_run_came_between(
+    spark: SparkSession, lake: Lake
+) -> None:
+    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
+
+    written = SoonOvertakenLake(spark, settings).merge(TABLE, things(spark, ("a", 1, "x")))
+
+    assert written.rows == 1
+    assert content(lake) == [("a", 1, "x"), ("b", 9, "x")]
 
 
 def test_a_merge_tells_what_it_did_and_not_what_another_run_did_after(

@@ -73,13 +73,20 @@ class Catalog:
         return int(self._commits(table, 1)[0]["version"])
 
     def note(self, table: Table) -> tuple[str | None, int | None]:
-        """The note of the last commit that could change rows, and the version it was made on.
+        """The note of the commit that made the rows what they are, and the version it was made on.
 
         Either is None where the commit has none.
         """
+        holds: int | None = None  # the last version that has not been undone; none: all hold
         for commit in self._from_the_last(table):
-            if commit["operation"] not in SAME_ROWS:
+            if commit["operation"] in SAME_ROWS or (
+                holds is not None and commit["version"] > holds
+            ):
+                continue
+            restored = commit["operationParameters"].get("version")
+            if commit["operation"] != "RESTORE" or restored is None:
                 return commit["userMetadata"], commit["readVersion"]
+            holds = int(restored)
         return None, None
 
     def identity(self, table: Table) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from pyspark.sql import Column, DataFrame, Row
@@ -181,11 +181,13 @@ class Lake(DeclaredTables):
         if made_from is not None and ours is not None:
             self._undo_if_late(table, since, ours)
         first = next((commit for commit in reversed(since) if commit["version"] > before), ours)
-        if is_bare and first is not ours:
+        done = None if ours is None else _written(ours, *_MERGED)
+        if is_bare and first is not ours and (update or "gone" in frame.columns):
             # Another run wrote such rows, perhaps: then they are there to be updated.
-            return self.merge(table, frame, update, stamp, where, note, made_from)
-        if ours is not None:
-            return _written(ours, *_MERGED)
+            more = self.merge(table, frame, update, stamp, where, note, made_from)
+            return more if done is None else replace(more, rows=done.rows + more.rows)
+        if done is not None:
+            return done
         # A merge that only inserts, and finds nothing to, makes no commit.
         return Written(rows=0, version=int(since[0]["version"]) if since else before)
 

@@ -24,7 +24,6 @@ from habitus.errors import TrainingError
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 Report = Callable[[str], None]
-Work = Callable[Concatenate[Ring, Report, Arguments], Result]
 
 _SAID, _FAILED = "habitus says ", "habitus failed "
 _REGISTERED_WITHIN = 30  # seconds after which an executor that is not there is not coming

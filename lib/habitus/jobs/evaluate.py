@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
@@ -65,14 +65,14 @@ def run(context: JobContext) -> None:
             if members
             else []
         )
-    again, failed = _refitted(context, models)
     _doubt(context)
     if not kinds_of(histogram):
         context.reporter.say("no label names a unit of the test period: nothing to compare")
-    rows = [_row(evaluation) for evaluation in (*found, *compared, *of_members, *again)]
-    frame = local_frame(context.spark, EVALUATIONS.schema(), rows)
-    told = settings.evaluate.refit and failed is None
-    write_figures(context, frame, [*models.values(), *less.values()], with_refitted=told)
+    figures, model_ids = [*found, *compared, *of_members], [*models.values(), *less.values()]
+    write_figures(context, _frame(context, figures), model_ids, with_refitted=False)
+    again, failed = _refitted(context, models)
+    if settings.evaluate.refit and failed is None:
+        write_figures(context, _frame(context, [*figures, *again]), model_ids, with_refitted=True)
     if compared:
         context.reporter.show(detectors_table(found))
         remarks = [verdict(compared, settings.evaluate.blocks_of)]
@@ -111,7 +111,7 @@ def _refitted(
 ) -> tuple[list[Evaluation], TrainingError | None]:
     """How detectors compare that are trained for each block anew, if settings ask for it.
 
-    A block may have too little to train on; the other figures must not be lost with it.
+    A block may have too little to train on; the others are told all the same.
     """
     settings = context.settings
     if not settings.evaluate.refit:
@@ -171,6 +171,10 @@ def _tell(context: JobContext, model_id: str, comparison: str) -> None:
     told = with_comparison(card, comparison)
     artefacts.revise(model_id, "card.md", told.encode())
     revise(settings.tracking, context.lake.root, model_id, "card.md", told)
+
+
+def _frame(context: JobContext, figures: Sequence[Evaluation]) -> DataFrame:
+    return local_frame(context.spark, EVALUATIONS.schema(), [_row(figure) for figure in figures])
 
 
 def _row(evaluation: Evaluation) -> dict[str, object]:

@@ -47,7 +47,7 @@ def write_sequences(
     """Encode all units, or those for which a condition holds, with their features as they are."""
     settings, table = context.settings, features(vocabulary.context)
     with context.reporter.step("encode sequences"):
-        written = context.lake.read(table, context.lake.version(table))
+        written = context.read_now(table)
         units = written.count()
         files = max(_FILES_PER_WORKER * settings.train.workers, math.ceil(units / _UNITS_PER_FILE))
         sessions = context.read(SESSIONS)

@@ -67,11 +67,14 @@ def run(context: JobContext) -> None:
 def _show(context: JobContext, report: ReportData, place: str) -> None:
     if report.flags:
         flags = sorted(report.flags, key=lambda flag: (flag.p_value, -flag.score))
-        context.reporter.show(flags_table(flags[:_STRANGEST], report.unit_kind))
+        of = len(flags) if len(flags) < report.flags_in_all else None
+        context.reporter.show(flags_table(flags[:_STRANGEST], report.unit_kind, of))
     if report.evaluations:
         context.reporter.show(detectors_table(report.evaluations))
     context.reporter.show(steps_table(report.steps))
-    tracking = context.settings.tracking.uri or f"{context.lake.root}/mlruns"
+    # As JSON, in which an address names no password.
+    uri = context.settings.tracking.model_dump(mode="json")["uri"]
+    tracking = uri or f"{context.lake.root}/mlruns"
     in_metastore = context.settings.lake.schema_name is not None
     table = context.lake.name(ANOMALIES) if in_metastore else f"{context.lake.root}/anomalies"
     context.reporter.show(
@@ -93,7 +96,8 @@ def _gather(context: JobContext) -> ReportData:
     settings, alerts = context.settings, context.settings.alerts
     models = models_in_use(context)
     model_id = flagging_model(context)
-    scores = context.read(SCORES).where(F.col("model_id") == model_id)
+    # What the model cannot score has a score that means nothing.
+    scores = context.read(SCORES).where((F.col("model_id") == model_id) & F.col("note").isNull())
     anomalies = context.read(ANOMALIES).where(F.col("model_id") == model_id)
     strange = F.when(F.col("p_value") <= alerts.false_positive_rate, F.col("score"))
     span = scores.agg(

@@ -78,7 +78,7 @@ def _trained(
     settings: Settings,
     values: Mapping[str, Value],
 ) -> float:
-    """The lowest validation loss of a training that leaves nothing but its MLflow run."""
+    """The lowest validation loss of a training that leaves a run in MLflow, curves, no model."""
     tags = {"detector": "behaviour", "run_id": context.run_id, "fingerprint": data.fingerprint}
     trial = replace(context, settings=settings)
     try:

@@ -60,6 +60,13 @@ def test_an_empty_lake_has_a_report_that_says_what_to_do(empty_report: ReportDat
     assert "<svg" not in page
 
 
+def test_a_lake_whose_flags_are_all_kept_quiet_says_so(empty_report: ReportData) -> None:
+    page = render(replace(empty_report, units=9, hidden={"our own": 2}))
+
+    assert "No flag is shown" in page
+    assert "none has a p-value" not in page
+
+
 def test_the_past_units_that_a_case_is_like_are_told(page: str) -> None:
     stories = page.split('<section class="story">')[1:]
 

@@ -40,11 +40,11 @@ def detectors_table(evaluations: Sequence[Evaluation]) -> Table:
     return table
 
 
-def flags_table(flags: Sequence[Flag], unit_kind: str) -> Table:
-    """The strangest units, each with its one-sentence reason."""
-    table = Table(
-        title=f"The {len(flags)} strangest {unit_kind}s", box=box.SIMPLE_HEAD, title_justify="left"
-    )
+def flags_table(flags: Sequence[Flag], unit_kind: str, last: int | None = None) -> Table:
+    """The strangest units, each with its one-sentence reason; of so many `last` ones, or of all."""
+    among = f" among the last {last:,} flagged" if last else ""
+    title = f"The {len(flags)} strangest {unit_kind}s{among}"
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for name in ("when (UTC)", "user", "odds", "known as", "what is strange"):
         table.add_column(name, overflow="fold")
     for flag in flags:

@@ -21,7 +21,7 @@ class Outcome:
     Args:
         flags: How many there are.
         anomalous: Of them, labelled as an anomaly or confirmed by an analyst.
-        dismissed: Of the others, dismissed by an analyst.
+        dismissed: Of the others, dismissed by an analyst or labelled as normal.
     """
 
     flags: int
@@ -77,8 +77,8 @@ class Model:
 
     Args:
         card: Its model card, Markdown.
-        history: Measure -> value by epoch, for `loss`, `val_loss`, ...; empty for a model that
-            is fitted in one go.
+        history: Measure -> value by epoch, for `loss`, `validation_loss`, ...; empty for a model
+            that is fitted in one go.
     """
 
     model_id: str
