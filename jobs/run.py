@@ -1,6 +1,6 @@
 """Do everything from ingest to report in one go.
 
-spark-submit jobs/run.py --source FILE.yaml --input PATH [--from JOB]
+spark-submit jobs/run.py --source FILE.yaml --input PATH [--from JOB] [--detectors NAME,...]
     [--env NAME] [--set KEY=VALUE ...] [--dry-run] [--verbose]
 """
 

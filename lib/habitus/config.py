@@ -122,13 +122,14 @@ class ScoreSettings(Frozen):
     from_time: Time | None = Field(alias="from", description="First time; none: after validation.")
     until: Time | None = Field(description="End time, not included; none: all there is.")
     models: dict[DetectorName, str] = Field(
-        description="Detector: id of the model of it that scores, where that is not the newest."
+        description="Detector: id of the model of it that scores, if not the promoted one."
     )
     challengers: tuple[str, ...] = Field(
         description="Ids of models that score beside those, to be compared; they flag nothing."
     )
     unknown_share: Share = Field(
-        description="A larger share of events with actions that training did not know is told of."
+        description="A larger share of events whose actions training did not know, or hardly, is "
+        "told of."
     )
 
     @field_validator("models")
@@ -184,7 +185,7 @@ class Settings(Frozen):
     sessions: SessionSettings
     updates: UpdateSettings
     features: tuple[FeatureSettings, ...] = Field(
-        description="Histories that features are made of; what each says stands below."
+        description="Histories that features are made of: entity, windows, measures, of, where."
     )
     sequences: SequenceSettings
     split: SplitSettings

@@ -18,10 +18,7 @@ _SCORE: tuple[Column, ...] = (
         required=True,
     ),
 )
-_SCORED: tuple[Column, ...] = (
-    Column("scored_at", "timestamp", "Start of the run that scored it.", required=True),
-    Column("event_date", "date", "Day of event_time, UTC.", required=True),
-)
+_DAY = Column("event_date", "date", "Day of event_time, UTC.", required=True)
 _P_VALUE = {"p_value_is_a_share": "p_value > 0 and p_value <= 1"}
 
 SCORES = Table(
@@ -34,7 +31,8 @@ SCORES = Table(
             "note", "string", "Why the model cannot score it: score and p-value mean nothing then."
         ),
         Column("fingerprint", "bigint", "Hash of the unit as it was scored.", required=True),
-        *_SCORED,
+        Column("scored_at", "timestamp", "Start of the run that scored it.", required=True),
+        _DAY,
     ),
     key=("unit_kind", "unit_id", "model_id"),
     checks=_P_VALUE | KINDS | {"what_has_a_note_is_not_rare": "note is null or p_value = 1"},
@@ -74,8 +72,9 @@ ANOMALIES = Table(
         Column("suppressed_by", "string", "What keeps it from being shown; none if nothing."),
         Column("status", "string", "Where its handling stands; open at first.", required=True),
         _MODEL,
-        Column("run_id", "string", "The scoring run.", required=True),
-        *_SCORED,
+        Column("run_id", "string", "The run that last judged it otherwise.", required=True),
+        Column("scored_at", "timestamp", "Start of that run.", required=True),
+        _DAY,
     ),
     key=("unit_kind", "unit_id", "model_id"),
     checks=_P_VALUE
@@ -101,7 +100,7 @@ FLAG_DAYS = Table(
         Column(
             "suppressed",
             "bigint",
-            "Of the rare, kept quiet by a rule, muted or allowed.",
+            "Of the rare, kept quiet by a rule or a cool-down, muted or allowed.",
             required=True,
         ),
         Column(
@@ -113,12 +112,12 @@ FLAG_DAYS = Table(
         Column("cut", "bigint", "Of the rare, cut by the budget.", required=True),
         Column("budget_per_day", "int", "Most flags of the day.", required=True),
         Column("false_positive_rate", "double", "Largest p-value that was rare.", required=True),
-        Column("false_discovery_rate", "double", "Most false flags among the rare; none: any."),
+        Column("false_discovery_rate", "double", "Largest share of false flags; none: any."),
         Column("cost_threshold", "double", "Largest p-value worth its cost; none: any."),
         Column("precision_threshold", "double", "Largest p-value precise by reviews; none: any."),
         Column("counted_from", "timestamp", "Units that ended since then count.", required=True),
         Column("counted_until", "timestamp", "Only those that ended before; none: all count."),
-        Column("run_id", "string", "The scoring run.", required=True),
+        Column("run_id", "string", "The run that last judged it otherwise.", required=True),
         Column("scored_at", "timestamp", "Start of that run.", required=True),
     ),
     key=("model_id", "unit_kind", "event_date"),
@@ -186,7 +185,7 @@ CASES = Table(
     name="cases",
     comment="Flags that belong together: of one user, or of users who share what few others use.",
     columns=(
-        Column("case_id", "string", "Hash of the first flagged unit.", required=True),
+        Column("case_id", "string", "Hash of the flagged unit that was its first.", required=True),
         _MODEL,
         Column("kind", "string", "user or ring, that is of several users.", required=True),
         Column("started_at", "timestamp", "Time of the first flag.", required=True),
@@ -200,7 +199,7 @@ CASES = Table(
         _SHARED,
         Column("summary", "string", "The case in one sentence.", required=True),
         Column("status", "string", "Where its handling stands; open at first.", required=True),
-        Column("run_id", "string", "The run that made it.", required=True),
+        Column("run_id", "string", "The run that last made it otherwise.", required=True),
         Column("made_at", "timestamp", "Start of that run.", required=True),
         Column("event_date", "date", "Day of started_at, UTC.", required=True),
     ),
@@ -225,9 +224,10 @@ EVALUATIONS = Table(
         Column(
             "measure",
             "string",
-            "auc, average_precision, recall_at_...; of the comparison over blocks: "
-            "average_precision_behind_best, average_precision_added (by an ensemble's member); of "
-            "detectors trained for each block anew: refitted_average_precision(_behind_best).",
+            "auc, average_precision, recall_at_..., precision_at_budget; of the comparison over "
+            "blocks: average_precision_behind_best, average_precision_added (by an ensemble's "
+            "member); of detectors trained for each block anew: "
+            "refitted_average_precision(_behind_best).",
             required=True,
         ),
         Column("value", "double", "The figure; none where it is not defined."),

@@ -9,11 +9,11 @@ from typing import Any
 
 from habitus.domain.detectors.base import Reason
 from habitus.domain.wording import (
+    ENDING,
     LIKELY,
     NAMED,
     NEW,
     RAREST,
-    THE_END,
     hours_of,
     one_in,
     sums_of,
@@ -168,7 +168,7 @@ class Chinese:
 
 def _observed(reason: Reason) -> str:
     value = reason.observed
-    if (reason.field, value) == THE_END:
+    if (reason.field, value) == ENDING:
         return "到此结束"
     if reason.field in NEW and value in ("yes", "no"):
         thing = _THINGS[NEW[reason.field]]

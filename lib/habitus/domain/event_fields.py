@@ -5,7 +5,12 @@ from pyspark.sql import functions as F
 
 # Fields that are numbers, and their units.
 NUMBERS = {"gap": "s", "amount": ""}
-_NEW = {"new_device": "device_id", "new_network": "network", "new_counterparty": "counterparty_id"}
+# What is new to the user at an event, and the column that tells with what it was done.
+NOVEL = {
+    "new_device": "device_id",
+    "new_network": "network",
+    "new_counterparty": "counterparty_id",
+}
 
 
 def of_user() -> WindowSpec:
@@ -37,8 +42,8 @@ def _seconds(start: Column, end: Column) -> Column:
 
 def text(name: str, event: Column) -> Column:
     """What is counted of a field: its value, or its number rounded to two digits."""
-    if name in _NEW:
-        known = event[_NEW[name]].isNotNull()
+    if name in NOVEL:
+        known = event[NOVEL[name]].isNotNull()
         return F.when(known & event[name], "yes").when(known & ~event[name], "no")
     if name not in NUMBERS:
         return event[name]

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from habitus.domain.detectors.base import Reason
 from habitus.domain.languages import WORDINGS
-from habitus.domain.wording import THE_END
+from habitus.domain.wording import ENDING
 from habitus.setting_types import Language, UnitKind
 
 _NAMED = 3  # reasons in a sentence; more are not read
@@ -38,7 +38,7 @@ class _Group:
     def when(self) -> tuple[int, int]:
         """Its place in the story: what is about the whole first, the end last."""
         if not self.events:
-            return (2, 0) if (self.first.field, self.first.observed) == THE_END else (0, 0)
+            return (2, 0) if (self.first.field, self.first.observed) == ENDING else (0, 0)
         return 1, self.events[0]
 
 

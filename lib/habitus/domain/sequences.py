@@ -89,7 +89,7 @@ def _session_units(sessions: DataFrame, vocabulary: Vocabulary) -> DataFrame:
         # What a cap cut goes on: nobody meant it to end there.
         (F.col("closed") & (F.col("end_reason") != "cap")).alias("closed"),
         F.lit(0).alias("scored_from"),
-        _all_encoded("events", vocabulary).alias("encoded"),
+        _all_encoded(vocabulary).alias("encoded"),
     )
 
 
@@ -111,7 +111,7 @@ def _later_parts(sessions: DataFrame, vocabulary: Vocabulary, history: int) -> D
         .withColumn("events", F.concat("before", "events"))
         .select(
             F.col("session_id").alias("unit_id"),
-            _all_encoded("events", vocabulary).alias("with_encoded"),
+            _all_encoded(vocabulary).alias("with_encoded"),
             F.size("before").alias("with_scored_from"),
         )
     )
@@ -132,9 +132,9 @@ def _event_units(sessions: DataFrame, vocabulary: Vocabulary, history: int) -> D
     ).withColumn("scored_from", F.size("encoded") - 1)
 
 
-def _all_encoded(events: str, vocabulary: Vocabulary) -> Column:
+def _all_encoded(vocabulary: Vocabulary) -> Column:
     """The array of events, encoded one after the other."""
-    return F.transform(with_gaps(events), lambda event: _encoded(event, vocabulary))
+    return F.transform(with_gaps("events"), lambda event: _encoded(event, vocabulary))
 
 
 def _encoded(event: Column, vocabulary: Vocabulary) -> Column:

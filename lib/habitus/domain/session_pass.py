@@ -13,16 +13,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from habitus.domain.batches import changes, joined
+from habitus.domain.event_fields import NOVEL
 
 Flags = NDArray[np.bool_]
 Integers = NDArray[np.int64]
 
-# What is new to the user at an event, and the column that tells with what it was done.
-NOVEL = {
-    "new_device": "device_id",
-    "new_network": "network",
-    "new_counterparty": "counterparty_id",
-}
 # The columns of sessions that the pass yields.
 PASSED = (
     "user_id",

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from habitus.domain.detectors.base import Reason
+from habitus.domain.detectors.base import THE_END, Reason
 from habitus.domain.naming import feature_in_words, in_words
 from habitus.setting_types import UnitKind
 
-THE_END = ("action", "the end")
+ENDING = ("action", THE_END)
 NEW = {"new_device": "device", "new_network": "network", "new_counterparty": "counterparty"}
 RAREST = 1e-6  # a p-value below this rests on the model of the tail alone
 NAMED = 2  # shared things in the sentence of a case
@@ -123,7 +123,7 @@ def one_in(p_value: float) -> str:
 
 def _observed(reason: Reason) -> str:
     field, value = in_words(reason.field), reason.observed
-    if (reason.field, value) == THE_END:
+    if (reason.field, value) == ENDING:
         return "it ends"
     if reason.field in NEW and value in ("yes", "no"):
         return f"{'from' if field != 'new counterparty' else 'with'} a " + (

@@ -7,7 +7,8 @@ import builders
 import numpy as np
 import pytest
 
-from habitus.domain.detectors.behaviour import THE_END, TOO_REGULAR, BehaviourDetector
+from habitus.domain.detectors.base import THE_END, TOO_REGULAR
+from habitus.domain.detectors.behaviour import BehaviourDetector
 from habitus.domain.models import behaviour
 from habitus.domain.models.batches import by_length, shuffled
 from habitus.domain.models.onnx_export import detector_of

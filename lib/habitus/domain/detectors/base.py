@@ -12,6 +12,7 @@ from habitus.domain.vocabulary import Vocabulary
 from habitus.setting_types import UnitKind
 
 TOO_REGULAR = "too regular"  # what is observed of a pattern that surprises too little
+THE_END = "the end"  # what is observed where a unit ends
 Against = Literal["sequence", "history", "peers"]
 Scores = npt.NDArray[np.float64]
 

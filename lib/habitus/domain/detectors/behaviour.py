@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from habitus.domain.detectors.base import TOO_REGULAR, Reason, Scores, within_sequence
+from habitus.domain.detectors.base import THE_END, TOO_REGULAR, Reason, Scores, within_sequence
 from habitus.domain.detectors.behaviour_model import (
     LOG_PROBABILITIES,
     MEASURES,
@@ -27,7 +27,6 @@ from habitus.errors import ArtefactError
 
 MODEL, SETTINGS = "model.onnx", "behaviour.json"
 WEIGHTS, WHITENING = "weights.npz", "whitening.npz"
-THE_END = "the end"
 _LIKELIER = 3
 _RARE_COUNT = float(np.log(20))  # nats; one in 20 sessions does something as often
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from habitus.domain.detectors.backoff import BackOff, Keys, Reals
-from habitus.domain.detectors.base import Reason, Scores, within_sequence
+from habitus.domain.detectors.base import THE_END, Reason, Scores, within_sequence
 from habitus.domain.detectors.files import (
     MEND,
     arrays_file,
@@ -36,7 +36,6 @@ from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError, TrainingError
 
-_THE_END = "the end"
 _PRIOR = 20.0  # an action seen this often weighs as much as all actions together
 _LEAST_VARIANCE = 0.01  # bits squared; what is certain in training must not divide by zero
 _LIKELIER = 3  # likelier values that are named, each at least this likely:
@@ -240,7 +239,7 @@ class MarkovDetector:
 
     def _in_words(self, name: str, value: int) -> str:
         field = self._vocabulary.field(name)
-        return _THE_END if value == field.size else field.describe(value)
+        return THE_END if value == field.size else field.describe(value)
 
 
 def _ordinary(bits: Reals, like: Keys, actions: int) -> Reals:

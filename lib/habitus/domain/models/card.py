@@ -13,15 +13,16 @@ from habitus.domain.selection import Importance
 _WHAT = {
     "behaviour": "A neural language model over several fields per event. It predicts each field of "
     "the next event from the events before and the user's own history; a unit scores by how rare "
-    "its surprise is.",
+    "its surprise is, and a session, with `counts`, also by how rare it is to do one thing so "
+    "often.",
     "markov": "A back-off Markov model over several fields per event; a unit scores by its "
     "surprise.",
     "isolation_forest": "An isolation forest on counts and statistics of the unit and on the "
     "user's own history.",
     "conduct": "An isolation forest on how far a unit departs from the usual order of its events, "
-    "field by field under a back-off Markov model, and from the usual pace; a unit scores by how "
-    "soon random cuts separate it from training units. An event counts with those before it, and "
-    "by how it compares with them.",
+    "field by field under a back-off Markov model, from the usual pace, and of a session how rare "
+    "it is to do one thing so often; a unit scores by how soon random cuts separate it from "
+    "training units. An event counts with those before it, and by how it compares with them.",
     "autoencoder": "A denoising autoencoder on counts and statistics of the unit and on the user's "
     "own history; a unit scores by how little its numbers follow from each other, in nats.",
     "count_distance": "The distance of a unit's counts of actions to the nearest training unit, in "
@@ -33,16 +34,16 @@ _WHAT = {
     "bisecting_kmeans": "Clusters of bisecting k-means among counts and statistics of the unit and "
     "the user's own history; a unit scores by its distance from the nearest one, relative to that "
     "one's spread.",
-    "gradient_boosting": "Gradient-boosted trees on counts, statistics and features of the unit, "
-    "fitted on labels; a unit scores by its probability of being anomalous.",
-    "random_forest": "A random forest on counts, statistics and features of the unit, fitted on "
-    "labels; a unit scores by its probability of being anomalous.",
-    "logistic_regression": "A logistic regression on counts, statistics and features of the unit, "
-    "fitted on labels; a unit scores by its probability of being anomalous.",
-    "linear_svm": "A linear support vector machine on counts, statistics and features of the unit, "
-    "fitted on labels; a unit scores by its probability of being anomalous.",
+    "gradient_boosting": "Gradient-boosted trees on counts, statistics, features and conduct of "
+    "the unit, fitted on labels; a unit scores by its log-odds of being anomalous.",
+    "random_forest": "A random forest on counts, statistics, features and conduct of the unit, "
+    "fitted on labels; a unit scores by its log-odds of being anomalous.",
+    "logistic_regression": "A logistic regression on counts, statistics, features and conduct of "
+    "the unit, fitted on labels; a unit scores by its log-odds of being anomalous.",
+    "linear_svm": "A linear support vector machine on counts, statistics, features and conduct of "
+    "the unit, fitted on labels; a unit scores by its log-odds of being anomalous.",
     "fine_tuned": "The body of the behaviour model with a head that also sees counts, statistics "
-    "and features of the unit, trained further on labels; a unit scores by its probability of "
+    "and features of the unit, trained further on labels; a unit scores by its log-odds of "
     "being anomalous.",
     "ensemble": "Several detectors as one; a unit scores by the weighted sum of how rare its score "
     "is by each of them.",

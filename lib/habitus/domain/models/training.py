@@ -56,7 +56,7 @@ class Plan:
     """How long and how fast to train.
 
     Args:
-        seed: Seed of dropout.
+        seed: Seed of the weights, of the order of units and of dropout.
         epochs: Most epochs.
         steps: Batches per epoch, on every process of the ring.
         patience: Epochs without a better validation loss before training stops.
