@@ -14,11 +14,11 @@ from pyspark.sql import functions as F
 from habitus.alert_settings import CaseSettings, SuppressSettings
 from habitus.domain.detectors.base import Reason
 from habitus.errors import ConflictError
-from habitus.jobs.cases import _DETAILS, _STEADY, _case_events
 from habitus.jobs.catalogue import JOBS
 from habitus.jobs.frame import JobContext
 from habitus.jobs.reviewing import reviewed
 from habitus.jobs.shown import shown_flags
+from habitus.jobs.telling import _DETAILS, _STEADY, _case_events
 from habitus.tables import ANOMALIES
 
 pytestmark = pytest.mark.jobs

@@ -12,10 +12,10 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from habitus.errors import InputError
-from habitus.jobs.cases import told
 from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import flagging_model
 from habitus.jobs.precedents import precedents
+from habitus.jobs.telling import told
 
 pytestmark = pytest.mark.jobs
 

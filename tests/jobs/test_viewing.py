@@ -30,7 +30,7 @@ from pyspark.sql import functions as F
 
 from habitus.config import Settings
 from habitus.edges.lake import Lake
-from habitus.jobs import viewing
+from habitus.jobs.catalogue import JOBS
 from habitus.jobs.frame import JobContext
 from habitus.tables import ANOMALIES, CASES, FLAG_DAYS
 from habitus.views import VIEWS
@@ -69,7 +69,7 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Itera
     root = Path(lake.location(ANOMALIES)).parent
     by_path = small_settings(folder, f"lake.root={root}")
     for settings in (named, named, by_path):
-        viewing.run(JobContext("views", settings, spark, Lines()))
+        JOBS["views"].run(JobContext("views", settings, spark, Lines()))
     yield Shop(named, by_path)
     spark.sql("DROP SCHEMA readers CASCADE")
 

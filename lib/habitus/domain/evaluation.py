@@ -25,6 +25,7 @@ from habitus.domain.metrics import (
     recall_of_chosen,
 )
 from habitus.setting_types import BlocksOf
+from habitus.unit_columns import UNIT_KEY
 
 ALL = "all"
 NORMAL = "normal"
@@ -89,7 +90,7 @@ def judged(
     kinds = labels.groupBy("unit_id").agg(F.collect_set("kind").alias("kinds"))
     return (
         scores.where(F.col("model_id").isin(list(models)))
-        .join(test, ["unit_kind", "unit_id"], "leftsemi")
+        .join(test, UNIT_KEY, "leftsemi")
         .groupBy("unit_id", "user_id", "event_date")
         .agg(F.collect_list(verdict).alias("verdicts"))
         .where(F.size("verdicts") == len(models))

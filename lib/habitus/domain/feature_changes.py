@@ -19,6 +19,7 @@ from habitus.domain.features import (
     unit_rows,
     with_keys,
 )
+from habitus.domain.sessions import micros
 from habitus.setting_types import UnitKind
 from habitus.unit_settings import FeatureSettings
 
@@ -89,7 +90,7 @@ def units_to_compute(
             late = label_rows(events, new_labels).select(*keys, "at")
             known = label_rows(with_keys(new, entities), labels).select(*keys, "at")
             rows = rows.unionByName(late).unionByName(known)
-        reach = longest_window(declared) // timedelta(microseconds=1)
+        reach = micros(longest_window(declared))
         span = rows.groupBy(*keys).agg(F.min("at").alias("first"), F.max("at").alias("last"))
         near = with_keys(units, entities).join(span, keys)
         near = near.where((F.col("at") >= F.col("first")) & (F.col("at") <= F.col("last") + reach))

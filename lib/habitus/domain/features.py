@@ -50,6 +50,7 @@ from pyspark.sql import types as T
 
 from habitus.domain.feature_pass import UNIT, Feature, with_features
 from habitus.domain.histories import AMOUNT, HAPPENED, LABEL
+from habitus.domain.sessions import micros
 from habitus.errors import SettingsError
 from habitus.setting_types import UnitKind
 from habitus.unit_settings import FeatureSettings
@@ -155,7 +156,7 @@ def _declared(declared: FeatureSettings) -> list[Feature]:
             words = [*declared.entities, _MEASURE_NAMES.get(measure, measure), of, where]
             name = "_".join([*(word for word in words if word), _short(window)])
             column = None if of is None else _column(of)
-            features.append(Feature(name, measure, _micros(window), column, _where_name(declared)))
+            features.append(Feature(name, measure, micros(window), column, _where_name(declared)))
     return features
 
 
@@ -167,15 +168,11 @@ def _column(name: str) -> str:
     return _COLUMN_OF.get(name, name)
 
 
-def _micros(duration: timedelta) -> int:
-    return duration // timedelta(microseconds=1)
-
-
 def _short(duration: timedelta) -> str:
     for unit, name in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         if duration % timedelta(seconds=unit) == timedelta(0):
             return f"{duration // timedelta(seconds=unit)}{name}"
-    return f"{_micros(duration)}us"
+    return f"{micros(duration)}us"
 
 
 def by_entity(

@@ -2,10 +2,12 @@
 
 from datetime import datetime
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from habitus.domain.joining import whole_if_few
+from habitus.domain.totals import totals
+from habitus.unit_columns import UNIT_KEY
 
 UNNAMED = "unnamed"
 
@@ -79,7 +81,7 @@ def unit_verdicts(
     # Made once for what reads it below: the units' events are not read again.
     things = itself.unionByName(events).localCheckpoint()
     named = whole_if_few(things.select("unit_kind", F.col("labelled").alias("unit_id")))
-    few = labels.join(named, ["unit_kind", "unit_id"], "left_semi")
+    few = labels.join(named, UNIT_KEY, "left_semi")
     marks = _latest(few, known_by).join(things, ["unit_kind", "labelled"])
     of_units = marks.groupBy("unit").agg(
         F.max(F.when(F.col("own") & ~F.col("label"), F.col("known_at"))).alias("cleared_at"),
@@ -91,7 +93,7 @@ def unit_verdicts(
     return of_units.select("unit.unit_kind", "unit.unit_id", marked.alias("label"))
 
 
-def doubtful_labels(labels: DataFrame, sequences: DataFrame) -> DataFrame:
+def doubtful_labels(labels: DataFrame, sequences: DataFrame) -> Row:
     """How many labels there is reason to doubt.
 
     Args:
@@ -99,7 +101,7 @@ def doubtful_labels(labels: DataFrame, sequences: DataFrame) -> DataFrame:
         sequences: Rows of `sequences`.
 
     Returns:
-        One row: `unmatched`, labels that name no unit, nor any unit's event or user; `early`,
+        `unmatched`, labels that name no unit, nor any unit's event or user; `early`,
         labels known before the unit that they name began, of which none but a user's can be.
     """
     named = labels.select("unit_kind", F.col("unit_id").alias("labelled"), "known_at")
@@ -112,9 +114,8 @@ def doubtful_labels(labels: DataFrame, sequences: DataFrame) -> DataFrame:
         )
     )
     early = F.col("early") & (F.col("unit_kind") != "user")
-    return of_label.agg(
-        F.count_if(F.col("units") == 0).alias("unmatched"), F.count_if(early).alias("early")
-    )
+    unmatched = F.count_if(F.col("units") == 0).alias("unmatched")
+    return totals(of_label, unmatched, F.count_if(early).alias("early"))
 
 
 def _latest(labels: DataFrame, known_by: datetime | None) -> DataFrame:

@@ -9,6 +9,8 @@ shuffles, and no node needs more than its own neighbours.
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from habitus.domain.totals import totals
+
 
 def components(edges: DataFrame) -> DataFrame:
     """Which component each node is in.
@@ -49,6 +51,4 @@ def _small_star(edges: DataFrame) -> DataFrame:
 def _content(edges: DataFrame) -> tuple[object, ...]:
     """How many edges there are, and a sum of their hashes."""
     hashes = F.sum(F.xxhash64("a", "b").cast("decimal(38, 0)"))
-    row = edges.agg(F.count(F.lit(1)), hashes).first()
-    assert row is not None, "an aggregate without groups has one row"
-    return tuple(row)
+    return tuple(totals(edges, F.count(F.lit(1)), hashes))

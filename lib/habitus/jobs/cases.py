@@ -1,104 +1,153 @@
-"""Flagged units told event by event."""
+"""From `anomalies` to `cases`: flags that belong together, as one thing to look at."""
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from pyspark.sql import Row
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from habitus.domain.detectors.base import Reason
-from habitus.domain.reporting.cases import CaseEvent
-from habitus.domain.units import Units
-from habitus.edges.models import load_model
+from habitus.domain.joining import whole_if_few
+from habitus.domain.linking import cases_of, keep_ids, with_components
+from habitus.domain.sessions import micros
+from habitus.domain.sharing import edges_of, in_stretches, links_of, shared_stretches
+from habitus.domain.stars import components
 from habitus.edges.spark import local_frame
 from habitus.jobs.frame import JobContext
-from habitus.jobs.judging import units_for
-from habitus.tables import EVENTS
+from habitus.jobs.judging import flagging_model
+from habitus.jobs.reviewing import is_decided, is_shown
+from habitus.tables import ANOMALIES, CASES, EVENTS, sequences
+from habitus.unit_columns import UNIT_KEY
 
-# In the order of their use to a reader: a narrow page cuts the last ones off.
-_DETAILS = ("amount", "outcome", "item_id", "category", "counterparty_id")
-_STEADY = ("device_id", "network")  # said only where they change
-_DELETED = "deleted since"
-
-
-@dataclass(frozen=True)
-class Told:
-    """A unit's reasons, the strongest first, and its events."""
-
-    reasons: tuple[Reason, ...]
-    events: tuple[CaseEvent, ...]
+# What flags may share, and the column of `events` that holds it.
+_THINGS = {"device": "device_id", "network": "network", "counterparty": "counterparty_id"}
 
 
-def told(context: JobContext, model_id: str, unit_ids: Sequence[str]) -> dict[str, Told]:
-    """Tell these few units in full: every event, and what of it surprised the model how much.
+def run(context: JobContext) -> None:
+    """Put the flags that are shown together into cases; what an analyst made of one stays."""
+    model_id = flagging_model(context)
+    flags = context.read(ANOMALIES).where(F.col("model_id") == model_id).where(is_shown())
+    # A verdict holds for the flags that it was given on: what comes later makes a case of its own.
+    decided = context.read_or_empty(CASES).where(F.col("model_id") == model_id).where(is_decided())
+    flags = flags.join(decided.select(F.explode("unit_ids").alias("unit_id")), "unit_id", "anti")
+    with context.reporter.step("put flags together into cases"):
+        # Each is read several times by the next, whose plan would hold its own as often.
+        flags = flags.localCheckpoint()
+        units = _units(context, flags).localCheckpoint()
+        things = _things(context, units).localCheckpoint()
+        links = _links(context, things).localCheckpoint()
+        # A budget of flags a day is small beside the units, and so is what they share.
+        amounts = units.groupBy("unit_id").agg(F.max("amount_sum").alias("amount_sum"))
+        told = flags.select("unit_id", "user_id", "event_time", "p_value", "summary")
+        found = _cases(context, told.join(amounts, "unit_id"), links)
+    _write(context, model_id, found)
 
-    Raises:
-        InputError: The units are in words that the model does not know.
+
+def _cases(context: JobContext, flags: DataFrame, links: DataFrame) -> list[dict[str, Any]]:
+    settings, language = context.settings.cases, context.settings.alerts.language
+    if links.count() <= settings.on_driver:
+        window = micros(settings.window)
+        linked = links.toArrow()
+        return cases_of(with_components(flags.toArrow(), linked, window), linked, language)
+    joined = components(edges_of(flags, links, settings.window))
+    joined = joined.withColumnRenamed("node", "unit_id")
+    component = F.coalesce("component", "unit_id").alias("component")
+    labelled = flags.join(joined, "unit_id", "left").select(*flags.columns, component)
+    # Of a thing that many flags of a case share one row is enough.
+    of_case = links.join(labelled.select("unit_id", "component"), "unit_id")
+    things = [name for name in links.columns if name != "unit_id"]
+    once = of_case.groupBy("component", *things).agg(F.min("unit_id").alias("unit_id"))
+    return cases_of(labelled.toArrow(), once.drop("component").toArrow(), language)
+
+
+def _units(context: JobContext, flags: DataFrame) -> DataFrame:
+    """The judged events of flagged units: unit_id, user_id, event_time, amount_sum and event_id.
+
+    `event_time` is the flag's, `event_date` the day of the event.
     """
-    model = load_model(context.artefacts.root, model_id)
-    table = units_for(context, [model_id], model.vocabulary)
-    arrow = table.where(F.col("unit_id").isin(list(unit_ids))).toArrow()
-    units = Units.from_arrow(arrow, model.vocabulary.field_names)
-    most = int(units.lengths.max(initial=0)) * len(model.vocabulary.fields) + 1
-    rows = arrow.select(["unit_id", "event_ids", "event_times", "scored_from"]).to_pylist()
-    happened = _events(context, rows)
-    return {
-        row["unit_id"]: Told(tuple(reasons), _case_events(row, reasons, happened))
-        for row, reasons in zip(rows, model.detector.explain(units, most), strict=True)
-    }
-
-
-def _events(context: JobContext, rows: Sequence[dict[str, Any]]) -> dict[str, Row]:
-    """The units' events by id, read from their days only."""
-    if not rows:
-        return {}
-    pairs = {
-        (event_id, time.date())
-        for row in rows
-        for event_id, time in zip(row["event_ids"], row["event_times"], strict=True)
-    }
-    days = sorted({day for _, day in pairs})
-    wanted = local_frame(
-        context.spark, "event_id string", ({"event_id": event_id} for event_id, _ in pairs)
+    judged = "slice({}, scored_from + 1, n_events)"
+    amounts = F.expr(judged.format("amounts"))
+    events = F.arrays_zip(
+        F.expr(judged.format("event_ids")).alias("event_id"),
+        F.expr(judged.format("event_times")).alias("time"),
     )
-    found = (
+    return (
+        context.read(sequences(context.settings.sequences.fields))
+        .join(whole_if_few(flags.select(*UNIT_KEY, "event_time")), UNIT_KEY)
+        .select(
+            "unit_id",
+            "user_id",
+            "event_time",
+            F.aggregate(amounts, F.lit(0.0), lambda total, one: total + one).alias("amount_sum"),
+            F.inline(events),
+        )
+        .withColumn("event_date", F.to_date("time"))
+        .drop("time")
+    )
+
+
+def _things(context: JobContext, units: DataFrame) -> DataFrame:
+    """What the judged events of flagged units use, see `sharing.in_stretches`."""
+    judged = units.select("unit_id", "user_id", "event_time", "event_id")
+    days = [row["event_date"] for row in units.select("event_date").distinct().collect()]
+    uses = (
         context.read(EVENTS)
-        .where(F.col("event_date").between(days[0], days[-1]))
-        .join(F.broadcast(wanted), "event_id")
+        .where(F.col("event_date").isin(days))
+        .select("event_id", F.col("event_time").alias("time"), *_THINGS.values())
+        .join(whole_if_few(judged), "event_id")
+        .select("unit_id", "user_id", "event_time", "time", used_things())
+        .where("value is not null")
     )
-    return {row["event_id"]: row for row in found.collect()}
-
-
-def _case_events(
-    row: dict[str, Any], reasons: Sequence[Reason], happened: dict[str, Row]
-) -> tuple[CaseEvent, ...]:
-    bits: dict[int, dict[str, float]] = defaultdict(dict)
-    for reason in reasons:
-        # A count beside those of peers is told at an event, but is no event's own surprise.
-        if reason.event_index is not None and reason.against != "peers":
-            bits[reason.event_index][reason.field] = reason.surprise
-    # One that was deleted since, at its user's wish perhaps, is told of by its time and surprise.
-    events = [happened.get(event_id) for event_id in row["event_ids"]]
-    return tuple(
-        CaseEvent(
-            time=time,
-            action=_DELETED if event is None else event["action"],
-            detail="" if event is None else _detail(event, before),
-            judged=index >= row["scored_from"],
-            surprise=bits[index],
-            amount=None if event is None else event["amount"],
-        )
-        for index, (event, before, time) in enumerate(
-            zip(events, [None, *events[:-1]], row["event_times"], strict=True)
-        )
+    things = uses.groupBy("unit_id", "user_id", "event_time", "kind", "value").agg(
+        F.min("time").alias("used_from"), F.max("time").alias("used_until")
     )
+    return in_stretches(things, context.settings.cases.window)
 
 
-def _detail(event: Row, before: Row | None) -> str:
-    changed = [name for name in _STEADY if before is None or event[name] != before[name]]
-    values = [event[name] for name in (*_DETAILS, *changed) if event[name] is not None]
-    return ", ".join(
-        f"{value:,.2f}" if isinstance(value, float) else str(value) for value in values
+def _links(context: JobContext, things: DataFrame) -> DataFrame:
+    """What flags share, see `sharing.links_of`; of the events only their days are read."""
+    settings = context.settings.cases
+    stretches = shared_stretches(things, settings.window).localCheckpoint()
+    time = F.sequence(F.to_date("since"), F.to_date("until"))
+    days = stretches.select(F.explode(time).alias("day")).distinct().collect()
+    events = context.read(EVENTS).where(F.col("event_date").isin([row["day"] for row in days]))
+    uses = events.select("user_id", "event_time", used_things())
+    return links_of(things, stretches, uses, settings.least_share)
+
+
+def used_things() -> Column:
+    """Rows of kind and value: each thing that an event uses."""
+    things = (
+        F.struct(F.lit(kind).alias("kind"), F.col(column).alias("value"))
+        for kind, column in _THINGS.items()
     )
+    return F.inline(F.array(*things))
+
+
+def _write(context: JobContext, model_id: str, found: list[dict[str, Any]]) -> None:
+    here = context.read_or_empty(CASES).where(F.col("model_id") == model_id)
+    is_open = F.col("status") == "open"
+    # What an analyst has begun with stays, whatever became of its flags, and goes on by its id.
+    begun = here.where(~is_open & ~is_decided()).orderBy("started_at", "case_id")
+    rows_begun = [row.asDict() for row in begun.select("case_id", "unit_ids").collect()]
+    found, gone_ids = keep_ids(found, rows_begun)
+    given = {"model_id": model_id, "status": "open", "run_id": context.run_id}
+    rows = [
+        {**case, **given, "event_date": case["started_at"].date(), "made_at": context.started_at}
+        for case in found
+    ]
+    frame = local_frame(context.spark, CASES.schema(), rows)
+    may_go = here.where(is_open | F.col("case_id").isin(gone_ids)).select(*CASES.key)
+    gone = may_go.join(frame, list(CASES.key), "left_anti")
+    marked = frame.withColumn("gone", F.lit(False)).unionByName(
+        gone.withColumn("gone", F.lit(True)), allowMissingColumns=True
+    )
+    stays = {*CASES.key, "status", "run_id", "made_at", "gone"}
+    context.merge(
+        CASES,
+        marked.select(*CASES.names, "gone"),
+        update=tuple(name for name in CASES.names if name not in stays),
+        stamp=("run_id", "made_at"),
+        # What an analyst has found meanwhile was not looked at.
+        made_from=context.inputs.get(CASES.name),
+    )
+    rings = [case for case in found if case["n_users"] != 1]
+    context.reporter.say(f"{len(found):,} cases, {len(rings):,} of them of several users")

@@ -17,9 +17,9 @@ from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import flagging_model
 from habitus.jobs.reviewing import judged_flags, mutes, precise_p_value
 from habitus.tables import ANOMALIES, sequences
+from habitus.unit_columns import UNIT_KEY
 
-_KEY = ["unit_kind", "unit_id"]
-_AS_IT_IS = [*_KEY, "score", "p_value"]
+_AS_IT_IS = [*UNIT_KEY, "score", "p_value"]
 _STAYS = ("model_id", "scored_at")
 _SHOWN = 20  # groups of changes that a dry run tells
 
@@ -70,7 +70,7 @@ def _replayed(context: JobContext) -> DataFrame:
     before = flags.where(~is_withdrawn()).select(*columns, F.col("suppressed_by"))
     before = before.withColumnsRenamed({name: f"{name}_before" for name in DECIDED})
     asked = candidates.join(before, _AS_IT_IS)
-    again = decided_beside(context, asked, flags.join(asked, _KEY, "left_anti"))
+    again = decided_beside(context, asked, flags.join(asked, UNIT_KEY, "left_anti"))
     again = with_mutes(again, mutes(context, judged), judged)
     # What is allowed keeps nothing quiet, nor is it kept so.
     is_allowed = F.col("decision") == "allow"

@@ -19,13 +19,13 @@ from habitus.domain.policy import (
 from habitus.edges.spark import local_frame
 from habitus.jobs.frame import JobContext
 from habitus.tables import SCORES, features
+from habitus.unit_columns import UNIT_KEY
 
 # The columns of `anomalies` that rules fill.
 DECIDED = ("decision", "decided_by", "suppressed_by")
 # Begins what is said of a flag that its unit's new score gives no cause for.
 WITHDRAWN = "scored again"
 _COOL_DOWN = "cool-down"
-_KEY = ["unit_kind", "unit_id"]
 # In so many budgets of a day's strangest units a cool-down is looked for, and in no more of them.
 _LOOKED_AT = 50
 
@@ -50,7 +50,7 @@ def flag_candidates(
     scores = context.read_now(SCORES).where(F.col("model_id") == model_id)
     # What the model cannot score is never rare, nor one of the units that a day's rate is of.
     scores = scores.where("note is null").drop("note")
-    scores = scores.join(units.select(*_KEY), _KEY, "semi")
+    scores = scores.join(units.select(*UNIT_KEY), UNIT_KEY, "semi")
     candidates = rare(scores, alerts, precise_until)
     if alerts.rules or alerts.suppress:
         candidates = with_verdicts_before(_with_facts(context, candidates, units), judged)
@@ -82,10 +82,10 @@ def with_mutes(flags: DataFrame, muting: Mutes, judged: DataFrame) -> DataFrame:
     """
     if not muting:
         return flags
-    known = judged.select(*_KEY, F.lit(True).alias("_judged"))
+    known = judged.select(*UNIT_KEY, F.lit(True).alias("_judged"))
     by = muting.by(F.col("reasons"), F.col("_judged").isNotNull())
     return (
-        flags.join(known, _KEY, "left")
+        flags.join(known, UNIT_KEY, "left")
         .withColumn("suppressed_by", F.coalesce("suppressed_by", by))
         .drop("_judged")
     )
@@ -151,11 +151,11 @@ def _with_facts(context: JobContext, candidates: DataFrame, units: DataFrame) ->
     # The events before those that are judged are the user's history.
     amounts = F.slice("amounts", F.col("scored_from") + 1, F.col("n_events"))
     of_unit = units.select(
-        *_KEY,
+        *UNIT_KEY,
         (F.col("n_events") - F.col("scored_from")).alias("n_events"),
         F.aggregate(amounts, F.lit(0.0), lambda total, one: total + one).alias("amount_sum"),
         F.array_max(amounts).alias("amount_max"),
     )
     names = feature_names(context.settings.features)
-    of_features = context.read(features(names)).select(*_KEY, *names)
-    return candidates.join(of_unit, _KEY).join(of_features, _KEY, "left")
+    of_features = context.read(features(names)).select(*UNIT_KEY, *names)
+    return candidates.join(of_unit, UNIT_KEY).join(of_features, UNIT_KEY, "left")

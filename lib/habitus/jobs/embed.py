@@ -15,6 +15,7 @@ from habitus.edges.models import load_model
 from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import in_period, model_of, models_that_score, units_for
 from habitus.tables import ANOMALIES, EMBEDDINGS, NEIGHBOURS
+from habitus.unit_columns import UNIT_KEY
 
 EMBEDDER = "behaviour"
 # Past units told of each flag: so many of its user, and as many of others.
@@ -41,7 +42,7 @@ def _embed(context: JobContext, model_id: str, vocabulary: Vocabulary) -> None:
     new = units.join(known, known.columns, "left_anti").withColumn(
         "event_time", F.col("started_at")
     )
-    gone = known.join(units, ["unit_kind", "unit_id"], "left_anti")
+    gone = known.join(units, UNIT_KEY, "left_anti")
     root = context.artefacts.root
 
     def embedded(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -153,8 +153,7 @@ def _doubt(context: JobContext) -> None:
     if not context.lake.exists(LABELS):
         return
     units = context.read(sequences(context.settings.sequences.fields))
-    found = doubtful_labels(context.read(LABELS), units).first()
-    assert found is not None, "an aggregate without groups has one row"
+    found = doubtful_labels(context.read(LABELS), units)
     for name, meaning in (
         ("unmatched", "name no unit of `sequences`, nor an event or user of one"),
         ("early", "were known before what they name had begun: mend label.known_after"),

@@ -11,6 +11,7 @@ from habitus.domain.feature_changes import (
     units_to_compute,
 )
 from habitus.domain.features import compute_features, needs_labels
+from habitus.domain.totals import totals
 from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.increments import Made, changes_since, made_before, source
 from habitus.setting_types import UnitKind
@@ -40,8 +41,7 @@ def bring_up_to_date(context: JobContext, table: Table) -> None:
     times = changes.select(F.col("started_at").alias("at")).unionByName(
         new_labels.select(F.col("known_at").alias("at"))
     )
-    told = times.agg(F.count(F.lit(1)).alias("rows"), F.min("at").alias("first")).first()
-    assert told is not None, "an aggregate without groups has one row"
+    told = totals(times, F.count(F.lit(1)).alias("rows"), F.min("at").alias("first"))
     # Sessions that were all made anew are all there twice, as they were and are.
     if told["rows"] > context.read(SESSIONS).count():
         _compute_all(context, table, labels)

@@ -13,9 +13,9 @@ from habitus.jobs.judging import models_that_score
 from habitus.jobs.reviewing import STATUSES, other_statuses, reviewed, status_verdicts
 from habitus.jobs.source_files import count_useful, read_labels
 from habitus.tables import EVENTS_REJECTED, LABELS
+from habitus.unit_columns import UNIT_KEY
 
 _SOURCE = "analyst"
-_KEY = ["unit_kind", "unit_id"]
 # So many statuses that are no verdict are told; analysts may write what they like.
 _TOLD = 20
 
@@ -59,14 +59,14 @@ def _from_source(context: JobContext, source: str, path: str) -> None:
 def _from_analysts(context: JobContext) -> None:
     """Write a label for each flag with a verdict, unless the last one from here says the same."""
     ours = context.read_or_empty(LABELS).where(F.col("source") == _SOURCE)
-    last = ours.groupBy(*_KEY).agg(F.max_by("label", "known_at").alias("label"))
+    last = ours.groupBy(*UNIT_KEY).agg(F.max_by("label", "known_at").alias("label"))
     # The label known last counts: a verdict must not take the kind away that was known.
     named = context.read_or_empty(LABELS).where("label and kind is not null")
-    kinds = named.groupBy(*_KEY).agg(F.max_by("kind", "known_at").alias("kind"))
+    kinds = named.groupBy(*UNIT_KEY).agg(F.max_by("kind", "known_at").alias("kind"))
     new = (
         status_verdicts(context)
-        .join(last, [*_KEY, "label"], "left_anti")
-        .join(kinds, _KEY, "left")
+        .join(last, [*UNIT_KEY, "label"], "left_anti")
+        .join(kinds, UNIT_KEY, "left")
         .withColumns(
             {
                 "kind": F.when(F.col("label"), F.col("kind")),

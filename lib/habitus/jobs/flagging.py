@@ -12,8 +12,8 @@ from habitus.jobs.frame import JobContext
 from habitus.jobs.placing import place_flags
 from habitus.jobs.reviewing import judged_flags, precise_p_value, status_verdicts
 from habitus.tables import ANOMALIES, SCORES
+from habitus.unit_columns import UNIT_KEY
 
-_KEY = ["unit_kind", "unit_id"]
 _UPDATED = ("score", "p_value", "severity", "segment", "summary", *DECIDED)
 _NOT_STRANGEST = f"{WITHDRAWN}: it is not among the strangest any more"
 _GONE = f"{WITHDRAWN}: its unit is no more"
@@ -34,9 +34,9 @@ def flag(context: JobContext, units: DataFrame, start: datetime, model_id: str) 
     found = flag_candidates(context, units, model_id, precise_until, judged).localCheckpoint()
     candidates, flags = place_flags(context, units, found, judged, model_id)
     here = context.read_or_empty(ANOMALIES).where(F.col("model_id") == model_id)
-    others = here.join(flags, _KEY, "left_anti")
+    others = here.join(flags, UNIT_KEY, "left_anti")
     withdrawn = _withdrawn(context, units, others, start, model_id).localCheckpoint()
-    others = others.join(withdrawn, _KEY, "left_anti")
+    others = others.join(withdrawn, UNIT_KEY, "left_anti")
     _write_flags(context, decided_beside(context, flags, others), withdrawn)
     free = candidates.where("suppressed_by is null").select(*ANOMALIES.key)
     written = context.read_now(ANOMALIES).join(free, list(ANOMALIES.key), "semi")
@@ -100,13 +100,13 @@ def _withdrawn(
     if until is not None:
         late = late.where(F.col("event_time") < F.lit(until))
     late = late.where(F.col("unit_kind") == context.settings.unit)
-    doubtful = late.join(status_verdicts(context), _KEY, "left_anti")
+    doubtful = late.join(status_verdicts(context), UNIT_KEY, "left_anti")
     if doubtful.isEmpty():
         return local_frame(context.spark, ANOMALIES.schema())
-    few = F.broadcast(doubtful.select(*_KEY))
+    few = F.broadcast(doubtful.select(*UNIT_KEY))
     scored = context.read_now(SCORES).where(F.col("model_id") == model_id)
-    scored = scored.select(*_KEY).join(few, _KEY)
-    judged_now = units.select(*_KEY).join(few, _KEY)
-    gone = doubtful.join(scored, _KEY, "left_anti").withColumn("suppressed_by", F.lit(_GONE))
-    again = doubtful.join(judged_now, _KEY, "left_semi")
+    scored = scored.select(*UNIT_KEY).join(few, UNIT_KEY)
+    judged_now = units.select(*UNIT_KEY).join(few, UNIT_KEY)
+    gone = doubtful.join(scored, UNIT_KEY, "left_anti").withColumn("suppressed_by", F.lit(_GONE))
+    again = doubtful.join(judged_now, UNIT_KEY, "left_semi")
     return gone.unionByName(again.withColumn("suppressed_by", F.lit(_NOT_STRANGEST)))

@@ -2,10 +2,12 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import import_module
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -175,25 +177,35 @@ def persisted(frame: DataFrame) -> Iterator[DataFrame]:
 
 @dataclass(frozen=True)
 class Job:
-    """A job: what it does, the tables it reads and writes, and its code.
+    """A job: what it does, and the tables it reads and writes.
 
     Args:
-        name: What it is called by.
+        name: What it is called by; the module of that name in this folder is its code.
         summary: What it does, one line.
         reads: Tables.
         writes: Tables.
-        run: Its code.
         folders: Folders of the lake that it writes beside the tables.
-        preview: What a dry run tells of it beside that.
+        previews: Whether a dry run tells more of it than that.
     """
 
     name: str
     summary: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    run: Callable[[JobContext], None]
     folders: tuple[str, ...] = ()
-    preview: Callable[[JobContext], Iterator[str]] | None = None
+    previews: bool = False
+
+    def run(self, context: JobContext) -> None:
+        """Do its work."""
+        self._module().run(context)
+
+    def preview(self, context: JobContext) -> Iterator[str]:
+        """What a dry run tells of it beside, line by line."""
+        yield from self._module().preview(context) if self.previews else ()
+
+    def _module(self) -> ModuleType:
+        # Imported when it is asked for: `ingest` need not wait for TensorFlow.
+        return import_module(f"habitus.jobs.{self.name}")
 
 
 def run_job(job: Job, context: JobContext) -> None:

@@ -24,8 +24,8 @@ from habitus.jobs.deciding import (
 from habitus.jobs.frame import JobContext
 from habitus.jobs.reviewing import is_shown, mutes
 from habitus.tables import ANOMALIES, REASONS, SCORES
+from habitus.unit_columns import UNIT_KEY
 
-_KEY = ["unit_kind", "unit_id"]
 _TOLD = ("reasons", "summary")
 _EXPLAINED = f"unit_id string, reasons {REASONS.type}, summary string"
 # Explaining keeps the probabilities of every value at every event; few units at once keep it small.
@@ -88,10 +88,10 @@ def place_flags(
 def _shown_before(context: JobContext, units: DataFrame, model_id: str) -> DataFrame:
     """Flags that an earlier run shows, of units that this one does not judge."""
     flags = context.read_or_empty(ANOMALIES).where(F.col("model_id") == model_id)
-    others = flags.where(is_shown()).join(units.select(*_KEY), _KEY, "left_anti")
+    others = flags.where(is_shown()).join(units.select(*UNIT_KEY), UNIT_KEY, "left_anti")
     # A flag of a unit that is no more is withdrawn.
     scored = context.read_now(SCORES).where(F.col("model_id") == model_id)
-    return others.join(scored.select(*_KEY), _KEY, "left_semi")
+    return others.join(scored.select(*UNIT_KEY), UNIT_KEY, "left_semi")
 
 
 def _told(

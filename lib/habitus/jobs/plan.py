@@ -84,5 +84,4 @@ def plan(
             yield f"  writes {lake.name(tables[table])}"
         for folder in job.folders:
             yield f"  writes into {lake.root}/{folder}"
-        if job.preview is not None:
-            yield from job.preview(JobContext(name, settings, spark, Silent(), arguments))
+        yield from job.preview(JobContext(name, settings, spark, Silent(), arguments))

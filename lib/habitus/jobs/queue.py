@@ -13,11 +13,11 @@ from pyspark.sql import functions as F
 from habitus.domain.detectors.base import Reason
 from habitus.domain.linking import RING, USER
 from habitus.domain.reporting.cases import Case, Flag, Ring, Story, in_full
-from habitus.jobs.cases import told
 from habitus.jobs.frame import JobContext
 from habitus.jobs.habits import habits
 from habitus.jobs.precedents import precedents
 from habitus.jobs.rings import rings
+from habitus.jobs.telling import told
 from habitus.tables import CASES
 
 _CASES = 100

@@ -16,7 +16,7 @@ from habitus.config import Settings, SplitSettings
 from habitus.domain.evaluation import block_of_user, histograms
 from habitus.domain.features import feature_names
 from habitus.domain.split import resolve_split, rolled, unit_span
-from habitus.jobs.featurise import learn_vocabulary, write_sequences
+from habitus.jobs.features import learn_vocabulary, write_sequences
 from habitus.jobs.frame import JobContext, Silent
 from habitus.jobs.judging import judged_units, models_in_use
 from habitus.jobs.score import write_scores

@@ -31,6 +31,7 @@ from habitus.domain.reporting.data import (
     UnitSample,
 )
 from habitus.domain.reporting.page import render
+from habitus.domain.totals import totals
 from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.judging import flagging_model, judged_units, models_in_use
 from habitus.jobs.plan import declared_tables
@@ -100,15 +101,15 @@ def _gather(context: JobContext) -> ReportData:
     scores = context.read(SCORES).where((F.col("model_id") == model_id) & F.col("note").isNull())
     anomalies = context.read(ANOMALIES).where(F.col("model_id") == model_id)
     strange = F.when(F.col("p_value") <= alerts.false_positive_rate, F.col("score"))
-    span = scores.agg(
+    span = totals(
+        scores,
         F.count(F.lit(1)).alias("units"),
         F.min("event_date").alias("first"),
         F.max("event_date").alias("last"),
         F.min("score").alias("low"),
         F.max("score").alias("high"),
         F.min(strange).alias("threshold"),
-    ).first()
-    assert span is not None, "an aggregate without groups has one row"
+    )
     since = F.lit(None if span["last"] is None else span["last"] - timedelta(days=_DAYS))
     anomalies = anomalies.where(F.col("event_date") > since)
     evaluations = _evaluations(context, models)

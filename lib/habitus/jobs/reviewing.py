@@ -9,12 +9,12 @@ from habitus.domain.policy import Mutes, first_reason
 from habitus.domain.reviews import Precision, precise_until, precisions, reviews
 from habitus.jobs.frame import JobContext
 from habitus.tables import ANOMALIES, CASES, LABELS, sequences
+from habitus.unit_columns import UNIT_KEY
 
 # The status that says what a flag turned out to be, and whether that is an anomaly.
 _VERDICTS = {"confirmed": True, "dismissed": False}
 # What a status may be that something follows from; analysts may write any other.
 STATUSES = ("open", *_VERDICTS)
-_KEY = ["unit_kind", "unit_id"]
 
 
 def is_shown() -> Column:
@@ -36,12 +36,12 @@ def verdicts(context: JobContext) -> DataFrame:
     by_status = status_verdicts(context)
     if not context.lake.exists(LABELS):
         return by_status
-    flagged = context.read_or_empty(ANOMALIES).select(*_KEY).distinct()
+    flagged = context.read_or_empty(ANOMALIES).select(*UNIT_KEY).distinct()
     # Whatever fields it has, what is asked for is the events.
     units = context.read_or_empty(sequences(()))
-    units = units.join(whole_if_few(flagged), _KEY, "left_semi")
+    units = units.join(whole_if_few(flagged), UNIT_KEY, "left_semi")
     by_label = unit_verdicts(context.read(LABELS), flagged, units, context.started_at)
-    return by_status.unionByName(by_label.join(by_status, _KEY, "left_anti"))
+    return by_status.unionByName(by_label.join(by_status, UNIT_KEY, "left_anti"))
 
 
 def judged_flags(context: JobContext) -> DataFrame:
@@ -51,11 +51,11 @@ def judged_flags(context: JobContext) -> DataFrame:
         unit_kind, unit_id, user_id, event_time, `label`, and `fields`: the first reasons.
     """
     field = first_reason(F.col("reasons")).alias("field")
-    flags = context.read_or_empty(ANOMALIES).select(*_KEY, "user_id", "event_time", field)
-    of_units = flags.groupBy(*_KEY, "user_id").agg(
+    flags = context.read_or_empty(ANOMALIES).select(*UNIT_KEY, "user_id", "event_time", field)
+    of_units = flags.groupBy(*UNIT_KEY, "user_id").agg(
         F.min("event_time").alias("event_time"), F.collect_set("field").alias("fields")
     )
-    return of_units.join(verdicts(context), _KEY)
+    return of_units.join(verdicts(context), UNIT_KEY)
 
 
 def mutes(context: JobContext, judged: DataFrame) -> Mutes:
@@ -82,16 +82,16 @@ def status_verdicts(context: JobContext) -> DataFrame:
 
     A verdict on a case holds for its flags, except those with one of their own.
     """
-    flags = context.read_or_empty(ANOMALIES).select(*_KEY, "model_id", "status")
+    flags = context.read_or_empty(ANOMALIES).select(*UNIT_KEY, "model_id", "status")
     own = _judged(flags)
     of_cases = _judged(
         context.read_or_empty(CASES)
         .select("model_id", F.explode("unit_ids").alias("unit_id"), "status")
         .join(flags.drop("status"), ["model_id", "unit_id"])
     )
-    both = own.unionByName(of_cases.join(own, _KEY, "left_anti"))
+    both = own.unionByName(of_cases.join(own, UNIT_KEY, "left_anti"))
     # Of models that disagree, or cases, one confirmation is enough.
-    return both.groupBy(*_KEY).agg(F.max("label").alias("label"))
+    return both.groupBy(*UNIT_KEY).agg(F.max("label").alias("label"))
 
 
 def other_statuses(context: JobContext) -> DataFrame:
@@ -122,8 +122,8 @@ def other_statuses(context: JobContext) -> DataFrame:
 def reviewed(context: JobContext, model_id: str) -> tuple[Precision, ...]:
     """How precise the flags of a model that were shown are, up to each p-value."""
     flags = context.read_or_empty(ANOMALIES).where(F.col("model_id") == model_id)
-    shown = flags.where(is_shown()).select(*_KEY, "p_value")
-    rows = reviews(shown.join(verdicts(context), _KEY, "left")).toArrow().to_pylist()
+    shown = flags.where(is_shown()).select(*UNIT_KEY, "p_value")
+    rows = reviews(shown.join(verdicts(context), UNIT_KEY, "left")).toArrow().to_pylist()
     counts = [(row["part"], row["flags"], row["confirmed"], row["dismissed"]) for row in rows]
     return precisions(counts, context.settings.evaluate.confidence)
 
@@ -145,4 +145,4 @@ def precise_p_value(context: JobContext, model_id: str) -> float | None:
 
 def _judged(flags: DataFrame) -> DataFrame:
     label = F.create_map(*(F.lit(part) for pair in _VERDICTS.items() for part in pair))
-    return flags.where(is_decided()).select(*_KEY, label[F.col("status")].alias("label"))
+    return flags.where(is_decided()).select(*UNIT_KEY, label[F.col("status")].alias("label"))

@@ -9,8 +9,8 @@ from pyspark.sql import functions as F
 
 from habitus.domain.reporting.cases import Flag, Ring, Thing
 from habitus.edges.spark import local_frame
+from habitus.jobs.cases import used_things
 from habitus.jobs.frame import JobContext
-from habitus.jobs.linking import used_things
 from habitus.tables import EVENTS
 
 _USERS_DRAWN, _THINGS_DRAWN = 12, 6

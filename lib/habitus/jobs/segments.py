@@ -4,6 +4,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from habitus.domain.totals import totals
 from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import SettingsError
 from habitus.jobs.frame import JobContext
@@ -63,6 +64,5 @@ def with_segments(context: JobContext, units: DataFrame, vocabulary: Vocabulary)
 
 def _on_days_of(units: DataFrame) -> Column:
     """Whether an event may be the first of one of the units, by its day: others are not read."""
-    days = units.agg(F.min("event_date").alias("first"), F.max("event_date").alias("last")).first()
-    assert days is not None, "an aggregate without groups has one row"
+    days = totals(units, F.min("event_date").alias("first"), F.max("event_date").alias("last"))
     return F.col("event_date").between(F.lit(days["first"]), F.lit(days["last"]))

@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 
 from habitus.domain.session_changes import changed_sessions, concerned_since, touched_by
 from habitus.domain.sessions import sessionize
+from habitus.domain.totals import totals
 from habitus.errors import InputError
 from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.increments import Made, changes_since, made_before, source
@@ -26,12 +27,12 @@ def run(context: JobContext) -> None:
     if version is None or before is None or before.now is None or added is None:
         _make_all(context)
         return
-    span = added.agg(
+    span = totals(
+        added,
         F.count(F.lit(1)).alias("rows"),
         F.min("event_time").alias("first"),
         F.max("event_time").alias("last"),
-    ).first()
-    assert span is not None, "an aggregate without groups has one row"
+    )
     context.rows_in[EVENTS.name] = span["rows"]
     context.reporter.say(f"events: {span['rows']:,} new")
     if span["rows"]:
@@ -41,8 +42,7 @@ def run(context: JobContext) -> None:
 
 def _make_all(context: JobContext) -> None:
     events = context.read(EVENTS)
-    span = events.agg(F.count(F.lit(1)).alias("rows"), F.max("event_time").alias("now")).first()
-    assert span is not None, "an aggregate without groups has one row"
+    span = totals(events, F.count(F.lit(1)).alias("rows"), F.max("event_time").alias("now"))
     if span["now"] is None:
         raise InputError(
             context.lake.name(EVENTS), "the table has no row", "Ingest a source first."
@@ -61,8 +61,7 @@ def _bring_up_to_date(
 ) -> None:
     settings = context.settings.sessions
     sessions = context.lake.read(SESSIONS, version)
-    oldest = sessions.where("not closed").agg(F.min("started_at").alias("start")).first()
-    assert oldest is not None, "an aggregate without groups has one row"
+    oldest = totals(sessions.where("not closed"), F.min("started_at").alias("start"))
     oldest_open = _utc(oldest["start"]) if oldest["start"] else first
     since = concerned_since(min(first, oldest_open), settings)
     with context.reporter.step("bring the sessions near new events up to date"):
@@ -70,8 +69,7 @@ def _bring_up_to_date(
         # In this order: the first is part of the second.
         with persisted(touched.firsts), persisted(touched.kept):
             # Most days that could be concerned are not, and their arrays need not be read.
-            kept = touched.kept.agg(F.min("started_at").alias("start")).first()
-            assert kept is not None, "an aggregate without groups has one row"
+            kept = totals(touched.kept, F.min("started_at").alias("start"))
             oldest_kept = _utc(kept["start"]) if kept["start"] else oldest_open
             day = min(oldest_kept, oldest_open).date()
             changes = changed_sessions(touched, added, sessions, settings, now, day)

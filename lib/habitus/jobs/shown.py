@@ -13,6 +13,7 @@ from habitus.domain.reporting.data import Outcome
 from habitus.jobs.frame import JobContext
 from habitus.jobs.reviewing import is_shown, verdicts
 from habitus.tables import CASES, LABELS, sequences
+from habitus.unit_columns import UNIT_KEY
 
 
 def shown_flags(context: JobContext, model_id: str, anomalies: DataFrame) -> DataFrame:
@@ -39,7 +40,7 @@ def shown_flags(context: JobContext, model_id: str, anomalies: DataFrame) -> Dat
     return (
         flags.join(kinds, "unit_id", "left")
         .join(of_cases, "unit_id", "left")
-        .join(verdicts(context), ["unit_kind", "unit_id"], "left")
+        .join(verdicts(context), UNIT_KEY, "left")
         .withColumns({**case, "verdict": verdict})
         .drop("label")
     )

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from habitus.domain.events import CORRUPT
 from habitus.domain.label_rows import judge_labels
 from habitus.domain.mapping import LabelFileMapping
+from habitus.domain.totals import totals
 from habitus.edges.spark_errors import SPARK_ERRORS, spark_says, understood
 from habitus.errors import ClusterError, HabitusError, InputError, SettingsError
 from habitus.jobs.frame import JobContext
@@ -147,11 +148,10 @@ def count_useful(
     valid = F.count_if(F.size("_reasons") == 0)
     try:
         read = F.count(F.lit(1)).alias("read")
-        counts: Row | None = judged.agg(read, valid.alias("valid"), *more).first()
+        counts = totals(judged, read, valid.alias("valid"), *more)
     except SPARK_ERRORS as error:
         # Only now are the rows read: a file in the middle may be cut short or of another format.
         raise unreadable(path, error) from error
-    assert counts is not None, "an aggregate without groups has one row"
     if counts["read"] == 0:
         raise InputError(path, "the input is empty", "Give files with rows.")
     if counts["valid"] == 0:

@@ -15,6 +15,7 @@ from habitus.domain.models.card import LabelsUsed
 from habitus.domain.parts import PARTS, contents, fingerprint, sample, with_part
 from habitus.domain.scoring import segment_names, unscorable
 from habitus.domain.selection import constant_features
+from habitus.domain.totals import totals
 from habitus.domain.units import Units
 from habitus.errors import InputError, TrainingError
 from habitus.jobs.frame import JobContext
@@ -94,11 +95,11 @@ class TrainingData:
         """What was known of the units when the models are first used."""
         known_by = self.vocabulary.split.validation_until
         trained = F.when(F.col("part") == TRAINING, F.col("unit_id"))
-        found = self._known.agg(
+        found = totals(
+            self._known,
             F.count_distinct(trained).alias("units"),
             F.bit_xor(F.xxhash64("unit_id", "kind")).alias("hash"),
-        ).first()
-        assert found is not None, "an aggregate without groups has one row"
+        )
         unused = self._unused_labels()
         return LabelsUsed(
             known_by=known_by.isoformat(),

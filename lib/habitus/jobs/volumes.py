@@ -11,6 +11,7 @@ from habitus.domain.calibration import FEWEST
 from habitus.domain.reporting.console import shifts_table
 from habitus.domain.shifts import SHIFTS, find_shifts
 from habitus.domain.split import resolve_split
+from habitus.domain.totals import totals
 from habitus.domain.vocabulary import Split
 from habitus.domain.volume_models import RESIDUALS, naive, segment_residuals
 from habitus.domain.volumes import EVENTS as COUNT
@@ -50,12 +51,12 @@ def run(context: JobContext) -> None:
 def _span(context: JobContext) -> tuple[datetime, datetime]:
     """Times of the first and the last event, UTC."""
     events = context.read(EVENTS)
-    row = events.agg(
+    row = totals(
+        events,
         F.count(F.lit(1)),
         F.unix_micros(F.min("event_time")),
         F.unix_micros(F.max("event_time")),
-    ).head()
-    assert row is not None, "an aggregate without groups has one row"
+    )
     if not row[0]:
         raise InputError(
             context.lake.name(EVENTS), "the table has no row", "Ingest a source first."
