@@ -100,6 +100,18 @@ class CaseSettings(Frozen):
         description="Flags of several users are linked by a device, network or counterparty if at "
         "least this share of those who use it within a window of these flags is flagged."
     )
+    settled_after: Duration = Field(
+        description="A case whose last flag is so much older than the last of all is left as it is."
+    )
     on_driver: int = Field(
         ge=0, description="More links between flags than this are followed by Spark, in rounds."
     )
+
+    @model_validator(mode="after")
+    def _what_may_still_join_is_not_settled(self) -> Self:
+        if self.settled_after < self.window:
+            raise ValueError(
+                "cases.settled_after is shorter than cases.window, within which flags still join. "
+                "Set it to as long at least."
+            )
+        return self

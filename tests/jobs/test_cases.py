@@ -24,6 +24,10 @@ from habitus.tables import ANOMALIES
 pytestmark = pytest.mark.jobs
 
 
+def case_settings(window: timedelta) -> CaseSettings:
+    return CaseSettings(window=window, least_share=1.0, settled_after=window, on_driver=1000)
+
+
 def test_flags_that_share_a_device_are_one_case_whose_handling_stays_and_teaches(
     spark: SparkSession, tmp_path: Path, chain: SmallLake
 ) -> None:
@@ -35,7 +39,7 @@ def test_flags_that_share_a_device_are_one_case_whose_handling_stays_and_teaches
     event_ids = sessions["event_ids"].explode().to_list()
     events = DeltaTable.forPath(spark, f"{root}/events")
     events.update(F.col("event_id").isin(event_ids), {"device_id": F.lit("shared")})
-    choice = CaseSettings(window=timedelta(days=99), least_share=1.0, on_driver=1000)
+    choice = case_settings(timedelta(days=99))
     settings = settings.model_copy(update={"cases": choice})
 
     run(spark, "cases", settings)
@@ -89,6 +93,26 @@ def test_flags_that_share_a_device_are_one_case_whose_handling_stays_and_teaches
     run(spark, "cases", settings)
     later = pl.read_delta(f"{root}/cases").filter(pl.col("unit_ids").list.contains(other))
     assert later.select("unit_ids", "status").rows() == [([other], "open")]
+
+
+def test_a_case_that_ended_long_before_the_last_flag_stays_as_it_is(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = copied(chain, tmp_path)
+    window = timedelta(hours=30)
+    settings = settings.model_copy(update={"cases": case_settings(window)})
+    run(spark, "cases", settings)
+    cases = DeltaTable.forPath(spark, f"{settings.lake.root}/cases")
+    cases.update(set={"summary": F.lit("told before")})
+
+    again = run(spark, "cases", settings)
+
+    rows = pl.read_delta(f"{settings.lake.root}/cases")
+    is_old = rows["ended_at"] < rows["ended_at"].max() - window
+    is_kept = rows["summary"] == "told before"
+    assert 0 < is_old.sum() < len(rows)
+    assert is_kept.equals(is_old)
+    assert again.rows_out["cases"] == len(rows) - is_old.sum()
 
 
 @pytest.mark.parametrize(

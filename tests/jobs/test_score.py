@@ -72,17 +72,31 @@ def test_events_of_actions_that_training_did_not_know_are_counted_once_and_told_
     assert not any(told in line for line in second.reporter.lines)
 
 
-def fresh_lake(
-    spark: SparkSession, folder: Path, trained: JobContext, *overrides: str, **alerts: object
-) -> Settings:
-    """Settings of a lake with the trained models, all units, and nothing scored yet."""
+ONE_DETECTOR = ("detectors=[markov]", "alerts.detector=markov")
+
+
+@pytest.fixture(scope="module")
+def unscored(
+    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, trained: JobContext
+) -> Path:
+    """A lake with the trained models, all units, and nothing scored yet."""
+    folder: Path = tmp_path_factory.mktemp("unscored")
     for name in ("models", "vocabularies"):
         shutil.copytree(f"{trained.lake.root}/{name}", folder / name)
-    settings = settings_in(folder, "detectors=[markov]", "alerts.detector=markov", *overrides)
+    write_units(spark, settings_in(folder, *ONE_DETECTOR))
+    return folder
+
+
+def write_units(spark: SparkSession, settings: Settings) -> None:
     lake, names = context_of(spark, settings).lake, feature_names(settings.features)
     lake.overwrite(TABLE, rows(spark, UNITS))
     lake.overwrite(features(names), local_frame(spark, features(names).schema()))
-    return with_alerts(settings, **alerts)
+
+
+def fresh_lake(unscored: Path, folder: Path, **alerts: object) -> Settings:
+    """Settings of a copy of that lake."""
+    shutil.copytree(unscored, folder / "lake")
+    return with_alerts(settings_in(folder / "lake", *ONE_DETECTOR), **alerts)
 
 
 def with_alerts(settings: Settings, **alerts: object) -> Settings:
@@ -118,7 +132,10 @@ def test_a_rule_sees_the_users_earlier_flags_whichever_run_found_them(
 ) -> None:
     again = RuleSettings(when="flags_before >= 1", decision="restrict", why="again")
     often = {"rules": (again,), "false_positive_rate": 0.5, "budget_per_day": TESTED}
-    settings = fresh_lake(spark, tmp_path, trained, *metastore, **often)
+    for name in ("models", "vocabularies"):
+        shutil.copytree(f"{trained.lake.root}/{name}", tmp_path / name)
+    settings = with_alerts(settings_in(tmp_path, *ONE_DETECTOR, *metastore), **often)
+    write_units(spark, settings)
 
     run(spark, "score", until_day_7(settings))
     run(spark, "score", settings)
@@ -135,10 +152,10 @@ def test_a_rule_sees_the_users_earlier_flags_whichever_run_found_them(
 
 
 def test_what_reviews_mute_leaves_its_place_and_rules_see_reasons_and_reviews(
-    spark: SparkSession, tmp_path: Path, trained: JobContext
+    spark: SparkSession, tmp_path: Path, unscored: Path
 ) -> None:
     often = {"false_positive_rate": 0.5, "budget_per_day": 12}
-    settings = fresh_lake(spark, tmp_path, trained, **often)
+    settings = fresh_lake(unscored, tmp_path, **often)
     run(spark, "score", until_day_7(settings))
     first = flags_in(settings)
     (field, count) = first["field"].value_counts(sort=True).row(0)
@@ -186,11 +203,11 @@ def test_what_reviews_mute_leaves_its_place_and_rules_see_reasons_and_reviews(
 
 
 def test_only_a_flag_that_is_shown_keeps_others_of_its_user_quiet(
-    spark: SparkSession, tmp_path: Path, trained: JobContext
+    spark: SparkSession, tmp_path: Path, unscored: Path
 ) -> None:
     # A user has a unit every twelve hours.
     often = {"false_positive_rate": 0.5, "budget_per_day": 15, "cool_down": timedelta(hours=30)}
-    settings = fresh_lake(spark, tmp_path, trained, **often)
+    settings = fresh_lake(unscored, tmp_path, **often)
 
     run(spark, "score", settings)
     replayed = run(spark, "decide", settings)
@@ -214,10 +231,10 @@ def test_only_a_flag_that_is_shown_keeps_others_of_its_user_quiet(
 
 
 def test_a_flag_that_an_earlier_run_shows_keeps_those_of_a_later_one_quiet(
-    spark: SparkSession, tmp_path: Path, trained: JobContext
+    spark: SparkSession, tmp_path: Path, unscored: Path
 ) -> None:
     often = {"false_positive_rate": 0.5, "budget_per_day": TESTED, "cool_down": timedelta(hours=30)}
-    settings = fresh_lake(spark, tmp_path, trained, **often)
+    settings = fresh_lake(unscored, tmp_path, **often)
     first_day = until_day_7(settings)
     second_day = settings.score.model_copy(update={"from_time": first_day.score.until})
 
@@ -236,10 +253,10 @@ def test_a_flag_that_an_earlier_run_shows_keeps_those_of_a_later_one_quiet(
 
 
 def test_the_flags_of_a_day_do_not_depend_on_how_often_it_was_scored(
-    spark: SparkSession, tmp_path: Path, trained: JobContext
+    spark: SparkSession, tmp_path: Path, unscored: Path
 ) -> None:
     often = {"false_positive_rate": 0.5, "budget_per_day": 6}
-    once, twice = (fresh_lake(spark, tmp_path / name, trained, **often) for name in ("1", "2"))
+    once, twice = (fresh_lake(unscored, tmp_path / name, **often) for name in ("1", "2"))
     noon = twice.score.model_copy(update={"until": START + timedelta(days=6, hours=12)})
 
     run(spark, "score", once)
@@ -263,9 +280,9 @@ def test_the_flags_of_a_day_do_not_depend_on_how_often_it_was_scored(
 
 
 def test_what_is_muted_leaves_its_place_however_many_are(
-    spark: SparkSession, tmp_path: Path, trained: JobContext
+    spark: SparkSession, tmp_path: Path, unscored: Path
 ) -> None:
-    settings = fresh_lake(spark, tmp_path, trained, false_positive_rate=0.5, budget_per_day=TESTED)
+    settings = fresh_lake(unscored, tmp_path, false_positive_rate=0.5, budget_per_day=TESTED)
     run(spark, "score", settings)
     every = flags_in(settings).sort("p_value")
     rarest_reason = every.group_by("field").len().sort("len", "field")["field"][0]
@@ -280,9 +297,9 @@ def test_what_is_muted_leaves_its_place_however_many_are(
 
 
 def test_a_flag_goes_when_its_unit_is_scored_anew_and_strange_no_more(
-    spark: SparkSession, tmp_path: Path, trained: JobContext
+    spark: SparkSession, tmp_path: Path, unscored: Path
 ) -> None:
-    settings = fresh_lake(spark, tmp_path, trained, budget_per_day=4, false_positive_rate=0.2)
+    settings = fresh_lake(unscored, tmp_path, budget_per_day=4, false_positive_rate=0.2)
     run(spark, "score", settings)
     before = flags_in(settings)
     calmed, looked_at, gone, *_ = before["unit_id"].to_list()

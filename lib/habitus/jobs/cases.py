@@ -10,6 +10,7 @@ from habitus.domain.linking import cases_of, keep_ids, with_components
 from habitus.domain.sessions import micros
 from habitus.domain.sharing import edges_of, in_stretches, links_of, shared_stretches
 from habitus.domain.stars import components
+from habitus.domain.totals import totals
 from habitus.edges.spark import local_frame
 from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import flagging_model
@@ -22,12 +23,16 @@ _THINGS = {"device": "device_id", "network": "network", "counterparty": "counter
 
 
 def run(context: JobContext) -> None:
-    """Put the flags that are shown together into cases; what an analyst made of one stays."""
+    """Put the flags that are shown together into cases; what an analyst made of one stays.
+
+    A verdict holds for the flags that it was given on: what comes later makes a case of its own.
+    """
     model_id = flagging_model(context)
     flags = context.read(ANOMALIES).where(F.col("model_id") == model_id).where(is_shown())
-    # A verdict holds for the flags that it was given on: what comes later makes a case of its own.
-    decided = context.read_or_empty(CASES).where(F.col("model_id") == model_id).where(is_decided())
-    flags = flags.join(decided.select(F.explode("unit_ids").alias("unit_id")), "unit_id", "anti")
+    cases = context.read_or_empty(CASES).where(F.col("model_id") == model_id)
+    is_over = is_decided() | _is_settled(context, flags)
+    over = cases.where(is_over).select(F.explode("unit_ids").alias("unit_id"))
+    flags = flags.join(over, "unit_id", "anti")
     with context.reporter.step("put flags together into cases"):
         # Each is read several times by the next, whose plan would hold its own as often.
         flags = flags.localCheckpoint()
@@ -38,7 +43,17 @@ def run(context: JobContext) -> None:
         amounts = units.groupBy("unit_id").agg(F.max("amount_sum").alias("amount_sum"))
         told = flags.select("unit_id", "user_id", "event_time", "p_value", "summary")
         found = _cases(context, told.join(amounts, "unit_id"), links)
-    _write(context, model_id, found)
+    _write(context, model_id, cases.where(~is_over), found)
+
+
+def _is_settled(context: JobContext, flags: DataFrame) -> Column:
+    """Whether a case ended so long before the last flag that none can join it.
+
+    Without that each run would read the events of all days on which something was ever flagged.
+    """
+    last = totals(flags, F.unix_micros(F.max("event_time")).alias("last"))["last"]
+    after = F.lit(last).cast("bigint") - micros(context.settings.cases.settled_after)
+    return F.coalesce(F.unix_micros("ended_at") < after, F.lit(False))
 
 
 def _cases(context: JobContext, flags: DataFrame, links: DataFrame) -> list[dict[str, Any]]:
@@ -122,11 +137,13 @@ def used_things() -> Column:
     return F.inline(F.array(*things))
 
 
-def _write(context: JobContext, model_id: str, found: list[dict[str, Any]]) -> None:
-    here = context.read_or_empty(CASES).where(F.col("model_id") == model_id)
+def _write(
+    context: JobContext, model_id: str, here: DataFrame, found: list[dict[str, Any]]
+) -> None:
+    """Write the cases that were found, and remove those `here`, not over yet, that are no more."""
     is_open = F.col("status") == "open"
     # What an analyst has begun with stays, whatever became of its flags, and goes on by its id.
-    begun = here.where(~is_open & ~is_decided()).orderBy("started_at", "case_id")
+    begun = here.where(~is_open).orderBy("started_at", "case_id")
     rows_begun = [row.asDict() for row in begun.select("case_id", "unit_ids").collect()]
     found, gone_ids = keep_ids(found, rows_begun)
     given = {"model_id": model_id, "status": "open", "run_id": context.run_id}
