@@ -12,7 +12,7 @@ from datetime import date, datetime
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from habitus.domain.session_pass import NOVEL
+from habitus.domain.event_fields import NOVEL
 from habitus.domain.sessions import (
     ORDER,
     READ,

@@ -31,7 +31,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from habitus.domain.session_pass import NOVEL, PASSED, Rule, sessions_of, with_novelty
+from habitus.domain.event_fields import NOVEL
+from habitus.domain.session_pass import PASSED, Rule, sessions_of, with_novelty
 from habitus.tables import SESSION_EVENT, SESSIONS
 from habitus.unit_settings import SessionSettings
 
