@@ -137,10 +137,11 @@ def test_the_rows_of_a_label_file_that_are_no_labels_are_kept_beside_those_of_ev
     spark: SparkSession, tmp_path: Path
 ) -> None:
     (tmp_path / "events.csv").write_text("id,ts,customer\ne1,2026-01-01,u1\ne2,2026-01-01,\n")
-    (tmp_path / "labels.csv").write_text(FILE)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.csv").write_text(FILE)
     columns = "event_id: id, event_time: to_timestamp(ts), user_id: customer, action: \"'view'\""
     events = f"format: csv\npath: events.csv\noptions: {{header: 'true'}}\ncolumns: {{{columns}}}\n"
-    labels = MAPPING.format(format="csv").replace("options", "path: labels.csv\n  options")
+    labels = MAPPING.format(format="csv").replace("options", "path: labels\n  options")
     (tmp_path / "bank.yaml").write_text(labels + events)
     given = {"source": str(tmp_path / "bank.yaml"), "input": str(tmp_path)}
     settings = settings_in(tmp_path / "lake")
@@ -156,6 +157,13 @@ def test_the_rows_of_a_label_file_that_are_no_labels_are_kept_beside_those_of_ev
     assert rejected.filter(pl.col("raw").str.contains("visit"))["reasons"].to_list() == [
         ["unit_kind_is_known"]
     ]
+
+    # Label files that cannot be read are found before anything is written.
+    (tmp_path / "events.csv").write_text("id,ts,customer\ne9,2026-01-01,u1\n")
+    (tmp_path / "labels" / "b.csv").write_text("id,kind,fraud,ts\nu7,session,true,2026-01-20\n")
+    with pytest.raises(InputError, match="the header of another file, has"):
+        run(spark, "ingest", settings, **given)
+    assert pl.read_delta(f"{tmp_path}/lake/events")["event_id"].to_list() == ["e1"]
 
 
 def test_label_files_of_other_columns_are_refused_and_rows_of_other_lengths_rejected(

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from habitus.domain.events import is_malformed, of_type
@@ -53,11 +53,6 @@ def judge_labels(
     )
 
 
-def is_label() -> Column:
-    """Whether a row from `judge_labels` is one."""
-    return F.size(_REASONS) == 0
-
-
 def valid_labels(judged: DataFrame) -> DataFrame:
     """The labels among rows from `judge_labels`, as `labels`, each key once.
 
@@ -65,7 +60,7 @@ def valid_labels(judged: DataFrame) -> DataFrame:
     """
     rest = ["label", *(name for name in LABELS.names if name not in {*LABELS.key, "label"})]
     return (
-        judged.where(is_label())
+        judged.where(F.size(_REASONS) == 0)
         .groupBy(*LABELS.key)
         # What one row says stays together; the greatest is one with a label that is true.
         .agg(F.max(F.struct(*rest)).alias("said"))

@@ -1,5 +1,6 @@
 """From source files to `events`, `events_rejected` and `labels`."""
 
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 
 from pyspark.errors import AnalysisException
@@ -12,12 +13,13 @@ from habitus.domain.events import (
     row_labels,
     valid_events,
 )
-from habitus.domain.label_rows import CHANGING, is_label, valid_labels
+from habitus.domain.label_rows import CHANGING, valid_labels
 from habitus.domain.mapping import SourceMapping, load_mapping
 from habitus.edges.spark_errors import SPARK_ERRORS, spark_says
 from habitus.errors import HabitusError, SettingsError
 from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.source_files import (
+    count_rejected,
     count_useful,
     read_csv,
     read_labels,
@@ -42,19 +44,20 @@ def run(context: JobContext) -> None:
     if mapping.label_file is not None:
         labels = read_labels(context, mapping.label_file, mapping.name, source, path)
     # Rows are parsed and judged once, for the counts, the rejected, the events and the labels.
-    judged = judged.persist()
-    try:
+    with ExitStack() as kept:
+        for frame in (judged, labels):
+            if frame is not None:
+                kept.enter_context(persisted(frame))
         with context.reporter.step("read and judge the rows"):
             ahead = ahead_of(context.started_at + _AHEAD)
             counts = count_useful(judged, "a valid event", source, path, ahead)
+            lost = 0 if labels is None else count_rejected(labels, path)
         context.rows_in["source"] = read = counts["read"]
         _tell_ahead(context, counts["ahead"], counts["last"])
         with context.reporter.step("write events, rejected rows and labels"):
             rejected = context.merge(EVENTS_REJECTED, rejected_rows(judged))
             events = context.merge(EVENTS, valid_events(judged))
-            _write_labels(context, mapping, judged, labels)
-    finally:
-        judged.unpersist()
+            _write_labels(context, mapping, judged, labels, lost)
     context.rows_out["duplicates"] = read - events - rejected
     context.reporter.say(
         f"{read:,} rows read = {events:,} events + {rejected:,} rejected "
@@ -121,16 +124,19 @@ def _bad_expression(
 
 
 def _write_labels(
-    context: JobContext, mapping: SourceMapping, judged: DataFrame, from_files: DataFrame | None
+    context: JobContext,
+    mapping: SourceMapping,
+    judged: DataFrame,
+    from_files: DataFrame | None,
+    lost: int,
 ) -> None:
+    """Write the labels that events and files have; so many rows of the files are none."""
     if mapping.label is not None:
         context.merge(LABELS, row_labels(judged, mapping), CHANGING)
     if from_files is not None:
-        # Judged once, for the labels, the rejected and how many these are.
-        with persisted(from_files) as rows:
-            context.merge(LABELS, valid_labels(rows), CHANGING)
-            if lost := rows.where(~is_label()).count():
-                context.merge(EVENTS_REJECTED, rejected_rows(rows))
-                context.reporter.say(
-                    f"{lost:,} rows of the label files are no labels; `events_rejected` says why"
-                )
+        context.merge(LABELS, valid_labels(from_files), CHANGING)
+        if lost:
+            context.merge(EVENTS_REJECTED, rejected_rows(from_files))
+            context.reporter.say(
+                f"{lost:,} rows of the label files are no labels; `events_rejected` says why"
+            )

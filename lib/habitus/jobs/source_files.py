@@ -145,13 +145,8 @@ def count_useful(
     Raises:
         InputError: There are none, they cannot be read, or none is what it should be.
     """
-    valid = F.count_if(F.size("_reasons") == 0)
-    try:
-        read = F.count(F.lit(1)).alias("read")
-        counts = totals(judged, read, valid.alias("valid"), *more)
-    except SPARK_ERRORS as error:
-        # Only now are the rows read: a file in the middle may be cut short or of another format.
-        raise unreadable(path, error) from error
+    read, valid = F.count(F.lit(1)).alias("read"), F.count_if(F.size("_reasons") == 0)
+    counts = _counted(judged, path, read, valid.alias("valid"), *more)
     if counts["read"] == 0:
         raise InputError(path, "the input is empty", "Give files with rows.")
     if counts["valid"] == 0:
@@ -164,3 +159,21 @@ def count_useful(
             f"Mend the mapping {source} or give the files it is for. Nothing was written.",
         )
     return counts
+
+
+def count_rejected(judged: DataFrame, path: str) -> int:
+    """How many rows of a source are not what they should be, of which there may be any number.
+
+    Raises:
+        InputError: They cannot be read.
+    """
+    rejected = F.count_if(F.size("_reasons") > 0)
+    return int(_counted(judged, path, rejected.alias("rejected"))["rejected"])
+
+
+def _counted(judged: DataFrame, path: str, *counts: Column) -> Row:
+    try:
+        return totals(judged, *counts)
+    except SPARK_ERRORS as error:
+        # Only now are the rows read: a file in the middle may be cut short or of another format.
+        raise unreadable(path, error) from error
