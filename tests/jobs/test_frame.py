@@ -16,7 +16,14 @@ from habitus.table import Table
 
 pytestmark = pytest.mark.jobs
 
-NOTHING = Job("nothing", "Does nothing.", reads=(), writes=(), run=lambda context: None)
+
+class Idle(Job):
+    """A job that does nothing."""
+
+    def run(self, context: JobContext) -> None: ...
+
+
+NOTHING = Idle("nothing", "Does nothing.", reads=(), writes=())
 
 
 class BusyLake(Lake):
