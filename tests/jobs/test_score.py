@@ -7,22 +7,28 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from delta.tables import DeltaTable
 from jobs.conftest import Lines, run
-from jobs.unit_lakes import TABLE, context_of, lake_of, rows, settings_in
+from jobs.unit_lakes import (
+    TABLE,
+    context_of,
+    flags_in,
+    give_status,
+    lake_of,
+    rows,
+    settings_in,
+    with_alerts,
+    write_units,
+)
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from sequence_files import START
 
 from habitus.alert_settings import RuleSettings
 from habitus.config import Settings
-from habitus.domain.features import feature_names
 from habitus.domain.scoring import NOTES
 from habitus.domain.vocabulary import RARE
-from habitus.edges.spark import local_frame
 from habitus.jobs import train
 from habitus.jobs.frame import JobContext
-from habitus.tables import features
 
 pytestmark = pytest.mark.jobs
 
@@ -83,14 +89,8 @@ def unscored(
     folder: Path = tmp_path_factory.mktemp("unscored")
     for name in ("models", "vocabularies"):
         shutil.copytree(f"{trained.lake.root}/{name}", folder / name)
-    write_units(spark, settings_in(folder, *ONE_DETECTOR))
+    write_units(spark, settings_in(folder, *ONE_DETECTOR), UNITS)
     return folder
-
-
-def write_units(spark: SparkSession, settings: Settings) -> None:
-    lake, names = context_of(spark, settings).lake, feature_names(settings.features)
-    lake.overwrite(TABLE, rows(spark, UNITS))
-    lake.overwrite(features(names), local_frame(spark, features(names).schema()))
 
 
 def fresh_lake(unscored: Path, folder: Path, **alerts: object) -> Settings:
@@ -99,24 +99,9 @@ def fresh_lake(unscored: Path, folder: Path, **alerts: object) -> Settings:
     return with_alerts(settings_in(folder / "lake", *ONE_DETECTOR), **alerts)
 
 
-def with_alerts(settings: Settings, **alerts: object) -> Settings:
-    return settings.model_copy(update={"alerts": settings.alerts.model_copy(update=alerts)})
-
-
 def until_day_7(settings: Settings) -> Settings:
     first_day = settings.score.model_copy(update={"until": START + timedelta(days=7)})
     return settings.model_copy(update={"score": first_day})
-
-
-def flags_in(settings: Settings) -> pl.DataFrame:
-    field = pl.col("reasons").list.first().struct.field("field").alias("field")
-    flags = pl.read_delta(f"{settings.lake.root}/anomalies").with_columns(field)
-    return flags.sort("event_time", "unit_id")
-
-
-def give_status(spark: SparkSession, settings: Settings, status: str, unit_ids: list[str]) -> None:
-    flags = DeltaTable.forPath(spark, f"{settings.lake.root}/anomalies")
-    flags.update(F.col("unit_id").isin(unit_ids), {"status": F.lit(status)})
 
 
 @pytest.fixture
@@ -135,7 +120,7 @@ def test_a_rule_sees_the_users_earlier_flags_whichever_run_found_them(
     for name in ("models", "vocabularies"):
         shutil.copytree(f"{trained.lake.root}/{name}", tmp_path / name)
     settings = with_alerts(settings_in(tmp_path, *ONE_DETECTOR, *metastore), **often)
-    write_units(spark, settings)
+    write_units(spark, settings, UNITS)
 
     run(spark, "score", until_day_7(settings))
     run(spark, "score", settings)

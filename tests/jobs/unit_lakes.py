@@ -6,16 +6,20 @@ from pathlib import Path
 
 import builders
 import numpy as np
+import polars as pl
 import pyarrow as pa
+from delta.tables import DeltaTable
 from jobs.conftest import Lines
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from sequence_files import START, table_of
 
 from habitus.config import Settings
+from habitus.domain.features import feature_names
+from habitus.edges.spark import local_frame
 from habitus.jobs.frame import JobContext
 from habitus.loading import load_settings
-from habitus.tables import ANOMALIES, REASONS, sequences
+from habitus.tables import ANOMALIES, REASONS, features, sequences
 
 WORDS = builders.vocabulary()
 TABLE = sequences(WORDS.field_names)
@@ -97,3 +101,27 @@ def flags_of(units: DataFrame, model_id: str = "m-1") -> DataFrame:
 def only(detector: str) -> tuple[str, str]:
     """Overrides for this detector alone."""
     return f"detectors=[{detector}]", f"alerts.detector={detector}"
+
+
+def write_units(spark: SparkSession, settings: Settings, count: int) -> None:
+    """Make the tables that scoring reads: the units, and features of none."""
+    lake, names = context_of(spark, settings).lake, feature_names(settings.features)
+    lake.overwrite(TABLE, rows(spark, count))
+    lake.overwrite(features(names), local_frame(spark, features(names).schema()))
+
+
+def with_alerts(settings: Settings, **alerts: object) -> Settings:
+    """The settings with others of `alerts`."""
+    return settings.model_copy(update={"alerts": settings.alerts.model_copy(update=alerts)})
+
+
+def flags_in(settings: Settings) -> pl.DataFrame:
+    """The flags in time, each with the `field` of its first reason."""
+    field = pl.col("reasons").list.first().struct.field("field").alias("field")
+    flags = pl.read_delta(f"{settings.lake.root}/anomalies").with_columns(field)
+    return flags.sort("event_time", "unit_id")
+
+
+def give_status(spark: SparkSession, settings: Settings, status: str, unit_ids: list[str]) -> None:
+    flags = DeltaTable.forPath(spark, f"{settings.lake.root}/anomalies")
+    flags.update(F.col("unit_id").isin(unit_ids), {"status": F.lit(status)})
