@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
@@ -18,8 +19,10 @@ import psutil
 from habitus.setting_types import PrecisionName
 
 LAKE = ".bench/train"
-WARM_UP, STEPS = 20, 200
-EPOCHS, EPOCH_STEPS = 20, 20  # of the run that tells whether memory stays the same
+WARM_UP, STEPS = 20, 800
+# Of the run that tells whether memory stays the same. How much a process has goes up and down by a
+# tenth from epoch to epoch, and rises for the first few as allocators fill their pools.
+SETTLED, EPOCHS, EPOCH_STEPS, NEAR = 10, 30, 20, 5
 MATRIX, PRODUCTS = 2048, 30
 
 
@@ -236,7 +239,7 @@ def matrix_rate(path: str) -> dict[str, float]:
 
 
 def memory(path: str) -> dict[str, float]:
-    """MB that training grows by from the end of the second epoch to the end of the last."""
+    """MB that training has when it has settled, and that it grows by until the last epoch."""
     from habitus.edges.ring import LocalRing
     from habitus.edges.training import training_batches
 
@@ -250,7 +253,8 @@ def memory(path: str) -> dict[str, float]:
         trainer.train(epoch, batches)
         batches.close()
         held.append(process.memory_info().rss / 1e6)
-    return {"at first": held[1], "growth": held[-1] - held[1]}
+    at_first, at_last = (median(held[last - NEAR : last]) for last in (SETTLED, EPOCHS))
+    return {"at first": at_first, "growth": at_last - at_first}
 
 
 PARTS = {part.__name__: part for part in (fed, fed_to_two, alone, in_a_ring_of_one, bare)}
