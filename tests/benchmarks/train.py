@@ -5,8 +5,8 @@ is measured in a process of its own, TIMES times in turn with the others; the ru
 counts. The rival is the bare Keras step: `train_on_batch` of the same model on the same batches,
 ready in memory. Rates count what is judged, not padding.
 
-`python tests/benchmarks/train.py --tried` measures the step, and rings of one and two, with settings
-that we keep or not, and Keras' own step in TensorFlow and in JAX, TIMES_TRIED times.
+`python tests/benchmarks/train.py --tried` measures the step, and rings of one and two, with
+settings that we keep or not, and Keras' own step in TensorFlow and in JAX, TIMES_TRIED times.
 """
 
 import sys
@@ -97,7 +97,7 @@ def figures(path: str) -> list[Figure]:
 
 
 def tried(path: str) -> list[Figure]:
-    """Our step and Keras' own on batches that are ready, and rings of one and two, in other ways."""
+    """Our step and Keras' own on batches that are ready, and rings, in other ways."""
     runs = {
         of_part + name: (part, {**environment, "TRIED": how})
         for part, (of_part, ways) in TRIES.items()
