@@ -1,16 +1,15 @@
 """The time split: which units train, validate, calibrate and test."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from habitus.config import SplitSettings
+from habitus.domain.totals import totals
 from habitus.domain.vocabulary import Split
 from habitus.errors import InputError, SettingsError
 from habitus.setting_types import UnitKind
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def unit_span(sessions: DataFrame, unit_kind: UnitKind) -> tuple[datetime, datetime]:
@@ -21,11 +20,10 @@ def unit_span(sessions: DataFrame, unit_kind: UnitKind) -> tuple[datetime, datet
     """
     # An event is a unit that ends when it happens, so the first one ends as its session starts.
     first = "ended_at" if unit_kind == "session" else "started_at"
-    # As numbers: collected timestamps would come in the driver's own time zone.
-    row = sessions.agg(F.unix_micros(F.min(first)), F.unix_micros(F.max("ended_at"))).head()
-    if row is None or row[0] is None:
+    span = totals(sessions, F.min(first).alias("first"), F.max("ended_at").alias("last"))
+    if span["first"] is None:
         raise InputError("table sessions", "there are no rows", "Run ingest and sessionize first.")
-    return _EPOCH + timedelta(microseconds=row[0]), _EPOCH + timedelta(microseconds=row[1])
+    return span["first"], span["last"]
 
 
 def resolve_split(settings: SplitSettings, first: datetime, last: datetime) -> Split:

@@ -1,6 +1,6 @@
 """`features`, as far as what is new in `sessions` and `labels` changes them."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -46,7 +46,7 @@ def bring_up_to_date(context: JobContext, table: Table) -> None:
     if told["rows"] > context.read(SESSIONS).count():
         _compute_all(context, table, labels)
     elif told["rows"]:
-        since = told["first"].replace(tzinfo=UTC)
+        since = told["first"]
         with persisted(changes):
             _merge(context, table, version, changes, labels, new_labels, since)
 

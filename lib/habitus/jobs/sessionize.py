@@ -1,6 +1,6 @@
 """From `events` to `sessions`."""
 
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -36,8 +36,8 @@ def run(context: JobContext) -> None:
     context.rows_in[EVENTS.name] = span["rows"]
     context.reporter.say(f"events: {span['rows']:,} new")
     if span["rows"]:
-        now = max(before.now, _utc(span["last"]))
-        _bring_up_to_date(context, version, added, _utc(span["first"]), now)
+        now = max(before.now, span["last"])
+        _bring_up_to_date(context, version, added, span["first"], now)
 
 
 def _make_all(context: JobContext) -> None:
@@ -48,7 +48,7 @@ def _make_all(context: JobContext) -> None:
             context.lake.name(EVENTS), "the table has no row", "Ingest a source first."
         )
     context.rows_in[EVENTS.name] = span["rows"]
-    now = _utc(span["now"])
+    now = span["now"]
     with context.reporter.step("group events into sessions"):
         made = sessionize(events, context.settings.sessions, now)
         # In order of days a file's pages have few days each: readers of some skip the others.
@@ -62,7 +62,7 @@ def _bring_up_to_date(
     settings = context.settings.sessions
     sessions = context.lake.read(SESSIONS, version)
     oldest = totals(sessions.where("not closed"), F.min("started_at").alias("start"))
-    oldest_open = _utc(oldest["start"]) if oldest["start"] else first
+    oldest_open = oldest["start"] or first
     since = concerned_since(min(first, oldest_open), settings)
     with context.reporter.step("bring the sessions near new events up to date"):
         touched = touched_by(added, sessions, settings, since)
@@ -70,7 +70,7 @@ def _bring_up_to_date(
         with persisted(touched.firsts), persisted(touched.kept):
             # Most days that could be concerned are not, and their arrays need not be read.
             kept = totals(touched.kept, F.min("started_at").alias("start"))
-            oldest_kept = _utc(kept["start"]) if kept["start"] else oldest_open
+            oldest_kept = kept["start"] or oldest_open
             day = min(oldest_kept, oldest_open).date()
             changes = changed_sessions(touched, added, sessions, settings, now, day)
             _merge(context, changes, day, version, now)
@@ -106,8 +106,3 @@ def _rule(context: JobContext) -> str:
     # Sessions of another layout are made anew, too.
     layout = ", ".join(f"{column.name} {column.type}" for column in SESSIONS.columns)
     return f"{rule} {_PASS} {layout}"
-
-
-def _utc(time: datetime) -> datetime:
-    # PySpark hands over times without a zone, in the process's own, which is UTC.
-    return time.replace(tzinfo=UTC)

@@ -1,6 +1,6 @@
 """From `events` to `volume_shifts`: segments whose volume suddenly is not what it should be."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import pandas as pd
 from pyspark.errors import AnalysisException
@@ -22,7 +22,6 @@ from habitus.jobs.shifts import strangest_shifts
 from habitus.tables import EVENTS, VOLUME_SHIFTS
 from habitus.volume_settings import VolumeSettings
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SHOWN = 10
 
 
@@ -51,18 +50,18 @@ def run(context: JobContext) -> None:
 def _span(context: JobContext) -> tuple[datetime, datetime]:
     """Times of the first and the last event, UTC."""
     events = context.read(EVENTS)
-    row = totals(
+    span = totals(
         events,
-        F.count(F.lit(1)),
-        F.unix_micros(F.min("event_time")),
-        F.unix_micros(F.max("event_time")),
+        F.count(F.lit(1)).alias("rows"),
+        F.min("event_time").alias("first"),
+        F.max("event_time").alias("last"),
     )
-    if not row[0]:
+    if not span["rows"]:
         raise InputError(
             context.lake.name(EVENTS), "the table has no row", "Ingest a source first."
         )
-    context.rows_in[EVENTS.name] = row[0]
-    return _EPOCH + timedelta(microseconds=row[1]), _EPOCH + timedelta(microseconds=row[2])
+    context.rows_in[EVENTS.name] = span["rows"]
+    return span["first"], span["last"]
 
 
 def _volumes(context: JobContext) -> DataFrame:
