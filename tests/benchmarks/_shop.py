@@ -1,9 +1,10 @@
-"""Events of the simulated shop in canonical columns, kept for benchmarks under `.bench/events`."""
+"""Events of the simulated shop in canonical columns, kept for benchmarks."""
 
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+from _kept import kept
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -13,7 +14,8 @@ from habitus.jobs.simulate import simulate
 from habitus.loading import configuration_folder, load_settings
 
 HOT = "hot"
-_RAW = ".bench/events/raw"
+_EVENTS = kept("events")
+_RAW = f"{_EVENTS}/raw"
 # Shoppers for a million events, at the settings' defaults.
 _USERS_A_MILLION = 13_130
 
@@ -26,7 +28,7 @@ def shop_events(spark: SparkSession, millions: int, hot_share: float) -> str:
         millions: How many; above 20 they are copies of the first 20, of other users.
         hot_share: The share of all events that one user, HOT, is given.
     """
-    target = Path(f".bench/events/{millions}M-hot{hot_share:g}")
+    target = Path(f"{_EVENTS}/{millions}M-hot{hot_share:g}")
     if (target / "_SUCCESS").exists():
         return str(target)
     if millions > 20:

@@ -15,10 +15,11 @@ from statistics import median
 from typing import Any
 
 import psutil
+from _kept import kept
 
 from habitus.setting_types import PrecisionName
 
-LAKE = ".bench/train"
+LAKE = kept("train")
 WARM_UP, STEPS = 20, 800
 # Of the run that tells whether memory stays the same. How much a process has goes up and down by a
 # tenth from epoch to epoch, and rises for the first few as allocators fill their pools.
@@ -106,8 +107,8 @@ def ready(task: Any) -> list[Any]:
 
 
 def compiled_for(batches: list[Any]) -> list[Any]:
-    """A few batches twice: what compiles each length by itself, for seconds, does so at first."""
-    return 2 * batches[:WARM_UP]
+    """A few batches over and over: what compiles each length, for seconds, does so at first."""
+    return batches[:WARM_UP] * (1 + STEPS // WARM_UP)
 
 
 def trainer_of(task: Any, ring: Any, how: str = "") -> Any:

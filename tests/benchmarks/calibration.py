@@ -26,7 +26,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 import _handbook
@@ -131,8 +131,9 @@ def _without(together: Combination, scores: Numbers) -> Iterator[tuple[str, Numb
 def of_handbook(small: bool) -> list[Figure]:
     """Every detector of the protocol without labels on card payments."""
     blind = _handbook.blind(*_handbook.WITHOUT_LABELS, settings=_handbook.CHOSEN)
-    calibrated_from = blind.test_from - DELAY / 2
-    protocol = replace(blind, settings=(*blind.settings, f"score.from={calibrated_from}"))
+    calibrated_from = datetime.combine(blind.test_from, time()) - DELAY / 2
+    asked = f"score.from={calibrated_from.isoformat()}"
+    protocol = replace(blind, settings=(*blind.settings, asked))
     with _handbook.prepared(small) as (_, lake, mapping):
         _handbook.run(["ingest"], lake, protocol, *mapping)
         _handbook.run(["sessionize", *_handbook.AGAIN], lake, protocol)

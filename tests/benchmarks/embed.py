@@ -14,7 +14,6 @@ Beside each stands what the counts of actions find, each in the spread of the tr
 import shutil
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
 import numpy as np
@@ -24,7 +23,6 @@ from _figures import Figure, publish
 from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from rich.console import RenderableType
 
 from habitus.config import Settings
 from habitus.domain.labelling import unit_labels
@@ -33,7 +31,7 @@ from habitus.domain.vocabulary import Vocabulary
 from habitus.edges.models import load_model
 from habitus.edges.spark import start_spark
 from habitus.jobs.catalogue import CHAIN, JOBS
-from habitus.jobs.frame import Arguments, JobContext, run_job
+from habitus.jobs.frame import Arguments, JobContext, Silent, run_job
 from habitus.loading import configuration_folder, load_settings
 from habitus.tables import EMBEDDINGS, LABELS, sequences
 
@@ -46,21 +44,10 @@ NEAREST = 3
 NORMAL = 1000  # normal sessions that ask, drawn with the seed
 
 
-class Quiet:
-    """A reporter that shows nothing."""
-
-    def step(self, text: str) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def say(self, text: str) -> None: ...
-
-    def show(self, renderable: RenderableType) -> None: ...
-
-
 def run(spark: SparkSession, job: str, settings: Settings) -> tuple[JobContext, float]:
     """Run a job; its context, and how many seconds it took."""
     arguments = Arguments(source=SHOP, input=settings.simulate.output)
-    context = JobContext(job, settings, spark, Quiet(), arguments)
+    context = JobContext(job, settings, spark, Silent(), arguments)
     before = time.perf_counter()
     run_job(JOBS[job], context)
     return context, time.perf_counter() - before

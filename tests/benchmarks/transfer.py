@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 from _figures import Figure, at_least, publish
+from _kept import kept
 from sklearn.metrics import average_precision_score
 
 from habitus.domain.units import Units
 
-LAKE = ".bench/transfer"
+LAKE = kept("transfer")
 SHOP = ("seed=11", "simulate.attack_share=0.15")
 USERS, SMALL_USERS = 3000, 800
 LABELS, SMALL_LABELS = (50, 200, 1000), (50,)

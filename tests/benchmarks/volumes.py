@@ -12,7 +12,8 @@ tenfold traffic on day 50; the default split: half of the time trains, the test 
 
 Each begins at a random hour of the test period, not on the day of the promotion nor the day after.
 A shift is found when one of the flagged hours is in it. False alarms are the flagged hours of the
-same days without plants, and those of the promotion's day are counted by themselves.
+same days without plants, in segments with enough in training to be judged; those of the promotion's
+day are counted by themselves.
 
 The rival is what a shop's monitoring does: the z-score of an hour against the mean and the standard
 deviation of the same hour of the week over the four weeks before (at least the square root of the
@@ -52,6 +53,8 @@ PLANTS = {
     "country": ("failures", 12, 5),
 }
 KEY = ["segment_kind", "segment"]
+MEASURES = ("events", "failures")
+DAYS_JUDGED = {"on quiet days": True, "on the promotion's day": False}
 
 Judge = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -147,7 +150,7 @@ def rival(settings: Settings, split: Split) -> Judge:
         for kind, of_kind in series.groupby("segment_kind"):
             events = of_kind.pivot(index="period_start", columns="segment", values="events")
             failures = of_kind.pivot(index="period_start", columns="segment", values="failures")
-            for measure, counts in (("events", events), ("failures", failures)):
+            for measure, counts in zip(MEASURES, (events, failures), strict=True):
                 trained = counts[counts.index < naive(split.train_until)]
                 known = (trained > 0).sum() >= settings.volumes.minimum_periods
                 scores = _z_scores(counts, events if measure == "failures" else None).loc[:, known]
@@ -189,21 +192,23 @@ def found_share(flagged: pd.DataFrame, shifts: pd.DataFrame, kind: str) -> float
 def alarms(
     flagged: pd.DataFrame, series: pd.DataFrame, settings: Settings, split: Split
 ) -> dict[str, float]:
-    """Flagged hours per 10,000 of the quiet test days and of the promotion's."""
+    """Hours flagged for each measure, per 10,000 of the quiet test days and of the promotion's."""
     promotion = naive(settings.simulate.start) + timedelta(days=PROMOTION_DAY)
-    measured = flagged[flagged["measure"] == "events"]
 
-    def rate(quiet: bool) -> float:
-        def within(times: pd.Series) -> pd.Series:
-            days = (times - promotion) // timedelta(days=1)
-            return (times >= naive(split.validation_until)) & (
-                ~days.isin([0, 1]) if quiet else days == 0
-            )
+    def within(times: pd.Series, quiet: bool) -> int:
+        days = (times - promotion) // timedelta(days=1)
+        tested = times >= naive(split.validation_until)
+        return int((tested & (~days.isin([0, 1]) if quiet else days == 0)).sum())
 
-        hours = within(series["period_start"]).sum()
-        return 1e4 * float(within(measured["period_start"]).sum() / hours)
-
-    return {"quiet": rate(quiet=True), "promotion": rate(quiet=False)}
+    rates = {}
+    for measure in MEASURES:
+        trained = (series["period_start"] < naive(split.train_until)) & (series[measure] > 0)
+        periods = trained.groupby([series[column] for column in KEY]).transform("sum")
+        judged = series.loc[periods >= settings.volumes.minimum_periods, "period_start"]
+        alarmed = flagged.loc[flagged["measure"] == measure, "period_start"]
+        for day, quiet in DAYS_JUDGED.items():
+            rates[f"{measure} {day}"] = 1e4 * within(alarmed, quiet) / within(judged, quiet)
+    return rates
 
 
 def measure(settings: Settings, seed: int) -> tuple[pd.Series, pd.Series]:
@@ -264,8 +269,10 @@ def figures(users: int, seeds: Sequence[int]) -> list[Figure]:
         ]
     return [
         *found,
-        Figure("flagged of 10,000 quiet hours of a segment", mine["quiet"], other["quiet"]),
-        Figure("flagged of 10,000 on the promotion's day", mine["promotion"], other["promotion"]),
+        *(
+            Figure(f"hours of 10,000 flagged, {alarm}", mine[alarm], other[alarm])
+            for alarm in (f"{measure} {day}" for measure in MEASURES for day in DAYS_JUDGED)
+        ),
         Figure("segments a second, one core", mine["segments a second"]),
         Figure("segments a second without ARIMA", seasons["segments a second"]),
     ]
