@@ -8,11 +8,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 from delta.tables import DeltaTable
-from jobs.conftest import SHOP, SmallLake, copied, run, run_as_called, small_settings
+from jobs.conftest import SHOP, SMALL, SmallLake, copied, run, run_as_called, small_settings
 from jobs.tables import contents, runs
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from habitus.cli.main import main
 from habitus.domain.vocabulary import RARE
 from habitus.jobs.catalogue import CHAIN
 
@@ -150,6 +151,28 @@ def test_only_what_is_new_or_changed_is_scored_and_what_is_gone_goes(
     )
     again = after.filter(pl.col("scored_at") == context.started_at)
     assert set(again["unit_id"]) == {changed, unscored}
+
+
+def test_run_goes_on_from_a_job_to_the_report(
+    tmp_path: Path, chain: SmallLake, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(copied(chain, tmp_path).lake.root)
+    shutil.rmtree(root / "reports")
+    before = len(runs(root))
+    settings = [f"--set={setting}" for setting in (*SMALL, f"lake.root={root}")]
+
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--from", "cases", "--source", SHOP, "--input", chain.raw, *settings])
+
+    shown = capfd.readouterr().out
+    assert not ended.value.code
+    jobs = CHAIN[CHAIN.index("cases") :]
+    headings = re.findall(r"^\[(\d)/(\d)\] (\w+): ", shown, re.MULTILINE)
+    assert headings == [(str(n), str(len(jobs)), job) for n, job in enumerate(jobs, 1)]
+    assert "Recall at the daily budget" in shown
+    assert (root / "reports" / "report.html").exists()
+    new = sorted(runs(root), key=lambda row: row["started_at"])[before:]
+    assert [(row["job"], row["status"]) for row in new] == [(job, "done") for job in jobs]
 
 
 def test_cards_show_how_their_models_compare(chain: SmallLake) -> None:

@@ -1,11 +1,22 @@
 """Labels from files and tables, and what they make of flags."""
 
+import re
 from pathlib import Path
 
 import polars as pl
 import pytest
-from jobs.conftest import Lines, run
-from jobs.unit_lakes import TABLE, context_of, flags_of, lake_of, rows, settings_in
+from jobs.conftest import Lines, SmallLake, copied, run
+from jobs.unit_lakes import (
+    TABLE,
+    context_of,
+    flags_in,
+    flags_of,
+    give_status,
+    lake_of,
+    rows,
+    settings_in,
+    with_alerts,
+)
 from jobs.viewed_rows import case_row
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -185,3 +196,28 @@ def test_label_files_of_other_columns_are_refused_and_rows_of_other_lengths_reje
     assert ["malformed_record"] in reasons
     assert caught.value.place.endswith((".csv", ".csv."))
     assert "u7" not in pl.read_delta(f"{tmp_path}/lake/labels")["unit_id"]
+
+
+def test_flags_go_as_far_as_reviews_show_the_precision_that_is_wanted(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = copied(chain, tmp_path)
+    looked_at = flags_in(settings)
+    strange = pl.col("p_value") <= pl.col("p_value").median()
+    for status, part in (("confirmed", strange), ("dismissed", ~strange)):
+        give_status(spark, settings, status, looked_at.filter(part)["unit_id"].to_list())
+
+    context = run(spark, "score", with_alerts(settings, precision=0.5, budget_per_day=50))
+
+    assert isinstance(context.reporter, Lines)
+    (told,) = re.findall(r"a precision of 0.5 up to p = (.*)", "\n".join(context.reporter.lines))
+    until = float(told) * 1.05  # it is rounded
+    flags = flags_in(settings)
+    new = flags.filter(pl.col("status") == "open")
+    assert new.height > 0
+    assert new["p_value"].max() <= until
+    assert set(looked_at["unit_id"]) <= set(flags["unit_id"])
+    scores = pl.read_delta(f"{settings.lake.root}/scores")
+    rare = (pl.col("p_value") > until) & (pl.col("p_value") <= settings.alerts.false_positive_rate)
+    left = scores.filter(pl.col("model_id") == flags["model_id"][0], rare)
+    assert left.join(looked_at, "unit_id", "anti").height > 0
