@@ -110,7 +110,9 @@ def both_ways(seed: int, small: bool, budget: int) -> list[list[float]]:
         lake = simulated(seed, folder, small, ("conduct",), SETTINGS)
         shop = Shop.read(lake)
         base = load_model(lake, models(lake)["conduct"]).detector
-        return [precisions(shop, base, budget, feedback) for feedback in (True, False)]
+        found = [precisions(shop, base, budget, feedback) for feedback in (True, False)]
+    print(seed, found, file=sys.stderr)
+    return found
 
 
 def main(arguments: list[str]) -> None:
