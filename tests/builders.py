@@ -1,5 +1,6 @@
 """Units made by a known Markov chain, and oddities that it does not make."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -162,6 +163,23 @@ def long_unit(length: int, seed: int, words: Vocabulary) -> Units:
         tokens={name: values[:length] for name, values in some.tokens.items()},
         amounts=some.amounts[:length],
         gaps=some.gaps[:length],
+    )
+
+
+def of_actions(*sessions: Sequence[int]) -> Units:
+    """Sessions of these actions; nothing else is told of them."""
+    actions = np.array([action for session in sessions for action in session], dtype=np.int32)
+    none = np.zeros(len(actions), dtype=np.float32)
+    words = vocabulary()
+    missing = {name: np.full_like(actions, MISSING) for name in words.field_names}
+    return Units(
+        offsets=np.cumsum([0, *map(len, sessions)]),
+        tokens=missing | {"action": actions + FIRST_VALUE},
+        amounts=none,
+        gaps=none,
+        context=np.zeros((len(sessions), len(words.context)), dtype=np.float32),
+        scored_from=np.zeros(len(sessions), dtype=np.int32),
+        closed=np.ones(len(sessions), dtype=bool),
     )
 
 

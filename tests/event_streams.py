@@ -13,9 +13,25 @@ from habitus.edges.spark import local_frame
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 GAP = timedelta(minutes=30)
+USERS = ("ann", "bob", "cyd")
+# So few that there are ties, and events exactly one window apart.
+TIMES = (0, 1e-6, 1, 3600, 3600 + 1e-6, 7200, 24 * 3600, 25 * 3600)
+TENS_OF_MINUTES = 30
+VALUES = {
+    "action": ("view", "cart", "pay"),
+    "category": (None, "toys", "books", "wine"),
+    "counterparty_id": (None, "shop", "stall"),
+    "amount": (None, 0.0, 0.1, 0.2, -19.99, 19.99, 1e6),
+    "outcome": (None, "success", "failure"),
+    "device_id": (None, "phone", "desk"),
+    "network": (None, "home", "cafe"),
+}
+# Seconds from an event until its label is known.
+DELAYS = (-600, 0, 600, 3600, 7200)
 NEW = {"new_device": "device_id", "new_network": "network", "new_counterparty": "counterparty_id"}
 
 Row = dict[str, Any]
+Happened = tuple[str, float, Row]
 
 
 def event(user: str, seconds: float, event_id: str, **values: Any) -> Row:
@@ -81,12 +97,49 @@ def frame(spark: SparkSession, table: tables.Table, rows: Sequence[Row]) -> Data
 
 
 @st.composite
-def streams(draw: st.DrawFn, size: int = 25) -> list[Row]:
-    """Many small worlds that share no entity, in one list: one Spark job tests them all.
+def labelled_streams(draw: st.DrawFn, size: int = 25) -> tuple[list[Row], list[Row]]:
+    """Many small worlds that share no entity, and labels known before, at and after their events.
 
-    Times are few, so that there are ties and events exactly one window apart.
+    One pass over the list tests all of the worlds.
     """
-    worlds = draw(st.lists(st.lists(_events(), min_size=1, max_size=size), min_size=1, max_size=8))
+    happened = st.tuples(
+        st.sampled_from(USERS),
+        st.one_of(st.sampled_from(TIMES), st.integers(0, TENS_OF_MINUTES).map(lambda n: n * 600.0)),
+        st.fixed_dictionaries({name: st.sampled_from(one) for name, one in VALUES.items()}),
+    )
+    world = st.lists(happened, min_size=1, max_size=size)
+    events = _in_worlds(draw(st.lists(world, min_size=1, max_size=8)))
+    delays = st.sets(st.sampled_from(DELAYS), max_size=2)
+    labels = [label_of(row, draw(st.booleans()), delay) for row in events for delay in draw(delays)]
+    return events, labels
+
+
+def many_worlds(seed: int) -> tuple[list[Row], list[Row]]:
+    """The same at its largest, for tests that can afford few examples: Hypothesis starts small."""
+    random_ = random.Random(seed)
+    worlds = [
+        [
+            (
+                random_.choice(USERS),
+                random_.choice(
+                    [random_.choice(TIMES), random_.randint(0, TENS_OF_MINUTES) * 600.0]
+                ),
+                {name: random_.choice(one) for name, one in VALUES.items()},
+            )
+            for _ in range(25)
+        ]
+        for _ in range(8)
+    ]
+    events = _in_worlds(worlds)
+    labels = [
+        label_of(row, random_.random() < 0.5, delay)
+        for row in events
+        for delay in random_.sample(DELAYS, random_.randint(0, 2))
+    ]
+    return events, labels
+
+
+def _in_worlds(worlds: Sequence[Sequence[Happened]]) -> list[Row]:
     events = []
     for world, stream in enumerate(worlds):
         for index, (user, seconds, values) in enumerate(stream):
@@ -142,28 +195,6 @@ def ingested(events: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _events() -> st.SearchStrategy[tuple[str, float, Row]]:
-    hour = 3600
-    return st.tuples(
-        st.sampled_from(["ann", "bob", "cyd"]),
-        st.one_of(
-            st.sampled_from([0, 1e-6, 1, hour, hour + 1e-6, 2 * hour, 24 * hour, 25 * hour]),
-            st.integers(0, 30).map(lambda n: n * 600.0),
-        ),
-        st.fixed_dictionaries(
-            {
-                "action": st.sampled_from(["view", "cart", "pay"]),
-                "category": st.sampled_from([None, "toys", "books", "wine"]),
-                "counterparty_id": st.sampled_from([None, "shop", "stall"]),
-                "amount": st.sampled_from([None, 0.0, 0.1, 0.2, -19.99, 19.99, 1e6]),
-                "outcome": st.sampled_from([None, "success", "failure"]),
-                "device_id": st.sampled_from([None, "phone", "desk"]),
-                "network": st.sampled_from([None, "home", "cafe"]),
-            }
-        ),
-    )
-
-
 def label(event_id: str, anomalous: bool, seconds: float, unit_kind: str = "event") -> Row:
     """A label of an event, known this long after START."""
     return {
@@ -175,13 +206,6 @@ def label(event_id: str, anomalous: bool, seconds: float, unit_kind: str = "even
     }
 
 
-@st.composite
-def labelled_streams(draw: st.DrawFn, size: int = 25) -> tuple[list[Row], list[Row]]:
-    """The same, and labels known before, at and after their events."""
-    events = draw(streams(size))
-    labels = []
-    for row in events:
-        for delay in draw(st.sets(st.sampled_from([-600, 0, 600, 3600, 7200]), max_size=2)):
-            seconds = (row["event_time"] - START).total_seconds() + delay
-            labels.append(label(row["event_id"], draw(st.booleans()), seconds))
-    return events, labels
+def label_of(row: Row, anomalous: bool, delay: float) -> Row:
+    """A label of this event, known so many seconds after it."""
+    return label(row["event_id"], anomalous, (row["event_time"] - START).total_seconds() + delay)

@@ -10,6 +10,8 @@ from typing import Any
 from habitus.unit_settings import FeatureSettings
 
 Row = dict[str, Any]
+# How many seconds ago a label became known, what it says, its event's amount.
+Known = tuple[float, bool, float | None]
 COLUMN_OF = {
     "user": "user_id",
     "counterparty": "counterparty_id",
@@ -23,39 +25,55 @@ COLUMN_OF = {
 }
 
 
-def value(
+def values(
     declared: FeatureSettings,
     window: timedelta,
-    measure: str,
     place: tuple[datetime, str],
     amount: float | None,
     of_entity: Sequence[Row],
     labels: Sequence[Row],
-) -> float | None:
-    """One feature of one unit.
+) -> dict[str, float | None]:
+    """Each measure of one unit.
 
     Args:
         declared: What is declared.
         window: One of its windows.
-        measure: One of its measures.
         place: The unit's time and event.
         amount: The unit's amount.
         of_entity: All events of its entity, in any order.
         labels: All labels.
     """
     time = place[0]
-    described = [
-        row for row in of_entity if all(row[name] == told for name, told in declared.where.items())
-    ]
     before = [
         row
         for row in of_entity
         if time - window <= row["event_time"] and (row["event_time"], row["event_id"]) < place
     ]
-    inside = [row for row in described if row in before]
+    described, inside = (
+        [row for row in rows if all(row[name] == told for name, told in declared.where.items())]
+        for rows in (of_entity, before)
+    )
+    of = [row[COLUMN_OF[declared.of]] for row in inside] if declared.of else []
+    counts = Counter(one for one in of if one is not None)
+    known = known_labels(time, window, described, labels)
+    return {
+        measure: _value(measure, time, amount, before, inside, counts, known)
+        for measure in declared.measures
+    }
+
+
+def _value(
+    measure: str,
+    time: datetime,
+    amount: float | None,
+    before: Sequence[Row],
+    inside: Sequence[Row],
+    counts: Counter[str],
+    known: Sequence[Known],
+) -> float | None:
+    """One measure: `inside` are the events before it that are described, `known` their labels."""
     amounts = [row["amount"] for row in inside if row["amount"] is not None]
-    values = [row[COLUMN_OF[declared.of]] for row in inside] if declared.of else []
-    counts = Counter(one for one in values if one is not None)
+    anomalies = [ago for ago, says, _ in known if says]
     match measure:
         case "count":
             return len(inside)
@@ -94,25 +112,23 @@ def value(
                 return None
             return (amount - statistics.fmean(amounts)) / deviation
         case "risk":
-            told = known_labels(time, window, described, labels)
-            return statistics.fmean(label for _, label, _ in told) if told else None
+            return statistics.fmean(says for _, says, _ in known) if known else None
         case "anomalies":
-            return len(anomalies_known(time, window, described, labels))
+            return len(anomalies)
         case "anomalous_mean":
-            told = known_labels(time, window, described, labels)
-            paid = [paid for _, says, paid in told if says and paid is not None]
+            paid = [paid for _, says, paid in known if says and paid is not None]
             return statistics.fmean(paid) if paid else None
         case "since_anomaly":
-            return min(anomalies_known(time, window, described, labels), default=None)
+            return min(anomalies, default=None)
         case "since_first_anomaly":
-            return max(anomalies_known(time, window, described, labels), default=None)
+            return max(anomalies, default=None)
     raise AssertionError(measure)
 
 
 def known_labels(
     time: datetime, window: timedelta, described: Sequence[Row], labels: Sequence[Row]
-) -> list[tuple[float, bool, float | None]]:
-    """Of each label how many seconds ago it became known, what it says, its event's amount."""
+) -> list[Known]:
+    """The labels that became known within the window."""
     events = {row["event_id"]: row for row in described}
     known = [
         (time - max(row["known_at"], of["event_time"]), row["label"], of["amount"])
@@ -124,10 +140,3 @@ def known_labels(
         for ago, says, amount in known
         if timedelta(0) < ago <= window
     ]
-
-
-def anomalies_known(
-    time: datetime, window: timedelta, described: Sequence[Row], labels: Sequence[Row]
-) -> list[float]:
-    """How many seconds ago each label that says anomalous became known."""
-    return [ago for ago, says, _ in known_labels(time, window, described, labels) if says]

@@ -1,8 +1,8 @@
 """What each member adds to an ensemble is what is lost without it."""
 
 import numpy as np
-import pandas as pd
 import pytest
+from histograms import histogram
 
 from habitus.config import EvaluateSettings
 from habitus.domain.ablation import ADDED, NOTHING, added, in_words, name_without
@@ -12,18 +12,6 @@ pytestmark = pytest.mark.plain
 
 SETTINGS = EvaluateSettings(blocks=2, blocks_of="time", refit=False, bootstrap=200, confidence=0.95)
 MEMBERS = ("markov", "ecod")
-
-
-def histogram(places: dict[str, list[int]]) -> pd.DataFrame:
-    """In each block one anomaly and nine normal units; the anomaly comes at that place."""
-    rows = []
-    for model_id, by_block in places.items():
-        for block, place in enumerate(by_block):
-            kinds = np.where(np.arange(1, 11) == place, ALL, NORMAL)
-            bins = np.arange(10)[::-1]
-            rows.append(pd.DataFrame({"kind": kinds, "bin": bins}).assign(block=block))
-            rows[-1] = rows[-1].assign(model_id=model_id, units=1)
-    return pd.concat(rows, ignore_index=True)
 
 
 def test_a_member_adds_the_average_precision_that_is_lost_without_it() -> None:

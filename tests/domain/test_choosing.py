@@ -1,8 +1,8 @@
 """The best detector is the one that leads over blocks, with an honest interval."""
 
 import numpy as np
-import pandas as pd
 import pytest
+from histograms import histogram
 
 from habitus.config import EvaluateSettings
 from habitus.domain.choosing import (
@@ -20,22 +20,7 @@ SETTINGS = EvaluateSettings(blocks=4, blocks_of="time", refit=False, bootstrap=2
 DETECTORS = {"behaviour": "behaviour-1", "markov": "markov-1", "kmeans": "kmeans-1"}
 
 
-def histogram(places: dict[str, list[int]]) -> pd.DataFrame:
-    """In each block one anomaly and nine normal units; the anomaly comes at that place."""
-    rows = []
-    for name, by_block in places.items():
-        for block, place in enumerate(by_block):
-            bins = np.arange(10)[::-1]
-            kinds = np.where(np.arange(10) == place - 1, ALL, NORMAL)
-            rows.append(
-                pd.DataFrame(
-                    {"model_id": f"{name}-1", "block": block, "kind": kinds, "bin": bins}
-                ).assign(units=1)
-            )
-    return pd.concat(rows, ignore_index=True)
-
-
-PLACES = {"behaviour": [1, 1, 2, 1], "markov": [3, 2, 4, 2], "kmeans": [2, 1, 1, 1]}
+PLACES = {"behaviour-1": [1, 1, 2, 1], "markov-1": [3, 2, 4, 2], "kmeans-1": [2, 1, 1, 1]}
 
 
 def test_each_is_behind_the_best_by_the_mean_difference_over_blocks() -> None:
@@ -71,7 +56,7 @@ def test_a_lead_in_the_only_block_that_holds_anomalies_proves_nothing() -> None:
 
 
 def test_one_detector_is_the_best_and_none_without_anomalies() -> None:
-    rows = histogram({"markov": [1, 1, 2, 1]})
+    rows = histogram({"markov-1": [1, 1, 2, 1]})
     assert verdict(compare_over_blocks(rows, {"markov": "markov-1"}, SETTINGS, 1), "users") == (
         "best over blocks of users: markov"
     )

@@ -1,12 +1,11 @@
 """Sessions against a slow obvious reference, and the rule's corners by hand."""
 
+import random
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from event_streams import START, Row, event, frame, hinted_streams
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from event_streams import START, Row, event, frame, shoppers
 from pyspark.sql import SparkSession
 from session_words import rule, sessions_by_words, told
 
@@ -18,7 +17,6 @@ pytestmark = pytest.mark.spark
 
 MINUTE = 60
 NOW = START + timedelta(days=30)
-SPARK = settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def sessions(spark: SparkSession, events: list[Row], by: SessionSettings) -> list[dict[str, Any]]:
@@ -41,17 +39,14 @@ def reasons(made: list[dict[str, Any]]) -> list[str]:
     return [row["end_reason"] for row in made]
 
 
-@SPARK
-@given(
-    events=hinted_streams(),
-    by=st.sampled_from(["gap", "hint", "both"]),
-    max_events=st.integers(2, 5),
-    max_hours=st.integers(1, 3),
-    batch=st.sampled_from([1, 3, 10_000]),
+@pytest.mark.parametrize(
+    ("by", "max_events", "max_hours", "batch"),
+    [("gap", 5, 1, 3), ("hint", 2, 3, 10_000), ("both", 3, 2, 1)],
 )
 def test_sessions_are_those_of_the_words_of_the_rule(
-    spark: SparkSession, events: list[Row], by: str, max_events: int, max_hours: int, batch: int
+    spark: SparkSession, by: str, max_events: int, max_hours: int, batch: int
 ) -> None:
+    events = shoppers(max_events, users=30)
     settings_ = rule(by=by, max_events=max_events, max_duration=timedelta(hours=max_hours))
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", batch)
 
@@ -63,28 +58,25 @@ def test_sessions_are_those_of_the_words_of_the_rule(
     assert [told(row) for row in made] == sessions_by_words(events, settings_, NOW)
 
 
-@SPARK
-@given(events=hinted_streams(), seed=st.randoms(use_true_random=False))
-def test_the_order_of_rows_does_not_matter(
-    spark: SparkSession, events: list[Row], seed: Any
-) -> None:
-    shuffled = events.copy()
-    seed.shuffle(shuffled)
+@pytest.mark.parametrize("by", ["gap", "hint", "both"])
+def test_the_order_of_rows_does_not_matter(spark: SparkSession, by: str) -> None:
+    events = shoppers(6, users=30)
+    shuffled = random.Random(6).sample(events, len(events))
 
-    assert sessions(spark, shuffled, rule()) == sessions(spark, events, rule())
+    assert sessions(spark, shuffled, rule(by=by)) == sessions(spark, events, rule(by=by))
 
 
-@SPARK
-@given(events=hinted_streams())
-def test_other_users_do_not_affect_a_users_sessions(spark: SparkSession, events: list[Row]) -> None:
+def test_other_users_do_not_affect_a_users_sessions(spark: SparkSession) -> None:
+    events = shoppers(7, users=30)
+    users = {f"u{number}" for number in range(0, 30, 3)}
     together = sessions(spark, events, rule(by="both", max_events=3))
     alone = sessions(
         spark,
-        [row for row in events if row["user_id"] == "a"] or events,
+        [row for row in events if row["user_id"] in users],
         rule(by="both", max_events=3),
     )
 
-    users = {row["user_id"] for row in alone}
+    assert len(alone) < len(together)
     assert [row for row in together if row["user_id"] in users] == alone
 
 

@@ -71,6 +71,7 @@ def test_flags_keep_to_the_budget_and_say_why(chain: SmallLake) -> None:
     assert flags.height > 0
     assert flags.group_by("event_date").len()["len"].max() <= alerts.budget_per_day
     assert flags["p_value"].max() <= alerts.false_positive_rate
+    assert flags["reasons"].list.len().sum() > 0
     for flag in flags.iter_rows(named=True):
         assert flag["summary"].endswith(".")
         assert [reason["rank"] for reason in flag["reasons"]] == list(

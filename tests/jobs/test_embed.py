@@ -91,6 +91,7 @@ def test_the_report_tells_of_them(spark: SparkSession, embedded: Settings) -> No
 
     page = Path(f"{embedded.lake.root}/reports/report.html").read_text()
     cases = page.split('<section class="story">')[1:]
+    assert cases
     assert all("Most like it in the past" in case for case in cases)
 
 

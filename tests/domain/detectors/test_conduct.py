@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from builders import VIEW, oddities, units, vocabulary
+from builders import VIEW, oddities, of_actions, units, vocabulary
 
 from habitus.domain.detectors.base import TOO_REGULAR, Reason
 from habitus.domain.detectors.conduct_forest import ConductDetector, _strongest_first
@@ -34,17 +34,10 @@ def paced(some: Units, seconds: float) -> Units:
 
 def browsing(length: int) -> Units:
     """A session that views one thing after another, each a success in the same category."""
-    one = units(1, 2, vocabulary()).take(np.array([0]))
-    tokens = {name: np.full(length, FIRST_VALUE, dtype=np.int32) for name in one.tokens}
-    tokens["action"][:] = VIEW + FIRST_VALUE
+    some = of_actions([VIEW] * length)
+    tokens = {name: np.full(length, FIRST_VALUE, dtype=np.int32) for name in some.tokens}
     tokens["gap"][:] = FIRST_VALUE + 2
-    return replace(
-        one,
-        offsets=np.array([0, length]),
-        tokens=tokens,
-        amounts=np.zeros(length, dtype=np.float32),
-        gaps=np.full(length, 10, dtype=np.float32),
-    )
+    return paced(replace(some, tokens=tokens), 10)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,41 +4,22 @@ from functools import cache
 
 import numpy as np
 import pytest
-from builders import oddities, together, units, vocabulary
+from builders import LOGIN, SEARCH, VIEW, oddities, of_actions, together, units, vocabulary
 
 from habitus.domain.detectors import load_detector
 from habitus.domain.detectors.count_distance import CountDistanceDetector
-from habitus.domain.units import Units
-from habitus.domain.vocabulary import FIRST_VALUE
 from habitus.errors import ArtefactError, TrainingError
 from habitus.setting_types import UnitKind
 
 pytestmark = pytest.mark.plain
 
 KINDS: list[UnitKind] = ["session", "event"]
-VIEW, SEARCH = FIRST_VALUE, FIRST_VALUE + 1
 
 
 @cache
 def fitted(kind: UnitKind = "session") -> CountDistanceDetector:
     words = vocabulary(kind)
     return CountDistanceDetector.fit(units(1500, 1, words), words, seed=7)
-
-
-def of_actions(*actions: list[int]) -> Units:
-    """Units of these action tokens."""
-    model = units(1, 1, vocabulary())
-    every = np.array([token for unit in actions for token in unit], dtype=np.int32)
-    none = np.zeros(len(every), dtype=np.float32)
-    return Units(
-        offsets=np.cumsum([0, *map(len, actions)]),
-        tokens={name: every if name == "action" else np.ones_like(every) for name in model.tokens},
-        amounts=none,
-        gaps=none,
-        context=np.zeros((len(actions), 2), dtype=np.float32),
-        scored_from=np.zeros(len(actions), dtype=np.int32),
-        closed=np.ones(len(actions), dtype=bool),
-    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -57,7 +38,7 @@ def test_what_varies_among_like_units_counts_less_than_what_never_does() -> None
     detector = CountDistanceDetector.fit(training, vocabulary(), 7)
 
     more_views, a_login, seen = detector.score(
-        of_actions([VIEW] * 6, [VIEW] * 2 + [SEARCH + 1], [VIEW] * 3)
+        of_actions([VIEW] * 6, [VIEW] * 2 + [LOGIN], [VIEW] * 3)
     )
 
     assert 0 == seen < more_views < a_login

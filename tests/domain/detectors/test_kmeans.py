@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
-from builders import oddities, together, units, vocabulary
+from builders import VIEW, oddities, of_actions, together, units, vocabulary
 
 from habitus.domain.detectors import load_detector
 from habitus.domain.detectors.kmeans import (
@@ -15,7 +16,7 @@ from habitus.domain.detectors.kmeans import (
     KMeansDetector,
 )
 from habitus.domain.units import Units
-from habitus.domain.vocabulary import FIRST_VALUE, FieldVocabulary, Vocabulary
+from habitus.domain.vocabulary import FieldVocabulary, Vocabulary
 from habitus.errors import ArtefactError, TrainingError
 from habitus.setting_types import UnitKind
 
@@ -39,16 +40,8 @@ def fitted(detector: type[ClusterDetector], kind: UnitKind = "session") -> Clust
 
 def of_views(*numbers: int) -> Units:
     """Sessions of so many views: two of the nine columns tell them apart, as log(1 + n)."""
-    none = np.zeros(sum(numbers), dtype=np.float32)
-    return Units(
-        offsets=np.cumsum([0, *numbers]),
-        tokens={"action": np.full(sum(numbers), FIRST_VALUE, dtype=np.int32)},
-        amounts=none,
-        gaps=none,
-        context=np.zeros((len(numbers), 0), dtype=np.float32),
-        scored_from=np.zeros(len(numbers), dtype=np.int32),
-        closed=np.ones(len(numbers), dtype=bool),
-    )
+    some = of_actions(*([VIEW] * number for number in numbers))
+    return replace(some, context=some.context[:, :0])
 
 
 @both

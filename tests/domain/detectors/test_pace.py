@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders import VIEW, units, vocabulary
+from builders import VIEW, of_actions, units, vocabulary
 
 from habitus.domain.detectors.pace import Pace
 from habitus.domain.units import Units
@@ -17,17 +17,8 @@ TOKEN = VIEW + FIRST_VALUE
 
 def views(*gaps: float) -> Units:
     """One session that looks at one thing after another."""
-    one = units(1, 2, vocabulary()).take(np.array([0]))
-    count = len(gaps) + 1
-    return Units(
-        offsets=np.array([0, count]),
-        tokens={name: np.full(count, TOKEN, dtype=np.int32) for name in one.tokens},
-        amounts=np.zeros(count, dtype=np.float32),
-        gaps=np.array([0, *gaps], dtype=np.float32),
-        context=one.context,
-        scored_from=one.scored_from,
-        closed=one.closed,
-    )
+    some = of_actions([VIEW] * (len(gaps) + 1))
+    return replace(some, gaps=np.array([0, *gaps], dtype=np.float32))
 
 
 def test_pace_is_told_in_deviations_of_the_logarithm_from_its_mean() -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from builders import units, vocabulary
@@ -9,6 +10,7 @@ from builders import units, vocabulary
 from habitus.domain.detectors import detector_class, load_detector
 from habitus.domain.detectors.markov import MarkovDetector
 from habitus.errors import ArtefactError
+from habitus.setting_types import DetectorName
 
 pytestmark = pytest.mark.plain
 
@@ -19,20 +21,7 @@ def test_a_detector_is_read_by_its_name() -> None:
     assert isinstance(load_detector("markov", files, words), MarkovDetector)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "behaviour",
-        "markov",
-        "conduct",
-        "isolation_forest",
-        "ecod",
-        "kmeans",
-        "bisecting_kmeans",
-        "autoencoder",
-        "fine_tuned",
-    ],
-)
+@pytest.mark.parametrize("name", get_args(DetectorName))
 def test_every_detector_goes_by_its_own_name(name: str) -> None:
     assert detector_class(name).name == name
 

@@ -5,11 +5,10 @@ from math import comb, log
 
 import numpy as np
 import pytest
-from builders import PAY, VIEW, oddities, units, vocabulary
+from builders import PAY, SEARCH, VIEW, oddities, of_actions, units, vocabulary
 
 from habitus.domain.detectors.repeats import Repeats
-from habitus.domain.units import Units
-from habitus.domain.vocabulary import FIRST_VALUE, MISSING
+from habitus.domain.vocabulary import FIRST_VALUE
 from habitus.errors import ArtefactError
 
 pytestmark = pytest.mark.plain
@@ -19,21 +18,10 @@ ACTIONS = WORDS.field("action")
 LOOK, BUY = VIEW + FIRST_VALUE, PAY + FIRST_VALUE
 
 
-def doing(*sessions: list[int]) -> Units:
-    """Sessions of these actions."""
-    some = units(len(sessions), 2, WORDS)
-    offsets = np.cumsum([0, *map(len, sessions)])
-    actions = np.concatenate([np.array(one, dtype=np.int32) for one in sessions])
-    none = np.zeros(len(actions), dtype=np.float32)
-    tokens = {name: np.full(len(actions), MISSING, dtype=np.int32) for name in some.tokens}
-    tokens["action"] = actions
-    return replace(some, offsets=offsets, tokens=tokens, amounts=none, gaps=none)
-
-
 def test_a_count_is_as_rare_as_the_sum_over_the_distribution_says() -> None:
     # Of one thing 2 on average, with a variance of 4: r is 2, and half of each is the share.
     repeats = Repeats(means=(2.0,) * ACTIONS.size, sizes=(2.0,) * ACTIONS.size)
-    nats, token, count = repeats.rarest(doing([LOOK] * 5 + [BUY], [BUY]))
+    nats, token, count = repeats.rarest(of_actions([VIEW] * 5 + [PAY], [PAY]))
 
     below = sum(comb(k + 1, k) * 0.5 ** (k + 2) for k in range(5))
     assert nats == pytest.approx([-log(1 - below), -log(1 - 0.25)])
@@ -43,12 +31,12 @@ def test_a_count_is_as_rare_as_the_sum_over_the_distribution_says() -> None:
 
 def test_means_and_sizes_are_those_of_the_counts() -> None:
     counts = np.random.default_rng(3).negative_binomial(4, 0.4, 20_000)
-    repeats = Repeats.fit(doing(*([LOOK] * int(n) + [BUY] for n in counts)), ACTIONS.size)
+    repeats = Repeats.fit(of_actions(*([VIEW] * int(n) + [PAY] for n in counts)), ACTIONS.size)
 
     assert repeats.means[LOOK] == pytest.approx(6, rel=0.02)
     assert repeats.sizes[LOOK] == pytest.approx(4, rel=0.1)
     # What never happened may happen.
-    nats, token, _ = repeats.rarest(doing([LOOK, LOOK + 1]))
+    nats, token, _ = repeats.rarest(of_actions([VIEW, SEARCH]))
     assert token[0] == LOOK + 1
     assert log(20_000) < nats[0] < log(100_000)
 
@@ -59,12 +47,12 @@ def test_who_does_one_thing_over_and_over_is_rarer_than_a_long_session() -> None
     tested = repeats.rarest(oddities(50, 3, WORDS))[0]
     assert np.searchsorted(usual, np.median(tested)) > 990
     # Any count has a rarity, however high.
-    assert np.isfinite(repeats.rarest(doing([LOOK] * 5000))[0]).all()
+    assert np.isfinite(repeats.rarest(of_actions([VIEW] * 5000))[0]).all()
 
 
 def test_only_what_is_judged_is_counted_and_told_at_its_middle() -> None:
     repeats = Repeats.fit(units(3000, 1, WORDS), ACTIONS.size)
-    some = doing([BUY] * 30 + [LOOK] + [BUY] * 9, [LOOK])
+    some = of_actions([PAY] * 30 + [VIEW] + [PAY] * 9, [VIEW])
     later = replace(some, scored_from=np.array([30, 0], dtype=np.int32))
 
     assert repeats.rarest(later)[2].tolist() == [9, 1]
@@ -81,7 +69,7 @@ def test_only_what_is_judged_is_counted_and_told_at_its_middle() -> None:
 
 def test_a_unit_without_a_judged_event_is_not_rare() -> None:
     repeats = Repeats.fit(units(100, 1, WORDS), ACTIONS.size)
-    empty = replace(doing([LOOK]), scored_from=np.array([1], dtype=np.int32))
+    empty = replace(of_actions([VIEW]), scored_from=np.array([1], dtype=np.int32))
     assert repeats.rarest(empty)[0].tolist() == [0]
 
 
