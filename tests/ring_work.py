@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -84,12 +85,22 @@ def train_then_fail(
 
     At the first attempt that rank is killed at so many sums, if any.
     """
+
+    def heard(line: str) -> None:
+        """Report, and go on only when it has been heard."""
+        report(line)
+        for _ in range(3000):
+            if ring.rank > 0 or Path(task.root, "heard").read_text() == line:
+                return
+            time.sleep(0.01)
+        raise TimeoutError(f"not heard: {line}")
+
     stored, died = Path(task.root, "stored"), Path(task.root, "died")
     last = ring.rank == ring.size - 1
     place = ring
     if last and killed_at and not died.exists():
         place = _Mortal(ring, killed_at, died)
-    files = train_behaviour(place, report, task)
+    files = train_behaviour(place, heard, task)
     for name, content in files.items():
         stored.mkdir(exist_ok=True)
         (stored / name).write_bytes(content)

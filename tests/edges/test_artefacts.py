@@ -15,11 +15,10 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from builders import units, vocabulary
+from builders import vocabulary
+from small_model import model_of
 
-from habitus.domain.calibration import Calibration
 from habitus.domain.detectors.markov import MarkovDetector
-from habitus.domain.scoring import scores_of
 from habitus.edges.artefacts import ArtefactStore, outside_hadoop
 from habitus.edges.models import Model, load_model
 from habitus.errors import ArtefactError, SettingsError
@@ -31,17 +30,7 @@ MODEL = "markov-123456789abc"
 
 @cache
 def written() -> Mapping[str, bytes]:
-    """The files of a small model."""
-    words = vocabulary()
-    some = units(60, 1, words)
-    detector = MarkovDetector.fit(some, words, 7)
-    alike = np.empty((len(some), 0), dtype=object)
-    calibration = Calibration.fit(scores_of(detector, some), alike)
-    return {
-        **detector.to_files(),
-        "vocabulary.json": words.model_dump_json().encode(),
-        "calibration.json": calibration.model_dump_json().encode(),
-    }
+    return model_of(vocabulary())
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 from pathlib import Path
-from threading import Timer
+from types import SimpleNamespace
 
 import pytest
 from pyspark.sql import SparkSession
@@ -68,15 +68,16 @@ def test_leftovers_go_and_anything_else_stays_with_all_that_is_beside_it(
     assert len(list((tmp_path / "used").iterdir())) == 3
 
 
-def test_what_a_living_writer_hides_is_no_leftover(spark: SparkSession, tmp_path: Path) -> None:
+def test_what_a_living_writer_hides_is_no_leftover(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = tmp_path / "log"
     log.mkdir()
     hidden = log / ".0.json.tmp"
     hidden.touch()
-    finish = Timer(0.3, lambda: hidden.rename(log / "0.json"))
+    finish = SimpleNamespace(sleep=lambda _: hidden.rename(log / "0.json"))
+    monkeypatch.setattr("habitus.edges.folders.time", finish)
 
-    finish.start()
     Folder(spark, str(log)).delete_leftovers()
-    finish.join()
 
     assert [path.name for path in log.iterdir()] == ["0.json"]

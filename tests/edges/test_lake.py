@@ -6,7 +6,7 @@ from typing import Any
 
 import deltalake
 import pytest
-from edges.things import TABLE, content, things
+from edges.things import TABLE, beside, content, things
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -128,21 +128,16 @@ def test_a_table_tells_readers_the_version_of_its_contract_and_another_is_refuse
 
     # A table from before there were versions has none, and gets one when it is written.
     assert lake.read(first).count() == 1
-    again(spark, lake).append(first, things(spark, ("b", 1, "x")))
+    beside(lake, Lake).append(first, things(spark, ("b", 1, "x")))
 
     metadata = deltalake.DeltaTable(f"{lake.root}/things").metadata()
     assert metadata.configuration["habitus.contract"] == "1"
-    for act in (again(spark, lake).read, again(spark, lake).create):
+    for act in (beside(lake, Lake).read, beside(lake, Lake).create):
         with pytest.raises(
             InputError, match=r"keeps version 1 .* this habitus version 2\. Run the"
         ):
             act(second)
     assert lake.read(first).count() == 2
-
-
-def again(spark: SparkSession, lake: Lake) -> Lake:
-    """The same lake, as another run finds it."""
-    return Lake(spark, LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200))
 
 
 def test_fields_say_what_they_mean_and_an_older_table_whose_do_not_is_taken(
@@ -158,7 +153,7 @@ def test_fields_say_what_they_mean_and_an_older_table_whose_do_not_is_taken(
     heavier = frame.withColumn("parts", F.expr("array(named_struct('kg', 2D))"))
 
     for table in (told, replace(told, name="older")):
-        assert again(spark, lake).merge(table, heavier, update=["parts"]).rows == 2
+        assert beside(lake, Lake).merge(table, heavier, update=["parts"]).rows == 2
     assert '{"comment":"It\'s the weight."}' in lake.read(told).schema.json()
 
 
@@ -168,7 +163,7 @@ def test_a_check_that_is_new_holds_for_a_table_that_is_there(
     lake.append(replace(TABLE, checks={}), things(spark, ("a", 1, "x")))
 
     with pytest.raises(Exception, match="size_is_positive"):
-        again(spark, lake).append(TABLE, things(spark, ("b", -1, "x")))
+        beside(lake, Lake).append(TABLE, things(spark, ("b", -1, "x")))
 
 
 def test_a_creation_that_was_killed_in_its_first_commit_is_done_again(

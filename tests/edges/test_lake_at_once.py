@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier, Timer
+from threading import Barrier, Event
+from types import SimpleNamespace
 
 import pytest
-from edges.things import TABLE, content, things
+from edges.things import TABLE, beside, content, things
 from pyspark.sql import DataFrame, Row, SparkSession
 
-from habitus.config import LakeSettings
 from habitus.edges import declared
 from habitus.edges.lake import Lake, Written
 from habitus.errors import ConflictError, InputError
@@ -37,7 +37,7 @@ class OvertakenLake(Lake):
 
     def create(self, table: Table) -> None:
         super().create(table)
-        Lake(self._spark, self._settings).append(TABLE, things(self._spark, ("b", 2, "x")))
+        beside(self, Lake).append(TABLE, things(self._spark, ("b", 2, "x")))
 
 
 class LateLake(Lake):
@@ -45,14 +45,14 @@ class LateLake(Lake):
 
     def _refuse_faults(self, table: Table, frame: DataFrame) -> None:
         super()._refuse_faults(table, frame)
-        Lake(self._spark, self._settings).append(TABLE, things(self._spark, ("b", 2, "x")))
+        beside(self, Lake).append(TABLE, things(self._spark, ("b", 2, "x")))
 
 
 @pytest.mark.parametrize("kind", [OvertakenLake, LateLake])
 def test_a_merge_that_another_run_overtakes_at_the_last_moment_is_undone(
     spark: SparkSession, lake: Lake, kind: type[Lake]
 ) -> None:
-    late = kind(spark, LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200))
+    late = beside(lake, kind)
     Lake.create(late, TABLE)
     read = lake.version(TABLE)
 
@@ -66,9 +66,7 @@ def test_a_merge_that_was_undone_leaves_the_note_of_what_holds(
     spark: SparkSession, lake: Lake
 ) -> None:
     made = lake.overwrite(TABLE, things(spark, ("a", 1, "x")), note="made")
-    late = LateLake(
-        spark, LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
-    )
+    late = beside(lake, LateLake)
     with pytest.raises(ConflictError):
         late.merge(TABLE, things(spark, ("c", 3, "x")), note="late", made_from=made.version)
     other = lake.note(TABLE)
@@ -82,7 +80,10 @@ def test_a_merge_that_was_undone_leaves_the_note_of_what_holds(
 
 
 class OnceLateLake(Lake):
-    """Another run writes when the first merge has seen that the table has no row."""
+    """Another run writes when the first merge has seen that the table has no row.
+
+    Its row stays to be told by what is not updated, and shows that it came in between.
+    """
 
     late = False
 
@@ -90,7 +91,7 @@ class OnceLateLake(Lake):
         super()._refuse_faults(table, frame)
         if not self.late:
             self.late = True
-            Lake(self._spark, self._settings).append(TABLE, things(self._spark, ("b", 2, "x")))
+            beside(self, Lake).append(TABLE, things(self._spark, ("b", 2, "other")))
 
 
 class SoonOvertakenLake(Lake):
@@ -102,15 +103,15 @@ class SoonOvertakenLake(Lake):
         if not self.late:
             self.late = True
             newer = things(self._spark, ("b", 9, "x"))
-            Lake(self._spark, self._settings).merge(TABLE, newer, update=("size",))
+            beside(self, Lake).merge(TABLE, newer, update=("size",))
         return super()._since(table, version)
 
 
 @pytest.mark.parametrize(
     ("kind", "rows", "after"),
     [
-        (OnceLateLake, [("a", 1, "x"), ("b", 3, "x")], [("a", 1, "x"), ("b", 3, "x")]),
-        (OnceLateLake, [("b", 3, "x")], [("b", 3, "x")]),
+        (OnceLateLake, [("a", 1, "x"), ("b", 3, "x")], [("a", 1, "x"), ("b", 3, "other")]),
+        (OnceLateLake, [("b", 3, "x")], [("b", 3, "other")]),
         (SoonOvertakenLake, [("b", 3, "x")], [("b", 9, "x")]),
     ],
 )
@@ -121,9 +122,7 @@ def test_of_two_runs_that_write_a_new_table_the_later_one_updates_the_other(
     rows: list[tuple[str, int, str]],
     after: list[tuple[str, int, str]],
 ) -> None:
-    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
-    # The fixture has made the table; a table without a row is as good as one that is not there.
-    written = kind(spark, settings).merge(TABLE, things(spark, *rows), update=("size",))
+    written = beside(lake, kind).merge(TABLE, things(spark, *rows), update=("size",))
 
     assert content(lake) == after
     # Each of ours was inserted, or brought up to date.
@@ -133,9 +132,7 @@ def test_of_two_runs_that_write_a_new_table_the_later_one_updates_the_other(
 def test_rows_that_are_only_inserted_are_counted_though_another_run_came_between(
     spark: SparkSession, lake: Lake
 ) -> None:
-    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
-
-    written = SoonOvertakenLake(spark, settings).merge(TABLE, things(spark, ("a", 1, "x")))
+    written = beside(lake, SoonOvertakenLake).merge(TABLE, things(spark, ("a", 1, "x")))
 
     assert written.rows == 1
     assert content(lake) == [("a", 1, "x"), ("b", 9, "x")]
@@ -145,14 +142,15 @@ def test_a_merge_tells_what_it_did_and_not_what_another_run_did_after(
     spark: SparkSession, lake: Lake
 ) -> None:
     before = lake.append(TABLE, things(spark, ("a", 1, "x"), ("b", 1, "x"), ("c", 1, "x")))
-    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
     rows = things(spark, ("a", 2, "x"), ("c", 2, "x"))
 
-    changed = SoonOvertakenLake(spark, settings).merge(TABLE, rows, update=("size",))
-    nothing = SoonOvertakenLake(spark, settings).merge(TABLE, rows, update=("size",))
+    changed = beside(lake, SoonOvertakenLake).merge(TABLE, rows, update=("size",))
+    lake.merge(TABLE, things(spark, ("b", 1, "x")), update=("size",))
+    nothing = beside(lake, SoonOvertakenLake).merge(TABLE, rows, update=("size",))
 
     assert changed == Written(rows=2, version=before.version + 1)
     assert nothing.rows == 0
+    assert content(lake) == [("a", 2, "x"), ("b", 9, "x"), ("c", 2, "x")]
 
 
 class FollowedLake(Lake):
@@ -163,7 +161,7 @@ class FollowedLake(Lake):
     def _commits(self, table: Table, count: int | None) -> list[Row]:
         if not self.late:
             self.late = True
-            Lake(self._spark, self._settings).append(TABLE, things(self._spark, ("c", 9, "x")))
+            beside(self, Lake).append(TABLE, things(self._spark, ("c", 9, "x")))
         return super()._commits(table, count)
 
 
@@ -172,12 +170,12 @@ def test_a_write_tells_what_it_did_and_not_what_another_run_did_after(
     spark: SparkSession, lake: Lake, write: Callable[[Lake, Table, DataFrame], Written]
 ) -> None:
     before = lake.append(TABLE, things(spark, ("a", 1, "x")))
-    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
     rows = things(spark, ("a", 2, "x"), ("b", 2, "x"))
 
-    written = write(FollowedLake(spark, settings), TABLE, rows)
+    written = write(beside(lake, FollowedLake), TABLE, rows)
 
     assert written == Written(rows=2, version=before.version + 1)
+    assert ("c", 9, "x") in content(lake)
 
 
 def test_a_write_of_no_row_to_a_table_without_any_tells_that_it_did_nothing(
@@ -202,21 +200,27 @@ class FilledLake(Lake):
     def _is_bare(self, table: Table, where: str) -> bool:
         is_bare = super()._is_bare(table, where)
         if is_bare:
-            Lake(self._spark, self._settings).append(TABLE, things(self._spark, ("b", 2, "x")))
+            beside(self, Lake).append(TABLE, things(self._spark, ("b", 2, "other")))
         return is_bare
 
 
-@pytest.mark.parametrize(("kind", "size"), [(Lake, 3), (FilledLake, 3), (SoonOvertakenLake, 9)])
+@pytest.mark.parametrize(
+    ("kind", "after"),
+    [
+        (Lake, ("b", 3, "x")),
+        (FilledLake, ("b", 3, "other")),
+        (SoonOvertakenLake, ("b", 9, "x")),
+    ],
+)
 def test_rows_of_a_kind_that_the_table_has_none_of_are_only_inserted(
-    spark: SparkSession, lake: Lake, kind: type[Lake], size: int
+    spark: SparkSession, lake: Lake, kind: type[Lake], after: tuple[str, int, str]
 ) -> None:
     lake.merge(TABLE, things(spark, ("a", 1, "x")))
-    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
     rows = things(spark, ("b", 3, "x"), ("c", 4, "x"))
 
-    kind(spark, settings).merge(TABLE, rows, update=("size",), where="old.id >= 'b'")
+    beside(lake, kind).merge(TABLE, rows, update=("size",), where="old.id >= 'b'")
 
-    assert content(lake) == [("a", 1, "x"), ("b", size, "x"), ("c", 4, "x")]
+    assert content(lake) == [("a", 1, "x"), after, ("c", 4, "x")]
     merges = [commit for commit in lake._commits(TABLE, None) if commit["operation"] == "MERGE"]
     assert merges[-2]["operationParameters"]["matchedPredicates"] == "[]"
 
@@ -224,7 +228,8 @@ def test_rows_of_a_kind_that_the_table_has_none_of_are_only_inserted(
 class TwinLake(Lake):
     """A lake that creates a table at the moment when its twin does."""
 
-    together = Barrier(2)
+    both = Event()
+    together = Barrier(2, both.set)
 
     def _build(self, table: Table, statement: str) -> None:
         self.together.wait(60)
@@ -234,28 +239,26 @@ class TwinLake(Lake):
 def test_two_runs_that_create_a_table_at_once_both_write_it(
     spark: SparkSession, lake: Lake
 ) -> None:
-    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
     rows = [things(spark, (name, 1, "x")) for name in "ab"]
 
     with ThreadPoolExecutor(2) as threads:
-        list(threads.map(lambda row: TwinLake(spark, settings).append(TABLE, row), rows))
+        list(threads.map(lambda row: beside(lake, TwinLake).append(TABLE, row), rows))
 
+    assert TwinLake.both.is_set()
     assert content(lake) == [("a", 1, "x"), ("b", 1, "x")]
 
 
 def test_a_table_that_another_run_is_still_making_is_waited_for(
-    spark: SparkSession, lake: Lake
+    spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Delta finds a folder that is no table yet, as the other's first commit is not done."""
     log = Path(lake.root, TABLE.name, "_delta_log")
     lake.create(TABLE)
     away = log.rename(log.with_name("not_yet"))
-    finish = Timer(1.0, lambda: away.rename(log))
-    settings = LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200)
+    finish = SimpleNamespace(sleep=lambda _: away.rename(log))
+    monkeypatch.setattr("habitus.edges.declared.time", finish)
 
-    finish.start()
-    Lake(spark, settings).append(TABLE, things(spark, ("a", 1, "x")))
-    finish.join()
+    beside(lake, Lake).append(TABLE, things(spark, ("a", 1, "x")))
 
     assert content(lake) == [("a", 1, "x")]
 

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import deltalake
 import pytest
-from edges.things import TABLE, content, things
+from edges.things import TABLE, beside, content, things
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from habitus.config import LakeSettings
 from habitus.edges.lake import Lake
 
 pytestmark = pytest.mark.lake
@@ -116,7 +115,7 @@ def test_a_table_whose_first_write_failed_has_no_note(spark: SparkSession, lake:
 
 def test_an_old_table_begins_to_keep_its_changes(spark: SparkSession, lake: Lake) -> None:
     lake.append(replace(TABLE, keeps_changes=False), things(spark, ("a", 1, "x")))
-    again = Lake(spark, LakeSettings(root=lake.root, catalog=None, schema=None, compact_above=200))
+    again = beside(lake, Lake)
 
     first = again.append(TABLE, things(spark, ("b", 1, "x")))
     last = again.append(TABLE, things(spark, ("c", 1, "x")))

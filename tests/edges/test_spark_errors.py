@@ -72,14 +72,13 @@ def test_input_errors_are_errors_of_input() -> None:
 
 
 def test_a_java_that_has_ended_is_named_though_it_cannot_be_asked() -> None:
-    with socket.socket() as nobody:
+    with socket.socket() as nobody:  # bound, so that nobody else listens here
         nobody.bind(("127.0.0.1", 0))
-        port = nobody.getsockname()[1]
-    gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port))
-    asked = Py4JJavaError("An error occurred", JavaObject("o1", gateway._gateway_client))
+        gateway = JavaGateway(gateway_parameters=GatewayParameters(port=nobody.getsockname()[1]))
+        asked = Py4JJavaError("An error occurred", JavaObject("o1", gateway._gateway_client))
 
-    for error in (asked, Py4JNetworkError("Error while sending or receiving")):
-        assert isinstance(understood(error), ClusterError)
-        assert str(understood(error)).startswith("spark: its Java process has ended. ")
-        assert spark_says(error) == "its Java process has ended"
-        assert not is_conflict(error)
+        for error in (asked, Py4JNetworkError("Error while sending or receiving")):
+            assert isinstance(understood(error), ClusterError)
+            assert str(understood(error)).startswith("spark: its Java process has ended. ")
+            assert spark_says(error) == "its Java process has ended"
+            assert not is_conflict(error)

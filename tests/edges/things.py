@@ -1,12 +1,14 @@
 """A small table, and rows of it."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from pyspark.sql import DataFrame, SparkSession
 
 from habitus.edges.lake import Lake
 from habitus.edges.spark import local_frame
 from habitus.table import Column, Table
+
+Kind = TypeVar("Kind", bound=Lake)
 
 TABLE = Table(
     name="things",
@@ -30,3 +32,8 @@ def things(spark: SparkSession, *rows: tuple[Any, ...]) -> DataFrame:
 
 def content(lake: Lake) -> list[tuple[Any, ...]]:
     return sorted(tuple(row) for row in lake.read(TABLE).collect())
+
+
+def beside(lake: Lake, kind: type[Kind]) -> Kind:
+    """The same lake, as another run finds it."""
+    return kind(lake._spark, lake._settings)

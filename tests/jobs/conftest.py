@@ -56,6 +56,12 @@ def small_settings(folder: Path, *overrides: str) -> Settings:
     return load_settings(overrides=[*SMALL, *places, *overrides])
 
 
+def rebuilding(settings: Settings) -> Settings:
+    """The settings with which a run makes everything anew."""
+    updates = settings.updates.model_copy(update={"rebuild": True})
+    return settings.model_copy(update={"updates": updates})
+
+
 def run(spark: SparkSession, job: str, settings: Settings, **arguments: str) -> JobContext:
     """Do a job's work in this process, and leave no row in `runs`; returns its context."""
     context = _context(spark, job, settings, arguments)

@@ -18,7 +18,10 @@ pytestmark = pytest.mark.jobs
 
 
 def lost_once() -> Callable[..., list[Any]]:
-    """Stands for Horovod: the work runs here, and at first is lost once it has told of an epoch."""
+    """Stands for Horovod: the work runs here, and at first is lost once it has told of an epoch.
+
+    Two real rings would take long to start; `edges/test_ring` has them.
+    """
     attempts: list[int] = []
 
     def run(task: object, args: Any, stdout: Any, **given: Any) -> list[Any]:

@@ -1,20 +1,14 @@
 """Which model scores is a person's to say; one that cannot judge the units is refused by name."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
-import builders
-import numpy as np
 import pytest
 from jobs.conftest import Lines, run
 from jobs.unit_lakes import TABLE, WORDS, context_of, lake_of, only, rows, settings_in
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from small_model import model_of
 
-from habitus.domain.calibration import Calibration
-from habitus.domain.detectors.markov import MarkovDetector
-from habitus.domain.scoring import scores_of
-from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError, HabitusError, InputError
 from habitus.jobs import promote, score, train
 from habitus.jobs.frame import Arguments, JobContext
@@ -23,19 +17,6 @@ from habitus.jobs.judging import flagging_model
 pytestmark = pytest.mark.jobs
 
 OTHER = WORDS.model_copy(update={"context": ("user_count_2_days", "user_amount_mean_7_days")})
-
-
-def model_of(words: Vocabulary) -> Mapping[str, bytes]:
-    """The files of a small model that knows this vocabulary."""
-    some = builders.units(80, 1, WORDS)
-    detector = MarkovDetector.fit(some, words, 7)
-    alike = np.empty((len(some), 0), dtype=object)
-    calibration = Calibration.fit(scores_of(detector, some), alike)
-    return {
-        **detector.to_files(),
-        "vocabulary.json": words.model_dump_json().encode(),
-        "calibration.json": calibration.model_dump_json().encode(),
-    }
 
 
 @pytest.fixture(scope="module")

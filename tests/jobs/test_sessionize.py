@@ -2,11 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from event_streams import frame, shoppers
-from jobs.conftest import Lines, run, small_settings
+from jobs.conftest import Lines, rebuilding, run, small_settings
+from jobs.tables import sessions
 from pyspark.sql import SparkSession
 
 from habitus.config import Settings
@@ -28,10 +28,6 @@ def lake(spark: SparkSession, settings: Settings) -> Lake:
     return Lake(spark, settings.lake)
 
 
-def content(lake: Lake) -> list[Any]:
-    return sorted(tuple(row) for row in lake.read(SESSIONS).drop("n_actions").collect())
-
-
 def test_new_events_change_only_what_they_must_and_leave_what_a_rebuild_makes(
     spark: SparkSession, lake: Lake, settings: Settings
 ) -> None:
@@ -42,14 +38,14 @@ def test_new_events_change_only_what_they_must_and_leave_what_a_rebuild_makes(
     lake.append(EVENTS, frame(spark, EVENTS, more))
 
     updated = run(spark, "sessionize", settings)
-    after = content(lake)
+    after = sessions(lake)
     again = run(spark, "sessionize", settings)
     rebuilt = run(spark, "sessionize", rebuilding(settings))
 
     assert updated.rows_in == {"events": len(more)}
     assert 0 < updated.rows_out["sessions"] < rebuilt.rows_out["sessions"]
     assert (again.rows_in, again.rows_out) == ({"events": 0}, {})
-    assert content(lake) == after
+    assert sessions(lake) == after
 
 
 def test_many_small_files_are_compacted_at_the_end_of_a_run_or_when_asked(
@@ -62,7 +58,7 @@ def test_many_small_files_are_compacted_at_the_end_of_a_run_or_when_asked(
     tidy = settings.lake.model_copy(update={"compact_above": 1})
 
     updated = run(spark, "sessionize", settings.model_copy(update={"lake": tidy}))
-    made, files = content(lake), lake.layout(SESSIONS).files
+    made, files = sessions(lake), lake.layout(SESSIONS).files
     again = run(spark, "sessionize", settings)
     asked = run(spark, "compact", settings)
 
@@ -70,7 +66,7 @@ def test_many_small_files_are_compacted_at_the_end_of_a_run_or_when_asked(
     assert files == 1
     assert (again.rows_in, again.rows_out) == ({"events": 0}, {})
     assert any(re.match(r"events: \d+ files are now 1 of", line) for line in told(asked))
-    assert content(lake) == made
+    assert sessions(lake) == made
 
 
 def told(context: JobContext) -> list[str]:
@@ -78,19 +74,14 @@ def told(context: JobContext) -> list[str]:
     return context.reporter.lines
 
 
-def rebuilding(settings: Settings) -> Settings:
-    updates = settings.updates.model_copy(update={"rebuild": True})
-    return settings.model_copy(update={"updates": updates})
-
-
 def test_another_rule_makes_all_sessions_anew(
     spark: SparkSession, lake: Lake, settings: Settings
 ) -> None:
     lake.append(EVENTS, frame(spark, EVENTS, shoppers(5, users=3)))
     before = run(spark, "sessionize", settings)
-    sessions = settings.sessions.model_copy(update={"max_events": 2})
+    shorter = settings.sessions.model_copy(update={"max_events": 2})
 
-    after = run(spark, "sessionize", settings.model_copy(update={"sessions": sessions}))
+    after = run(spark, "sessionize", settings.model_copy(update={"sessions": shorter}))
 
     assert after.rows_in == before.rows_in
     assert after.rows_out["sessions"] > before.rows_out["sessions"]

@@ -6,23 +6,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Barrier
 from typing import Any
 
 import pytest
 from event_streams import frame, shoppers
 from java_options import QUICK_JAVA
-from jobs.conftest import run, run_as_called, small_settings
-from jobs.tables import content
+from jobs.conftest import rebuilding, run, run_as_called, small_settings
+from jobs.tables import content, sessions
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from habitus.config import Settings
 from habitus.edges.lake import Lake
 from habitus.errors import ConflictError, InputError
+from habitus.jobs.frame import JobContext
 from habitus.tables import EVENTS, SESSIONS
 
 pytestmark = pytest.mark.jobs
@@ -31,11 +30,6 @@ pytestmark = pytest.mark.jobs
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return small_settings(tmp_path)
-
-
-def rebuilding(settings: Settings) -> Settings:
-    updates = settings.updates.model_copy(update={"rebuild": True})
-    return settings.model_copy(update={"updates": updates})
 
 
 @pytest.fixture
@@ -138,36 +132,26 @@ def test_a_damaged_file_is_named_and_leaves_the_sessions_as_they_were(
 
 
 def test_of_two_runs_at_once_one_wins_and_the_other_says_why(
-    spark: SparkSession, lake: Lake, settings: Settings
+    spark: SparkSession, lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = shoppers(5)
     lake.append(EVENTS, frame(spark, EVENTS, events[::2]))
     run(spark, "sessionize", settings)
     lake.append(EVENTS, frame(spark, EVENTS, events[1::2]))
-    together = Barrier(2)
+    merge = JobContext.merge
 
-    def beside_the_other(_: int) -> ConflictError | None:
-        own = spark.newSession()
-        together.wait()
-        try:
-            run_as_called(own, "sessionize", settings)
-        except ConflictError as error:
-            return error
-        return None
+    def after_the_other(*given: Any, **named: Any) -> int:
+        monkeypatch.undo()
+        run_as_called(spark.newSession(), "sessionize", settings)
+        return merge(*given, **named)
 
-    with ThreadPoolExecutor(2) as pool:
-        errors = [error for error in pool.map(beside_the_other, range(2)) if error]
+    monkeypatch.setattr(JobContext, "merge", after_the_other)
+    with pytest.raises(ConflictError, match="another run has changed the table"):
+        run_as_called(spark, "sessionize", settings)
 
-    assert len(errors) <= 1
-    for error in errors:
-        assert "another run has changed the table" in str(error)
     made = sessions(lake)
     run(spark, "sessionize", rebuilding(settings))
     assert sessions(lake) == made
-
-
-def sessions(lake: Lake) -> list[Any]:
-    return sorted(tuple(row) for row in lake.read(SESSIONS).drop("n_actions").collect())
 
 
 @contextmanager
@@ -227,6 +211,9 @@ def test_a_worker_killed_in_the_shuffle_costs_time_but_no_session(
                 "spark.executor.memory": "700m",
                 "spark.executor.cores": "1",
                 "spark.executor.extraJavaOptions": QUICK_JAVA,
+                # Without both from the beginning, the second may have no part of the shuffle.
+                "spark.scheduler.minRegisteredResourcesRatio": "1.0",
+                "spark.scheduler.maxRegisteredResourcesWaitingTime": "120s",
             }
             with subprocess.Popen(
                 command(settings, options, master), stderr=subprocess.PIPE, text=True

@@ -204,13 +204,6 @@ def test_what_cannot_be_trained_on_is_refused_before_training(
     assert not contents(tmp_path / "models")
 
 
-def test_more_workers_than_slots_are_refused_in_words(spark: SparkSession, tmp_path: Path) -> None:
-    context = lake_of(spark, tmp_path, 400, "train.workers=3", "detectors=[behaviour]")
-    with pytest.raises(TrainingError, match=r"train\.workers=3: Spark can run 2 tasks at once"):
-        train.run(context)
-    assert not context.artefacts.current()
-
-
 def test_two_workers_train_one_model(spark: SparkSession, tmp_path: Path) -> None:
     context = lake_of(spark, tmp_path, 800, "train.workers=2", "detectors=[behaviour]")
     train.run(context)

@@ -2,7 +2,6 @@
 
 import io
 import re
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -197,15 +196,18 @@ def _beeline(port: int, script: Path) -> str:
 @pytest.fixture
 def thrift_port(spark: SparkSession) -> Iterator[int]:
     """The port of a Thrift server on the session of the tests."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    options = {"hive.server2.thrift.bind.host": "127.0.0.1", "hive.server2.thrift.port": str(port)}
+    # The server chooses a port that is free.
+    options = {"hive.server2.thrift.bind.host": "127.0.0.1", "hive.server2.thrift.port": "0"}
     for name, value in options.items():
         spark.conf.set(name, value)
     servers = spark._jvm.org.apache.spark.sql.hive.thriftserver.HiveThriftServer2  # type: ignore[union-attr]
     server = servers.startWithContext(spark._jsparkSession.sqlContext())
-    yield port
+    ports = [
+        service.getPortNumber()
+        for service in server.getServices()
+        if service.getName() == "ThriftBinaryCLIService"
+    ]
+    yield ports[0]
     server.stop()
     for name in options:
         spark.conf.unset(name)
