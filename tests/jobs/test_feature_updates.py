@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from event_streams import START, Row, frame, shoppers
-from jobs.conftest import Lines, run, small_settings
+from jobs.conftest import Lines, rebuilding, run, small_settings
 from pyspark.sql import SparkSession
 
 from habitus.config import Settings
@@ -69,11 +69,6 @@ def updated(spark: SparkSession, settings: Settings) -> JobContext:
     context.read(SESSIONS)
     bring_up_to_date(context, features(feature_names(settings.features)))
     return context
-
-
-def rebuilding(settings: Settings) -> Settings:
-    updates = settings.updates.model_copy(update={"rebuild": True})
-    return settings.model_copy(update={"updates": updates})
 
 
 def events_and_what_comes_later() -> tuple[list[Row], list[Row]]:
