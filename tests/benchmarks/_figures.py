@@ -22,12 +22,12 @@ class Figure:
 
 def at_most(figure: str, value: float, goal: float, rival: float | None = None) -> Figure:
     """A figure that is better when it is smaller."""
-    return Figure(figure, value, rival, goal, value <= goal)
+    return Figure(figure, value, rival, goal, bool(value <= goal))
 
 
 def at_least(figure: str, value: float, goal: float, rival: float | None = None) -> Figure:
     """A figure that is better when it is larger."""
-    return Figure(figure, value, rival, goal, value >= goal)
+    return Figure(figure, value, rival, goal, bool(value >= goal))
 
 
 def publish(name: str, figures: Sequence[Figure]) -> None:
