@@ -240,7 +240,7 @@ def matrix_rate(path: str) -> dict[str, float]:
 
 
 def memory(path: str) -> dict[str, float]:
-    """MB that training has when it has settled, and that it grows by until the last epoch."""
+    """MB of training when it has settled, since the second epoch, and from then to the last."""
     from habitus.edges.ring import LocalRing
     from habitus.edges.training import training_batches
 
@@ -255,7 +255,7 @@ def memory(path: str) -> dict[str, float]:
         batches.close()
         held.append(process.memory_info().rss / 1e6)
     at_first, at_last = (median(held[last - NEAR : last]) for last in (SETTLED, EPOCHS))
-    return {"at first": at_first, "growth": at_last - at_first}
+    return {"at first": at_first, "rise": at_first - held[1], "growth": at_last - at_first}
 
 
 PARTS = {part.__name__: part for part in (fed, fed_to_two, alone, in_a_ring_of_one, bare)}

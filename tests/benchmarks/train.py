@@ -92,6 +92,7 @@ def figures(path: str) -> list[Figure]:
             arithmetic * keras_alone,
         ),
         Figure(f"MB more after {EPOCHS} epochs than after {SETTLED}", found["memory"]["growth"]),
+        Figure(f"MB more after {SETTLED} epochs than after 2", found["memory"]["rise"]),
         Figure(f"MB after {SETTLED} epochs", found["memory"]["at first"]),
     ]
 
