@@ -21,6 +21,7 @@ from habitus.domain.models.state import State
 from habitus.domain.models.training import Plan, Ring, Trainer, fit
 from habitus.domain.units import Units
 from habitus.domain.vocabulary import Vocabulary
+from habitus.edges.ahead import ahead
 from habitus.edges.artefacts import ArtefactStore
 from habitus.edges.feed import Source, read, read_endlessly
 from habitus.edges.ring import Report
@@ -28,6 +29,8 @@ from habitus.errors import ArtefactError
 from habitus.setting_types import PrecisionName
 
 _BUFFERED = 64  # batches that are shuffled together
+# Of each process; a new buffer takes as long to lay out as a model needs for some ten.
+_AHEAD = 16
 _HELD_OUT = 20_000  # units that tell what is normal
 
 
@@ -114,7 +117,14 @@ def train_behaviour(ring: Ring, report: Report, task: Task) -> dict[str, bytes]:
 
 
 def training_batches(task: Task, ring: Ring, epoch: int) -> Generator[Batch]:
-    """Batches of one process's part, in an order that seed and epoch decide, for ever."""
+    """Batches of one process's part, in an order that seed and epoch decide, for ever.
+
+    A thread reads and lays out the next ones while the model learns.
+    """
+    return ahead(_batches(task, ring, epoch), _AHEAD)
+
+
+def _batches(task: Task, ring: Ring, epoch: int) -> Generator[Batch]:
     share = max(task.batch_size, task.training.units // ring.size)
     buffer = min(_BUFFERED * task.batch_size, share)
     seed = (task.plan.seed, epoch, ring.rank)
