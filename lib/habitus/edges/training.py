@@ -29,8 +29,7 @@ from habitus.errors import ArtefactError
 from habitus.setting_types import PrecisionName
 
 _BUFFERED = 64  # batches that are shuffled together
-# Of each process; a new buffer takes as long to lay out as a model needs for some ten.
-_AHEAD = 16
+_AHEAD = 4  # batches that are ready for the model
 _HELD_OUT = 20_000  # units that tell what is normal
 
 
