@@ -1,7 +1,6 @@
 """Canonical events: what is valid, what is rejected and why, what is the same twice."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +9,7 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
 from habitus.domain.events import judge, rejected_rows, row_labels, valid_events
-from habitus.domain.mapping import SourceMapping, load_mapping
-from habitus.loading import configuration_folder
+from habitus.domain.mapping import SourceMapping
 from habitus.tables import EVENTS, EVENTS_REJECTED, LABELS
 
 pytestmark = pytest.mark.spark
@@ -207,24 +205,6 @@ def test_what_rows_say_of_the_sources_sessions_is_said_of_their_events(
     rows = row_labels(judged(spark, lines, source), source).collect()
 
     assert {(row["unit_kind"], row["unit_id"], row["label"]) for row in rows} == labels
-
-
-def test_payments_of_banksim_that_are_alike_stay_apart_in_the_order_of_the_file(
-    spark: SparkSession, tmp_path: Path
-) -> None:
-    columns = "step long, customer string, merchant string, category string, amount double, "
-    columns += "fraud long, age string, gender string"
-    lines = [(step, "C1", "M1", "es_food", 2.0, 0, "4", "F") for step in (0, 1, 1)]
-    paid = spark.createDataFrame(lines, columns)
-    paid.coalesce(1).write.parquet(str(tmp_path / "payments"))
-    banksim = load_mapping(str(configuration_folder() / "sources" / "banksim.yaml"))
-
-    frame = valid_events(judge(spark.read.parquet(str(tmp_path / "payments")), banksim, INGESTED))
-
-    found = [
-        (row["event_id"], row["event_date"].day) for row in frame.orderBy("event_id").collect()
-    ]
-    assert found == [("000000000", 1), ("000000001", 2), ("000000002", 2)]
 
 
 @pytest.mark.parametrize("seconds", ["1767225600000", "-70000000000"])
