@@ -12,10 +12,13 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from habitus.errors import InputError
+from habitus.jobs import queue
 from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import flagging_model
 from habitus.jobs.precedents import precedents
+from habitus.jobs.shown import shown_flags
 from habitus.jobs.telling import told
+from habitus.tables import ANOMALIES
 
 pytestmark = pytest.mark.jobs
 
@@ -40,6 +43,38 @@ def test_the_page_tells_of_the_strangest_users(chain: SmallLake, small_lake: Pat
         reasons = re.findall(r": <b>.*?</b>", case)
         assert 0 < len(reasons) <= chain.settings.alerts.reasons
         assert '<ol class="events">' in case
+
+
+def test_of_more_cases_and_flags_than_a_page_holds_the_last_and_strangest_are_on_it(
+    chain: SmallLake, small_lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = chain.contexts["report"]
+    model_id = flagging_model(context)
+    of_model = context.read(ANOMALIES).where(F.col("model_id") == model_id)
+    flags = shown_flags(context, model_id, of_model)
+    monkeypatch.setattr(queue, "_CASES", 2)
+    monkeypatch.setattr(queue, "_FLAGS", 3)
+    monkeypatch.setattr(queue, "_FLAGS_OF_CASE", 1)
+
+    bounded = queue.queue(context, model_id, flags)
+
+    shown = pl.read_delta(str(small_lake / "anomalies")).filter(
+        pl.col("model_id") == model_id,
+        pl.col("suppressed_by").is_null() & (pl.col("decision") != "allow"),
+    )
+    last_first = {"by": ["event_date", "p_value"], "descending": [True, False]}
+    last = shown.sort(**last_first).head(3)
+    assert [flag.p_value for flag in bounded.flags] == last["p_value"].to_list()
+    cases = pl.read_delta(str(small_lake / "cases")).filter(pl.col("model_id") == model_id)
+    assert bounded.cases_in_all == len(cases) > 2
+    members = cases.explode("unit_ids").join(shown, left_on="unit_ids", right_on="unit_id")
+    of_cases = members.group_by("case_id").agg(
+        pl.col("event_date").max(), pl.col("p_value").min(), pl.len()
+    )
+    chosen = of_cases.sort(**last_first).head(2)
+    assert [case.case_id for case in bounded.cases] == chosen["case_id"].to_list()
+    assert [len(case.flags) for case in bounded.cases] == [1, 1]
+    assert [case.flags[0].p_value for case in bounded.cases] == chosen["p_value"].to_list()
 
 
 def test_the_page_counts_what_the_tables_hold(small_lake: Path) -> None:
