@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from habitus.cli import main
 from habitus.cli.main import habitus
 from habitus.jobs.catalogue import CHAIN, JOBS
 
@@ -90,3 +91,43 @@ def test_a_wrong_setting_is_one_line_on_standard_error_and_status_2() -> None:
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert "unknown setting 'sessions.gapp'. Did you mean 'gap'?" in done.stderr
+
+
+def test_only_verbose_shows_where_in_the_code_a_command_ended(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    told = []
+    for more in ([], ["--verbose"]):
+        result = CliRunner().invoke(habitus, ["score", "--env", "nowhere", *more])
+        assert result.exit_code == 2
+        told.append(result.stderr + capfd.readouterr().err)
+
+    brief, full = told
+    assert len(brief.splitlines()) == 1
+    assert full.startswith("Traceback (most recent call last):")
+    assert full.endswith(brief)
+
+
+def test_what_nobody_foresaw_names_the_log_that_has_its_stack_trace(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*layers: object) -> None:
+        raise ZeroDivisionError("nobody foresaw it")
+
+    monkeypatch.setattr(main, "load_settings", broken)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    assert CliRunner().invoke(habitus, ["score"]).exit_code == 1
+
+    (log,) = tmp_path.glob("habitus-score-*.log")
+    words = f"ZeroDivisionError: nobody foresaw it. The stack trace is in {log}."
+    assert capfd.readouterr().err == f"habitus score: {words}\n"
+    assert log.read_text().startswith("Traceback (most recent call last):")
+
+
+def test_what_was_foreseen_leaves_no_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    CliRunner().invoke(habitus, ["score", "--env", "nowhere"])
+
+    assert list(tmp_path.iterdir()) == []
