@@ -5,6 +5,7 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
+import deltalake
 import polars as pl
 import pytest
 from delta.tables import DeltaTable
@@ -16,6 +17,7 @@ from pyspark.sql import functions as F
 from habitus.cli.main import main
 from habitus.domain.vocabulary import RARE
 from habitus.jobs.catalogue import CHAIN
+from habitus.jobs.plan import declared_tables
 
 pytestmark = pytest.mark.jobs
 
@@ -40,6 +42,31 @@ def test_every_job_leaves_its_run(chain: SmallLake) -> None:
         assert rows[job]["ended_at"] > rows[job]["started_at"]
         assert dict(rows[job]["inputs"]) == context.inputs
         assert dict(rows[job]["rows_out"]) == context.rows_out
+
+
+def test_only_sessions_and_features_need_readers_that_know_deletion_vectors(
+    chain: SmallLake,
+) -> None:
+    context = chain.contexts["report"]
+    there = [
+        name
+        for name, table in declared_tables(chain.settings).items()
+        if context.lake.exists(table)
+    ]
+    tables = [DeltaTable.forPath(context.spark, f"{context.lake.root}/{name}") for name in there]
+    marked = {
+        name
+        for name, table in zip(there, tables, strict=True)
+        if "deletionVectors" in table.detail().collect()[0]["tableFeatures"]
+    }
+
+    assert marked == {"sessions", "features"}
+
+
+def test_each_training_worker_has_four_files_of_sequences(chain: SmallLake) -> None:
+    written = deltalake.DeltaTable(f"{chain.settings.lake.root}/sequences").get_add_actions()
+
+    assert len(written) == 4 * chain.settings.train.workers
 
 
 def test_every_unit_of_the_test_period_is_scored_by_every_detector(chain: SmallLake) -> None:

@@ -22,6 +22,9 @@ from habitus.domain.vocabulary import (
 from habitus.setting_types import UnitKind
 from habitus.unit_settings import SequenceSettings
 
+# Files that training can share out evenly, and shuffle among.
+FILES_PER_WORKER = 4
+
 
 def encode(
     sessions: DataFrame,

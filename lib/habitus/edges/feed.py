@@ -18,10 +18,10 @@ import pandas as pd
 from petastorm import TransformSpec, make_batch_reader
 from petastorm.etl.dataset_metadata import load_row_groups
 
+from habitus.domain.sequences import FILES_PER_WORKER
 from habitus.domain.units import Units
 from habitus.errors import TrainingError
 
-_FILES_PER_RANK = 4
 _COUNTS = ("n_events", "scored_from", "closed")
 
 
@@ -53,7 +53,7 @@ class Source:
         largest first to the rank with the fewest units. With fewer files all ranks read all of
         them, and each keeps every so many-th unit of a row group.
         """
-        if len(self.files) < _FILES_PER_RANK * size or size == 1:
+        if len(self.files) < FILES_PER_WORKER * size or size == 1:
             return [file for file, _ in self.files], size
         loads = [0] * size
         mine = []

@@ -5,7 +5,7 @@ import math
 from pyspark.sql import Column
 
 from habitus.domain.features import feature_names
-from habitus.domain.sequences import encode
+from habitus.domain.sequences import FILES_PER_WORKER, encode
 from habitus.domain.split import resolve_split, unit_span
 from habitus.domain.vocabulary import Vocabulary
 from habitus.domain.vocabulary_fitting import fit_vocabulary
@@ -13,8 +13,6 @@ from habitus.jobs.feature_updates import bring_up_to_date
 from habitus.jobs.frame import JobContext
 from habitus.tables import SESSIONS, features, sequences
 
-# Row groups that training can share out evenly, and shuffle among.
-_FILES_PER_WORKER = 4
 # About a hundred megabytes of sessions of a few dozen events: one row group.
 _UNITS_PER_FILE = 100_000
 
@@ -49,7 +47,7 @@ def write_sequences(
     with context.reporter.step("encode sequences"):
         written = context.read_now(table)
         units = written.count()
-        files = max(_FILES_PER_WORKER * settings.train.workers, math.ceil(units / _UNITS_PER_FILE))
+        files = max(FILES_PER_WORKER * settings.train.workers, math.ceil(units / _UNITS_PER_FILE))
         sessions = context.read(SESSIONS)
         encoded = encode(sessions, written, vocabulary, settings.sequences, files)
         chosen = encoded if where is None else encoded.where(where)
