@@ -90,6 +90,18 @@ def test_an_undisturbed_segment_is_forecast_to_its_chance() -> None:
     assert found["scale"][0] == pytest.approx(1, abs=0.2)
 
 
+def test_a_busy_segment_is_judged_by_the_chance_of_counts() -> None:
+    busy = series(7, lift=np.full(HOURS, 20.0))
+
+    found = residuals(busy, "events", "volumes.windows=[1]")
+
+    assert busy["events"].min() > 20
+    # By chance, others' events vary by a ninth of their number as well.
+    assert found["scale"][0] == pytest.approx(10 / 9, abs=0.2)
+    # The median of |x|, x normal.
+    assert found["strangeness"].median() == pytest.approx(0.67, abs=0.1)
+
+
 def test_a_promotion_that_lifts_all_alike_is_no_segments_shift() -> None:
     promotion = lifted(slice(24 * 35, 24 * 36), 10)
 

@@ -1,5 +1,6 @@
 """Shifts of segments of a real lake."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -88,6 +89,28 @@ def test_a_second_run_finds_the_same(spark: SparkSession, first: JobContext) -> 
 
     assert content(first.settings.lake.root, "volume_shifts") == before
     assert (second.rows_in, second.rows_out) == (first.rows_in, first.rows_out)
+
+
+def test_volumes_by_day_tell_of_days(spark: SparkSession, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    counts = {name: random.poisson(12, 80) for name in SELLERS[:4]}
+    counts["v1"][70:72] += 40
+    events = [
+        event("u", day * 86_400 + number, f"{name}-{day}-{number}", counterparty_id=name)
+        for name, of_day in counts.items()
+        for day, count in enumerate(of_day)
+        for number in range(count)
+    ]
+    by_day = ("volumes.period=day", "volumes.windows=[1, 2]", "volumes.minimum_periods=30")
+    settings = small_settings(tmp_path, *CHOSEN, *by_day)
+    Lake(spark, settings.lake).append(EVENTS, frame(spark, EVENTS, ingested(events)))
+
+    run(spark, "volumes", settings)
+
+    shifts = content(settings.lake.root, "volume_shifts")
+    (shift,) = [row for row in shifts if "seller v1: events" in row]
+    assert "from 2026-03-16 00:00 to 2026-03-18 00:00" in shift
+    assert not [row for row in shifts if "seller v2: events" in row]
 
 
 def test_an_expression_that_cannot_be_used_is_named(spark: SparkSession, first: JobContext) -> None:

@@ -199,15 +199,16 @@ def _fourier(times: pd.Series, cycles: tuple[int, ...]) -> Reals:
 def _dispersion(observed: Reals, mean: Reals) -> tuple[float, float]:
     """Scale, and dispersion in its units: the squared residuals fitted by least squares.
 
-    The scale is at least the least volume that is not 0, which is 1 of counts. Dispersion is only
-    taken where it pays by Akaike's criterion: of rare volumes it cannot be told from the scale.
+    The scale is at least 1, as that of counts is, or the least volume that is not 0, if that is
+    less. Dispersion is only taken where it pays by Akaike's criterion: of rare volumes it cannot be
+    told from the scale.
     """
     squares = (observed - mean) ** 2
     # Large volumes must not decide alone.
     weight = 1 / (mean * (1 + mean / mean.mean()))
     moments = np.stack([mean, mean**2], axis=1) * weight[:, None]
     (scale, dispersion), _ = optimize.nnls(moments, squares * weight)
-    least = float(observed[observed > 0].min())
+    least = min(float(observed[observed > 0].min()), 1.0)
     both = max(float(scale), least), float(dispersion)
     alone = max(float((squares / mean).mean()), least), 0.0
 
