@@ -1,6 +1,7 @@
 """The settings of `habitus volumes`: what is counted, and when it is a shift."""
 
 from typing import Annotated, Literal, Self
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -13,10 +14,20 @@ def _with_one(value: tuple[int, ...]) -> tuple[int, ...]:
     return value
 
 
+def _known_zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError("no such time zone; write a name like Europe/Berlin or UTC")
+    return value
+
+
 class VolumeSettings(Frozen):
     """How much happens per segment, and when that is a shift."""
 
     period: Literal["hour", "day"] = Field(description="What volumes are counted by.")
+    time_zone: Annotated[str, AfterValidator(_known_zone)] = Field(
+        description="Whose days and weeks the volumes follow, e.g. Europe/Berlin; periods begin "
+        "and end in UTC."
+    )
     segments: dict[str, str | None] = Field(
         description="Kind of segment: SQL expression over `events` naming an event's segment. "
         "None leaves a kind out."

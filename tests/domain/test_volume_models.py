@@ -123,6 +123,95 @@ def test_a_promotion_is_the_shift_of_a_segment_that_is_alone() -> None:
     assert found["strangeness"][TEST : 24 * 14].max() < 5
 
 
+def test_a_segment_with_nearly_all_events_of_its_kind_is_judged_by_itself() -> None:
+    frame = series(8, share=0.98, lift=np.full(HOURS, 10.0), own=lifted(slice(840, 846), 0.6))
+
+    found = residuals(frame)
+
+    assert found["strangeness"][TEST : 840 - 504].max() < 5
+    assert found["strangeness"][840 - 504 : 846 - 504].max() > 10
+
+
+def test_one_that_was_alone_in_training_is_not_measured_by_who_comes_later() -> None:
+    frame = series(9, share=1.0)
+    opened = np.arange(HOURS) >= 24 * 35
+    frame["elsewhere"] = np.where(opened, 20.0, 0.0)
+
+    assert residuals(frame)["strangeness"][TEST:].max() < 5
+
+
+def of_amounts(frame: pd.DataFrame, paid: np.ndarray) -> pd.DataFrame:
+    """What the model makes of the amounts paid."""
+    chosen = ("volumes.measures={failures: null, amount: amount}", "volumes.orders=[]")
+    volumes = load_settings(overrides=chosen).volumes
+    found = segment_residuals(frame.assign(amount=paid), volumes, SPLIT)
+    return found[found["measure"] == "amount"].reset_index(drop=True)
+
+
+def test_the_currency_of_amounts_does_not_matter() -> None:
+    frame = series(10)
+    events = frame["events"].to_numpy()
+    # Each event pays 20 in the mean, its square 600.
+    paid = np.random.default_rng(1).gamma(2 * np.maximum(events, 1e-9), 10.0)
+    paid[840:846] *= 3
+
+    found = of_amounts(frame, paid)
+
+    assert found["scale"][0] == pytest.approx(30, rel=0.7)
+    assert found["strangeness"][840 - 504 : 846 - 504].max() > 8
+    for coin in (1e-4, 1e4):
+        other = of_amounts(frame, paid * coin)["strangeness"]
+        np.testing.assert_allclose(other, found["strangeness"], rtol=1e-3, atol=1e-3)
+
+
+def test_what_nearly_all_events_are_is_judged_as_what_few_are_not() -> None:
+    frame = series(11, lift=np.full(HOURS, 20.0))
+    failed = np.random.default_rng(2).binomial(frame["events"].astype(int), 0.01)
+    failed[840:846] = 0.08 * frame["events"][840:846]
+    few = residuals(frame.assign(failures=failed.astype(float)), "failures")
+    most = residuals(frame.assign(failures=frame["events"] - failed), "failures")
+
+    shifted = slice(840 - 504, 846 - 504)
+    assert few["strangeness"][shifted].max() > 8
+    assert most["strangeness"][shifted].max() > 8
+    assert most["strangeness"][TEST : 840 - 504].max() < 6
+
+
+def test_an_hour_in_which_more_is_paid_back_than_paid_hides_no_other() -> None:
+    frame = series(12)
+    paid = frame["events"].to_numpy() * 10.0
+    paid[840:846] *= 5
+    paid[860] = -900
+
+    found = of_amounts(frame, paid)
+
+    assert found["strangeness"][840 - 504 : 846 - 504].max() > 10
+    assert found["strangeness"][860 - 504] > 3
+
+
+def test_volumes_follow_the_clocks_of_their_time_zone() -> None:
+    # Clocks in Berlin go forward on 29 March 2026, here in the middle of the test period.
+    random = np.random.default_rng(13)
+    times = pd.date_range("2026-02-20", periods=HOURS, freq="h")
+    local = times.tz_localize("UTC").tz_convert("Europe/Berlin").hour
+    events = random.poisson(500 + 450 * np.cos(2 * np.pi * (local - 20) / 24)).astype(float)
+    frame = series(13).assign(period_start=times, events=events, elsewhere=0.0)
+    moved = timedelta(days=(datetime(2026, 2, 20, tzinfo=UTC) - START).days)
+    split = SPLIT.model_copy(
+        update={name: getattr(SPLIT, name) + moved for name in type(SPLIT).model_fields}
+    )
+
+    strangest = {}
+    for zone in ("UTC", "Europe/Berlin"):
+        volumes = settings(f"volumes.time_zone={zone}", "volumes.windows=[1]")
+        found = segment_residuals(frame, volumes, split)
+        of_events = found[(found["measure"] == "events").to_numpy()]
+        strangest[zone] = of_events["strangeness"][of_events["period_start"] >= "2026-03-30"].max()
+
+    assert strangest["UTC"] > 8
+    assert strangest["Europe/Berlin"] < 5
+
+
 def test_failures_are_judged_per_event() -> None:
     frame = series(2)
     hours = slice(24 * 35, 24 * 35 + 12)

@@ -113,6 +113,6 @@ def test_every_segment_has_every_period_but_the_last(spark: SparkSession) -> Non
         ("a", 1, 0, 1),
         ("a", 1, 0, 0),
         ("a", 0, 0, 0),
-        ("a", 1, 0, 1),
+        ("a", 1, 0, 0),  # of what training did not know nothing counts
     ]
     assert [row["period_start"].hour for row in rows[:5]] == [0, 1, 2, 3, 4]

@@ -3,9 +3,10 @@
 The volume of a period is expected to be exposure * exp(level + season): a Poisson regression whose
 offset is the log of the exposure. A segment's events are exposed to the events of all other
 segments of its kind, so what lifts all alike, a promotion say, is nobody's shift; any other measure
-is exposed to the segment's own events, so it is judged per event. A segment that is the only one of
-its kind has no exposure: what lifts it is the shift of the whole shop. The coefficient of the
-exposure is 1 and not estimated: a training period without a promotion could not tell it.
+is exposed to the segment's own events, so it is judged per event. A segment that has nearly all
+events of its kind has no exposure, as the few others would tell it badly: what lifts it is the
+shift of the whole shop. The coefficient of the exposure is 1 and not estimated: a training period
+without a promotion could not tell it.
 
 Volumes are overdispersed counts, variance scale * mean + dispersion * mean^2. In units of the
 scale, asinh(sqrt(dispersion (x + 3/8))) has the same variance whatever the mean (Anscombe 1948,
@@ -54,6 +55,8 @@ _PERIODS = {"hour": 168, "day": 7}  # of a week
 _CYCLES = 2  # a season must have been seen so often
 _FEWEST = 20  # training periods
 _LEAST_EXPOSURE = 0.5
+_NEARLY_ALL = 0.9  # of a kind's events
+_LEAST_SCALE = 1e-3  # of a condition that nearly all events fulfil
 _LEAST_EXPECTED = 1e-6  # in units of the scale
 _LEAST_DISPERSION = 1e-6
 
@@ -122,13 +125,15 @@ def _measure_residuals(
     if reason:
         return _skipped(reason)
     exposure = series["elsewhere" if measure == EVENTS else EVENTS].to_numpy(dtype=np.float64)
-    alone = not exposure.any()
+    least = 1.0 if measure == EVENTS else _least_scale(observed[trained], exposure[trained])
+    own, others = observed[trained].sum(), exposure[trained].sum()
+    alone = measure == EVENTS and own > _NEARLY_ALL * (own + others)
     exposure = np.ones_like(exposure) if alone else np.maximum(exposure, _LEAST_EXPOSURE)
     means = dict(_means(observed, exposure, times, trained, settings))
     if not means:
         return _skipped("no model fits")
     # One scale for all, or their likelihoods would be of different things.
-    scale, dispersion = _dispersion(observed[trained], list(means.values())[-1][trained])
+    scale, dispersion = _dispersion(observed[trained], list(means.values())[-1][trained], least)
     stable = stabilise(observed / scale, dispersion)
     centres = {name: stabilise(mean / scale, dispersion) for name, mean in means.items()}
     # The season first: most ARIMA fits are then spared.
@@ -172,12 +177,15 @@ def _means(
 ) -> Iterator[tuple[str, Reals]]:
     """[N] expected volume by each regression that can be fitted, the simplest first."""
     period = settings.period
+    # People keep to the clocks on their walls.
+    zoned = times.dt.tz_localize("UTC").dt.tz_convert(settings.time_zone)
+    local = zoned.dt.tz_localize(None)
     weeks = trained.sum() / _PERIODS[period]
     seasons = {"level": (), "daily": _DAILY[period], "weekly": _DAILY[period] + _WEEKLY[period]}
     for name, cycles in seasons.items():
         if name != "level" and (not cycles or weeks * min(cycles) < _CYCLES):
             continue
-        terms = _fourier(times, cycles)
+        terms = _fourier(local, cycles)
         try:
             fitted = GLM(
                 observed[trained], terms[trained], Poisson(), offset=np.log(exposure[trained])
@@ -196,19 +204,28 @@ def _fourier(times: pd.Series, cycles: tuple[int, ...]) -> Reals:
     return np.hstack([np.ones((len(week), 1)), np.sin(angles), np.cos(angles)])
 
 
-def _dispersion(observed: Reals, mean: Reals) -> tuple[float, float]:
+def _least_scale(observed: Reals, events: Reals) -> float:
+    """The least that a measure's variance can be, as a multiple of its mean.
+
+    Of a condition that a share m of the events fulfils that is 1 - m, as of a binomial number; of a
+    sum it is the mean of what each event adds, if that is never negative.
+    """
+    each = float(observed.sum() / max(events.sum(), 1.0))
+    is_condition = (observed <= events).all() and (observed == np.rint(observed)).all()
+    return max(1 - each, _LEAST_SCALE) if is_condition else each
+
+
+def _dispersion(observed: Reals, mean: Reals, least: float) -> tuple[float, float]:
     """Scale, and dispersion in its units: the squared residuals fitted by least squares.
 
-    The scale is at least 1, as that of counts is, or the least volume that is not 0, if that is
-    less. Dispersion is only taken where it pays by Akaike's criterion: of rare volumes it cannot be
-    told from the scale.
+    The scale is no less than the least it can be. Dispersion is only taken where it pays by
+    Akaike's criterion: of rare volumes it cannot be told from the scale.
     """
     squares = (observed - mean) ** 2
     # Large volumes must not decide alone.
     weight = 1 / (mean * (1 + mean / mean.mean()))
     moments = np.stack([mean, mean**2], axis=1) * weight[:, None]
     (scale, dispersion), _ = optimize.nnls(moments, squares * weight)
-    least = min(float(observed[observed > 0].min()), 1.0)
     both = max(float(scale), least), float(dispersion)
     alone = max(float((squares / mean).mean()), least), 0.0
 
@@ -227,7 +244,8 @@ def stabilise(volume: Reals, dispersion: float | Reals) -> Reals:
     array([2., 4.])
     """
     root = np.sqrt(dispersion)
-    stable: Reals = 2 / root * np.arcsinh(root * np.sqrt(volume + 3 / 8))
+    # More may be paid back in an hour than is paid.
+    stable: Reals = 2 / root * np.arcsinh(root * np.sqrt(np.maximum(volume, 0) + 3 / 8))
     return stable
 
 

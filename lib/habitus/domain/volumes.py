@@ -14,6 +14,7 @@ from habitus.volume_settings import VolumeSettings
 
 EVENTS = "events"
 OTHERS = "(others)"
+_KNOWN = "events of segments that training knew"
 _SERIES = ["segment_kind", "segment"]
 
 
@@ -95,23 +96,26 @@ def complete_series(
 
     Returns:
         `segment_kind, segment, period_start, events`, the measures, and `elsewhere`: the events of
-        all other segments of the kind in the period.
+        all other segments of the kind in the period, but of those that training did not know: a
+        large new one is no fall of all others.
     """
     start, end = (F.date_trunc(settings.period, F.lit(time)) for time in (first, last))
     step = F.expr(f"interval 1 {settings.period}")
     periods = F.explode(F.sequence(start, end, step)).alias("period_start")
     own = F.col("name").alias("segment")
     grid = names.select("segment_kind", own).distinct().select(*_SERIES, periods)
-    values = [EVENTS, *settings.judged]
+    known = F.when(F.col("trained") > 0, F.col(EVENTS)).otherwise(0)
+    values = {EVENTS: F.col(EVENTS), _KNOWN: known}
+    values |= {name: F.col(name) for name in settings.judged}
     there = (
         volumes.join(names, _SERIES)
         .groupBy("segment_kind", own, "period_start")
-        .agg(*(F.sum(name).alias(name) for name in values))
+        .agg(*(F.sum(value).alias(name) for name, value in values.items()))
     )
     full = (
         grid.where(F.col("period_start") < end)
         .join(there, [*_SERIES, "period_start"], "left")
-        .fillna(0.0, values)
+        .fillna(0.0, list(values))
     )
-    everywhere = F.sum(EVENTS).over(Window.partitionBy("segment_kind", "period_start"))
-    return full.withColumn("elsewhere", everywhere - F.col(EVENTS))
+    everywhere = F.sum(_KNOWN).over(Window.partitionBy("segment_kind", "period_start"))
+    return full.withColumn("elsewhere", everywhere - F.col(_KNOWN)).drop(_KNOWN)
