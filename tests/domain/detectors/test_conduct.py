@@ -75,7 +75,10 @@ def test_what_hurries_is_told_by_the_seconds_between_its_events() -> None:
 
 def test_a_pace_that_one_gap_may_have_but_not_all_of_many_is_told_beside_what_many_have() -> None:
     # Of the chain's gaps one in ten is longer than 34 s, but the mean of many is near 12.
-    (reasons,) = fitted().explain(paced(browsing(60), 30), 50)
+    gaps = np.random.default_rng(1).lognormal(0, 0.8, 60)
+    gaps *= 30 / np.exp(np.log(gaps[1:]).mean())
+    slow = replace(browsing(60), gaps=gaps.astype(np.float32))
+    (reasons,) = fitted().explain(slow, 100)
     pace = next(reason for reason in reasons if reason.field == "mean gap")
     assert pace.observed == "30 s"
     ((usual, _),) = pace.expected
@@ -91,7 +94,7 @@ def test_card_tests_are_told_by_their_failing_payments() -> None:
 
 
 def test_who_views_ten_times_as_much_as_anybody_is_told_by_the_number_of_views() -> None:
-    (reasons,) = fitted().explain(browsing(200), 10)
+    (reasons,) = fitted().explain(browsing(200), 100)
     told = next(reason for reason in reasons if reason.field == "number of view")
     assert (told.observed, told.event_index, told.against) == ("200", 100, "peers")
     assert told.surprise > 10

@@ -18,15 +18,50 @@ ACTIONS = WORDS.field("action")
 LOOK, BUY = VIEW + FIRST_VALUE, PAY + FIRST_VALUE
 
 
-def test_a_count_is_as_rare_as_the_sum_over_the_distribution_says() -> None:
+def test_a_count_is_as_rare_as_units_tell_and_beyond_as_the_distribution_goes_on() -> None:
     # Of one thing 2 on average, with a variance of 4: r is 2, and half of each is the share.
-    repeats = Repeats(means=(2.0,) * ACTIONS.size, sizes=(2.0,) * ACTIONS.size)
-    nats, token, count = repeats.rarest(of_actions([VIEW] * 5 + [PAY], [PAY]))
+    repeats = Repeats(
+        units=99,
+        reached=((59, 19, 4),) * ACTIONS.size,
+        means=(2.0,) * ACTIONS.size,
+        sizes=(2.0,) * ACTIONS.size,
+    )
+    nats, token, count = repeats.rarest(of_actions([VIEW] * 5 + [PAY], [PAY] * 2, [PAY] * 3))
 
-    below = sum(comb(k + 1, k) * 0.5 ** (k + 2) for k in range(5))
-    assert nats == pytest.approx([-log(1 - below), -log(1 - 0.25)])
-    assert token.tolist() == [LOOK, BUY]
-    assert count.tolist() == [5, 1]
+    at_least = [1 - sum(comb(k + 1, k) * 0.5 ** (k + 2) for k in range(c)) for c in (3, 5)]
+    beyond = log(at_least[0]) - log(at_least[1])
+    assert nats == pytest.approx([log(100 / 5) + beyond, log(100 / 20), log(100 / 5)])
+    assert token.tolist() == [LOOK, BUY, BUY]
+    assert count.tolist() == [5, 2, 3]
+
+
+def test_a_few_crawlers_among_the_training_units_do_not_make_many_views_usual() -> None:
+    random = np.random.default_rng(5)
+    counts = 1 + random.negative_binomial(3, 0.4, 10_000)
+    counts[:20] = random.integers(200, 490, 20)
+    repeats = Repeats.fit(of_actions(*([VIEW] * int(n) for n in counts)), ACTIONS.size)
+
+    usual = repeats.rarest(of_actions(*([VIEW] * int(n) for n in counts[20:2020])))[0]
+    (many,), _, _ = repeats.rarest(of_actions([VIEW] * 40))
+    assert many > log(400)
+    assert (usual < many).all()
+
+
+def test_what_every_unit_does_once_is_rare_twice() -> None:
+    repeats = Repeats.fit(of_actions(*[[VIEW, PAY]] * 5_000), ACTIONS.size)
+
+    assert repeats.rarest(of_actions([VIEW, PAY]))[0] == pytest.approx([0])
+    assert repeats.rarest(of_actions([VIEW, PAY, PAY]))[0] == pytest.approx([log(5_001)])
+
+
+def test_counts_in_the_thousands_differ_in_how_rare_they_are() -> None:
+    counts = np.random.default_rng(6).poisson(1_500, 100)
+    repeats = Repeats.fit(of_actions(*([VIEW] * int(n) for n in counts)), ACTIONS.size)
+
+    several = [[VIEW] * number for number in (900, 1_500, 1_700, 2_500)]
+    nats = repeats.rarest(of_actions(*several))[0]
+    assert nats[0] == 0
+    assert nats[0] < nats[1] < 2 < nats[2] < nats[3]
 
 
 def test_means_and_sizes_are_those_of_the_counts() -> None:
