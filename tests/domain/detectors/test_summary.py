@@ -1,12 +1,14 @@
 """The numeric summary of a unit, by hand and by its laws."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from builders import oddities, units, vocabulary
 
 from habitus.domain.detectors.summary import Feature, summarise
 from habitus.domain.units import Units
-from habitus.domain.vocabulary import FIRST_VALUE, MISSING
+from habitus.domain.vocabulary import FIRST_VALUE, MISSING, RARE
 from habitus.setting_types import UnitKind
 
 pytestmark = pytest.mark.plain
@@ -60,19 +62,79 @@ def test_a_session_by_hand() -> None:
     assert {name: found[name] for name in expected} == expected
 
 
+def test_rare_values_count_as_so_many_different_ones() -> None:
+    rare = one("session", category=[RARE, RARE, FIRST_VALUE], action=[RARE, RARE, RARE])
+    found = in_words(rare, "session")
+    assert found["different values of action"] == "3"
+    assert found["share of category a rare or new value"] == "67%"
+    event = one("event", action=[RARE, FIRST_VALUE, RARE])
+    assert in_words(event, "event")["share of earlier events with the same action"] == "0%"
+
+
+def test_who_makes_no_pause_has_no_mean_gap() -> None:
+    lone = one("session").take(np.array([0]))
+    lone = replace(lone, scored_from=np.array([2], dtype=np.int32))
+    found = in_words(lone, "session")
+    assert found["number of events"] == "1"
+    assert found["mean gap"] == found["spread of gaps"] == "unknown"
+
+
+def test_shares_among_the_features_are_told_as_shares_and_sums_of_small_coins_as_they_are() -> None:
+    words = vocabulary("event").model_copy(
+        update={"context": ("counterparty_risk_30d", "user_amount_max_7d")}
+    )
+    coins = words.field("amount").model_copy(update={"bounds": (2e-4, 5e-4)})
+    fields = (*(field for field in words.fields if field.name != "amount"), coins)
+    words = words.model_copy(update={"fields": fields})
+    event = replace(one("event"), context=np.array([[0.08, 3e-4]], dtype=np.float32))
+
+    matrix, features = summarise(event, words)
+    told = {
+        feature.name: (round(float(value), 4), feature.in_words(float(value)))
+        for feature, value in zip(features, matrix[0], strict=True)
+    }
+    assert told["counterparty_risk_30d"] == (0.08, "8%")
+    assert told["user_amount_max_7d"] == (round(float(np.log1p(3)), 4), "0.0003")
+
+
 def test_an_event_by_hand() -> None:
     pay = FIRST_VALUE + 4
     found = in_words(one("event", action=[FIRST_VALUE, pay, pay]), "event")
     expected = {
         "earlier events known": "2",
         "amount": "30",
-        "amount as a multiple of the usual one": "2.82",  # (1 + 30) / (1 + 10)
+        "amount as a multiple of the usual one": "3",
         "gap": "8 s",
         "rank of action": "5",
         "share of earlier events with the same action": "50%",
         "user_count_1_day": "5",
     }
     assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("size", [1e-4, 1, 1e4])
+def test_a_currency_changes_no_column_by_more_than_its_unit(size: float) -> None:
+    words = vocabulary("event")
+    bounds = tuple(size * bound for bound in words.field("amount").bounds)
+    fields = tuple(
+        field.model_copy(update={"bounds": bounds}) if field.name == "amount" else field
+        for field in words.fields
+    )
+    other = words.model_copy(update={"fields": fields})
+    many = oddities(200, 1, words)
+    random = np.random.default_rng(1)
+    many = replace(many, amounts=random.lognormal(3, 1, len(many.amounts)).astype(np.float32))
+    paid = replace(many, amounts=many.amounts * np.float32(size))
+
+    matrix, features = summarise(many, words)
+    changed, _ = summarise(paid, other)
+
+    names = [feature.name for feature in features]
+    multiple = names.index("amount as a multiple of the usual one")
+    np.testing.assert_allclose(changed[:, multiple], matrix[:, multiple], rtol=1e-4)
+    # Amounts are as far apart as they were.
+    amount = names.index("amount")
+    assert np.ptp(changed[:, amount]) > 0.9 * np.ptp(matrix[:, amount]) > 3
 
 
 def test_an_event_without_a_history_is_summed_up_too() -> None:

@@ -2,9 +2,12 @@
 
 A session is summed up by its counts, times and amounts; an event by its own values, and by how
 they compare with the same user's history. Both carry the unit's features. Heavy-tailed numbers
-are on a logarithmic scale, log(1 + x), with the sign of x.
+are on a logarithmic scale, log(1 + x), with the sign of x; of amounts, whatever their currency, x
+counts a unit that is not above usual ones.
 """
 
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +22,9 @@ from habitus.domain.vocabulary import FIRST_VALUE, MISSING, RARE, FieldVocabular
 Numbers = npt.NDArray[np.float64]
 _GRAINS = {"log": 0.1, "share": 0.02, "plain": 0.1}
 _FEW = 8  # a field with at most this many values is summed up by the share of each of them
+# Features by their measure, which their name tells.
+_SHARES = re.compile(r"_(share|risk)_")
+_MONEY = re.compile(r"_amount_(sum|mean|median|max|anomalous_mean)_")
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,14 @@ class Feature:
         scale: How its numbers are stored: log(1 + x) with the sign of x, a share of 1, or plain.
         unit: Of the number in words.
         against: What the number compares the unit with, or is to be compared with.
+        one: What x counts on the logarithmic scale.
     """
 
     name: str
     scale: Literal["log", "share", "plain"] = "log"
     unit: str = ""
     against: Against = "peers"
+    one: float = 1.0
 
     @property
     def grain(self) -> float:
@@ -46,7 +54,7 @@ class Feature:
         """The numbers that are stored so, of any shape."""
         if self.scale != "log":
             return stored
-        numbers: Numbers = np.sign(stored) * np.expm1(np.abs(stored))
+        numbers: Numbers = np.sign(stored) * np.expm1(np.abs(stored)) * self.one
         return numbers
 
     def in_words(self, value: float) -> str:
@@ -74,7 +82,7 @@ def summarise(units: Units, vocabulary: Vocabulary) -> tuple[Floats, tuple[Featu
     features = tuple(feature for feature, _ in columns)
     matrix = np.empty((len(units), len(columns)), dtype=np.float32)
     for index, (feature, values) in enumerate(columns):
-        matrix[:, index] = _log(values) if feature.scale == "log" else values
+        matrix[:, index] = _log(values / feature.one) if feature.scale == "log" else values
     return matrix, features
 
 
@@ -88,31 +96,34 @@ def _session(units: Units, vocabulary: Vocabulary) -> Iterator[tuple[Feature, Nu
     mean = duration / (number - 1).clip(min=1)
     squares = _total(units, np.where(first, 0, (gaps - mean[units.unit_of_event]) ** 2))
     yield Feature("duration", unit="s"), duration
-    yield Feature("mean gap", unit="s"), mean
-    yield Feature("spread of gaps", unit="s"), np.sqrt(squares / (number - 1).clip(min=1))
+    # The fastest of bots has gaps near 0: who made none, or one, is not like it.
+    yield Feature("mean gap", unit="s"), np.where(number > 1, mean, np.nan)
+    spread = np.sqrt(squares / (number - 1).clip(min=1))
+    yield Feature("spread of gaps", unit="s"), np.where(number > 2, spread, np.nan)
     if "amount" in vocabulary.field_names:
         total, paid = _total(units, units.amounts), _total(units, units.amounts != 0)
         largest = np.zeros(len(units))
         np.maximum.at(largest, units.unit_of_event, units.amounts)
-        yield Feature("sum of amounts"), total
-        yield Feature("mean amount"), total / paid.clip(min=1)
-        yield Feature("largest amount"), largest
+        one = _money(vocabulary)
+        yield Feature("sum of amounts", one=one), total
+        yield Feature("mean amount", one=one), total / paid.clip(min=1)
+        yield Feature("largest amount", one=one), largest
     for field in vocabulary.fields:
         if field.kind != "values":
             continue
         counts = _counts(units, field)
         if field.name == "action" or len(field.values) > _FEW:
-            different = (counts > 0).sum(axis=1).astype(np.float64)
-            yield Feature(f"different values of {field.name}"), different
-        if field.name == "action" or len(field.values) <= _FEW:
-            known = [RARE, *range(FIRST_VALUE, field.size)]
-            for token in known:
-                name = field.describe(token)
-                if field.name == "action":
-                    yield Feature(f"number of {name}"), counts[:, token].astype(np.float64)
-                else:
-                    name = f"{field.name} {name}"
-                yield Feature(f"share of {name}", "share"), counts[:, token] / number.clip(min=1)
+            # Each rare value may be another one.
+            different = (counts > 0).sum(axis=1) + (counts[:, RARE] - 1).clip(min=0)
+            yield Feature(f"different values of {field.name}"), different.astype(np.float64)
+        few = field.name == "action" or len(field.values) <= _FEW
+        for token in (RARE, *range(FIRST_VALUE, field.size)) if few else (RARE,):
+            name = field.describe(token)
+            if field.name == "action":
+                yield Feature(f"number of {name}"), counts[:, token].astype(np.float64)
+            else:
+                name = f"{field.name} {name}"
+            yield Feature(f"share of {name}", "share"), counts[:, token] / number.clip(min=1)
 
 
 def _event(units: Units, vocabulary: Vocabulary) -> Iterator[tuple[Feature, Numbers]]:
@@ -121,21 +132,23 @@ def _event(units: Units, vocabulary: Vocabulary) -> Iterator[tuple[Feature, Numb
     earlier[last] = False
     history = (units.lengths - 1).astype(np.float64)
     yield Feature("earlier events known"), history
-    for name, unit, values in (("amount", "", units.amounts), ("gap", "s", units.gaps)):
+    measured = (("amount", "", _money(vocabulary), units.amounts), ("gap", "s", 1.0, units.gaps))
+    for name, unit, one, values in measured:
         own = values[last].astype(np.float64)
-        logs = _log(values.astype(np.float64))
-        counted = earlier & (values != 0)
+        counted = earlier & (values > 0)
         times = _total(units, counted)
-        usual = _total(units, np.where(counted, logs, 0)) / times.clip(min=1)
-        yield Feature(name, unit=unit), own
-        times_usual = np.where(times > 0, np.exp(_log(own) - usual), 1.0)
+        logs = np.log(np.where(counted, values, 1).astype(np.float64))
+        usual = np.exp(_total(units, logs) / times.clip(min=1))
+        yield Feature(name, unit=unit, one=one), own
+        times_usual = np.where(times > 0, own.clip(min=0) / usual, 1.0)
         yield Feature(f"{name} as a multiple of the usual one", against="history"), times_usual
     for field in vocabulary.fields:
         if field.kind != "values":
             continue
         tokens = units.tokens[field.name]
         own_token = tokens[last]
-        same = earlier & (tokens == own_token[units.unit_of_event])
+        # Two rare values are hardly ever the same.
+        same = earlier & (tokens == own_token[units.unit_of_event]) & (tokens != RARE)
         yield Feature(f"rank of {field.name}", "plain"), _rank(own_token, field)
         share = _total(units, same) / history.clip(min=1)
         yield (
@@ -147,11 +160,26 @@ def _event(units: Units, vocabulary: Vocabulary) -> Iterator[tuple[Feature, Numb
 
 
 def _context(units: Units, vocabulary: Vocabulary) -> Iterator[tuple[Feature, Numbers]]:
+    money = _money(vocabulary)
     for index, name in enumerate(vocabulary.context):
-        yield Feature(name), units.context[:, index].astype(np.float64)
+        of_money = money if _MONEY.search(name) else 1.0
+        feature = Feature(name, "share" if _SHARES.search(name) else "log", one=of_money)
+        yield feature, units.context[:, index].astype(np.float64)
     if vocabulary.context:
         missing = np.isnan(units.context).sum(axis=1).astype(np.float64)
         yield Feature("features without a value", "plain"), missing
+
+
+def _money(vocabulary: Vocabulary) -> float:
+    """A power of ten that hardly any amount is below, at most 1."""
+    bounds = [
+        bound
+        for field in vocabulary.fields
+        if field.name == "amount"
+        for bound in field.bounds
+        if bound > 0
+    ]
+    return float(10.0 ** min(0, math.floor(math.log10(min(bounds))))) if bounds else 1.0
 
 
 def _rank(tokens: npt.NDArray[np.int32], field: FieldVocabulary) -> Numbers:
