@@ -177,6 +177,33 @@ def test_no_event_sees_itself_or_the_future(body: BodyName) -> None:
     assert not np.allclose(before[0][:, 3], after[0][:, 3])  # the next one sees it
 
 
+def test_in_bfloat16_attention_sees_no_future_of_a_long_unit_either() -> None:
+    units = builders.of_actions([builders.VIEW, builders.PAY] * 300)
+    units = replace(units, context=np.zeros((1, 2), dtype=np.float32))
+    shape = shape_for(units, dropout=0.0, body="transformer")
+    model = behaviour.build(shape, 3, "mixed_bfloat16")
+    batch = batch_of(units, shape)
+    changed = batch.tokens.copy()
+    changed[:, 500:, :] = np.maximum(changed[:, 500:, :] - 1, 1)
+
+    before = model([batch.tokens, batch.context])
+    after = model([changed, batch.context])
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(np.asarray(one[:, :500]), np.asarray(other[:, :500]))
+    assert not np.array_equal(np.asarray(before[0][:, 501:]), np.asarray(after[0][:, 501:]))
+
+
+@every_body
+def test_amounts_of_small_coins_are_exported_as_they_were_learned(body: BodyName) -> None:
+    units = some_units()
+    random = np.random.default_rng(1)
+    context = (2e-5 * random.lognormal(0, 0.5, units.context.shape)).astype(np.float32)
+    units = replace(units, context=context)
+    shape = shape_for(units, body=body)
+
+    onnx_export.export(grown(behaviour.build(shape, 5)), shape, batch_of(units, shape))
+
+
 @every_body
 def test_a_unit_is_judged_alike_alone_and_padded_beside_a_long_one(body: BodyName) -> None:
     units = some_units().take(np.argsort(some_units().lengths)[[0, -1]])

@@ -139,9 +139,11 @@ def _transformer(read: keras.KerasTensor, shape: BehaviourShape, seed: int) -> k
 
 def _bias(read: keras.KerasTensor, heads: int) -> keras.KerasTensor:
     """[1, heads, T, T] what is added to the attention of each step to each step."""
-    position = ops.cumsum(ops.ones_like(read[:1, :, 0]), axis=1)
+    # In bfloat16 there is no whole number between 256 and 258.
+    position = ops.cumsum(ops.ones_like(read[:1, :, 0], dtype="float32"), axis=1)
     before = (position[:, :, None] - position[:, None, :])[:, None]
-    return ops.where(before < 0, FORBIDDEN, ops.multiply(-slopes(heads), before))
+    bias = ops.where(before < 0, FORBIDDEN, ops.multiply(-slopes(heads), before))
+    return ops.cast(bias, read.dtype)
 
 
 def _attention(

@@ -26,6 +26,7 @@ from habitus.errors import TrainingError
 
 _CHECKED = 256  # units that the export is checked on
 TOLERANCE = 1e-4
+_HUGE = np.float32(3e38)  # nearly the largest there is
 
 
 def to_onnx(shape: BehaviourShape, weights: Mapping[str, Array]) -> bytes:
@@ -108,10 +109,7 @@ def _read(graph: Graph, shape: BehaviourShape, tokens: str) -> list[str]:
 def _context(graph: Graph, shape: BehaviourShape, everywhere: str) -> str:
     """The context's projection at every step, [B, T, P]; `everywhere` is [B, T, I]."""
     missing = graph.add("IsNaN", "context")
-    size = graph.add(
-        "Log", graph.add("Add", graph.add("Abs", "context"), graph.constant(np.float32(1)))
-    )
-    logs = graph.add("Mul", graph.add("Sign", "context"), size)
+    logs = graph.add("Mul", graph.add("Sign", "context"), _log1p(graph, "context"))
     mean = graph.constant(np.asarray(shape.scale.mean, dtype=np.float32))
     deviation = graph.constant(np.asarray(shape.scale.deviation, dtype=np.float32))
     values = graph.add("Div", graph.add("Sub", logs, mean), deviation)
@@ -123,6 +121,23 @@ def _context(graph: Graph, shape: BehaviourShape, everywhere: str) -> str:
     steps = graph.add("Shape", everywhere, start=0, end=2)
     target = graph.add("Concat", steps, graph.constant([CONTEXT_WIDTH]), axis=0)
     return graph.add("Expand", habit, target)
+
+
+def _log1p(graph: Graph, values: str) -> str:
+    """log(1 + |x|), exact for small x, too.
+
+    The rounding of u = 1 + x is made good by log(u) x / (u - 1): Goldberg 1991, "What every
+    computer scientist should know about floating-point arithmetic", theorem 4.
+    """
+    zero, one = graph.constant(np.float32(0)), graph.constant(np.float32(1))
+    size = graph.add("Abs", values)
+    log = graph.add("Log", graph.add("Add", size, one))
+    # Infinity by itself is no number.
+    bounded = graph.add("Clip", size, zero, graph.constant(_HUGE))
+    rest = graph.add("Sub", graph.add("Add", bounded, one), one)
+    nothing = graph.add("Equal", rest, zero)
+    ratio = graph.add("Div", bounded, graph.add("Where", nothing, one, rest))
+    return graph.add("Where", nothing, size, graph.add("Mul", log, ratio))
 
 
 def _measures(graph: Graph, shape: BehaviourShape, logits: str, tokens: str) -> None:
