@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -283,6 +283,26 @@ def test_what_comes_before_training_is_not_in_the_vocabulary(spark: SparkSession
     sessions = sessions_frame(spark, shop_events())
     vocabulary = fit_vocabulary(sessions, SETTINGS, "event", CONTEXT, split)
     assert vocabulary.field("action").values == ("buy", "cart")
+
+
+@pytest.mark.parametrize("prices", [(4.99, 9.99), (980.0, 1980.0), (-9.99, 0.3), (0.29, 0.3)])
+def test_each_of_two_prices_has_a_bin_of_its_own(
+    spark: SparkSession, prices: tuple[float, float]
+) -> None:
+    events = [event("ann", number, f"e{number}", amount=prices[number % 2]) for number in range(10)]
+    vocabulary = fitted(spark, events, "session")
+    (unit,) = encoded(spark, events, vocabulary).values()
+
+    assert unit["amount"] == [FIRST_VALUE + number % 2 for number in range(10)]
+
+
+def test_the_hour_of_an_event_before_1970_is_one_of_the_day(spark: SparkSession) -> None:
+    before = (datetime(1970, 1, 1, tzinfo=UTC) - START).total_seconds() - 3 * 3600
+    events = [event("ann", 0, "now"), event("bob", before, "epoch")]
+    vocabulary = fitted(spark, events[:1], "session")
+
+    found = encoded(spark, events, vocabulary)
+    assert found["s-epoch"]["hour"] == [FIRST_VALUE + 21]
 
 
 @pytest.mark.parametrize(

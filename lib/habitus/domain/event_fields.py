@@ -41,12 +41,16 @@ def _seconds(start: Column, end: Column) -> Column:
 
 
 def text(name: str, event: Column) -> Column:
-    """What is counted of a field: its value, or its number rounded to two digits."""
+    """What is counted of a field: its value, or its number rounded down to two digits.
+
+    Down, so that a bin's lower bound is not above the values it was made for, 10 above 9.99.
+    """
     if name in NOVEL:
         known = event[NOVEL[name]].isNotNull()
         return F.when(known & event[name], "yes").when(known & ~event[name], "no")
     if name not in NUMBERS:
         return event[name]
     exponent = F.coalesce(F.floor(F.log10(F.abs(event[name]))) - 1, F.lit(0))
-    digits = F.rint(event[name] / F.pow(F.lit(10.0), exponent)).cast("int")
+    # 0.3 / 0.01 is a little less than 30.
+    digits = F.floor(event[name] / F.pow(F.lit(10.0), exponent) + 1e-9)
     return F.concat(digits.cast("string"), F.lit("e"), exponent.cast("string"))

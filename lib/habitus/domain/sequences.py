@@ -156,7 +156,7 @@ def _encoded(event: Column, vocabulary: Vocabulary) -> Column:
 
 def _token(field: FieldVocabulary, event: Column, unit_kind: UnitKind) -> Column:
     if field.name == "hour":
-        hour = F.floor(F.unix_seconds(event["event_time"]) / 3600) % 24
+        hour = F.pmod(F.floor(F.unix_seconds(event["event_time"]) / 3600), F.lit(24))
         token = (hour + FIRST_VALUE).cast("int")
         # Within a session the hour follows from the gaps: only its first event's is told.
         follows = F.lit(unit_kind == "session") & event["gap"].isNotNull()
