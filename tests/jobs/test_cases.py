@@ -115,6 +115,31 @@ def test_a_case_that_ended_long_before_the_last_flag_stays_as_it_is(
     assert again.rows_out["cases"] == len(rows) - is_old.sum()
 
 
+def test_a_flag_of_a_time_to_come_settles_no_case(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = copied(chain, tmp_path)
+    window = timedelta(hours=30)
+    settings = settings.model_copy(update={"cases": case_settings(window)})
+    run(spark, "cases", settings)
+    root = settings.lake.root
+    before = pl.read_delta(f"{root}/cases")
+    told = {"summary": F.lit("told before")}
+    DeltaTable.forPath(spark, f"{root}/cases").update(set=told)
+    one = pl.read_delta(f"{root}/anomalies")["unit_id"][0]
+    to_come = {"event_time": F.lit(datetime(2090, 1, 1, tzinfo=UTC))}
+    DeltaTable.forPath(spark, f"{root}/anomalies").update(F.col("unit_id") == one, to_come)
+    last = before["ended_at"].max()
+    assert isinstance(last, datetime)
+
+    JOBS["cases"].run(JobContext("cases", settings, spark, Lines(), started_at=last))
+
+    after = pl.read_delta(f"{root}/cases")
+    is_old = after["ended_at"] < last - window
+    assert 0 < is_old.sum() < len(after)
+    assert (after["summary"] == "told before").equals(is_old)
+
+
 @pytest.mark.parametrize(
     ("job", "table"), [("cases", "cases"), ("decide", "anomalies"), ("score", "anomalies")]
 )

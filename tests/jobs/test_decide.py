@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from jobs.conftest import SmallLake, copied, run
@@ -43,3 +44,23 @@ def test_rules_of_today_are_applied_to_the_flags_that_are_there(
     rest = ["unit_id", "score", "summary", "status", "run_id", "scored_at"]
     assert after.select(rest).equals(before.select(rest))
     assert again.rows_out["anomalies"] == 0
+
+
+def test_rules_see_amounts_as_they_were_paid(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = copied(chain, tmp_path)
+    root = settings.lake.root
+    flagged = pl.read_delta(f"{root}/anomalies")["unit_id"].implode()
+    units = pl.read_delta(f"{root}/sequences").filter(pl.col("unit_id").is_in(flagged))
+    events = units.select("unit_id", event_id="event_ids").explode("event_id")
+    paid = events.join(pl.read_delta(f"{root}/events"), "event_id").group_by("unit_id")
+    largest = paid.agg(pl.col("amount").max())["amount"].drop_nulls()
+    price = next(one for one in largest.sort() if one != float(np.float32(one)))
+    rule = RuleSettings(when=f"amount_max = {price}", decision="block", why="that price")
+    alerts = settings.alerts.model_copy(update={"rules": (rule,)})
+    settings = settings.model_copy(update={"alerts": alerts})
+
+    told = list(decide.preview(JobContext("decide", settings, spark, Silent())))
+
+    assert any("to block (that price)" in line for line in told)

@@ -49,11 +49,14 @@ def run(context: JobContext) -> None:
 def _is_settled(context: JobContext, flags: DataFrame) -> Column:
     """Whether a case ended so long before the last flag that none can join it.
 
-    Without that each run would read the events of all days on which something was ever flagged.
+    Without that each run would read the events of all days on which something was ever flagged. A
+    flag of a time to come, by a clock that is wrong, settles nothing.
     """
-    last = totals(flags, F.unix_micros(F.max("event_time")).alias("last"))["last"]
-    after = F.lit(last).cast("bigint") - micros(context.settings.cases.settled_after)
-    return F.coalesce(F.unix_micros("ended_at") < after, F.lit(False))
+    last = totals(flags, F.max("event_time").alias("last"))["last"]
+    if last is None:
+        return F.lit(False)
+    after = min(last, context.started_at) - context.settings.cases.settled_after
+    return F.coalesce(F.col("ended_at") < F.lit(after), F.lit(False))
 
 
 def _cases(context: JobContext, flags: DataFrame, links: DataFrame) -> list[dict[str, Any]]:

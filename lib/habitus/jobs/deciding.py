@@ -149,7 +149,9 @@ def is_withdrawn() -> Column:
 def _with_facts(context: JobContext, candidates: DataFrame, units: DataFrame) -> DataFrame:
     """Candidates with what is known of their units."""
     # The events before those that are judged are the user's history.
-    amounts = F.slice("amounts", F.col("scored_from") + 1, F.col("n_events"))
+    of_judged = F.slice("amounts", F.col("scored_from") + 1, F.col("n_events"))
+    # The shortest number that is this float: rules say 9.99, which as a float is 9.9899998.
+    amounts = F.transform(of_judged, lambda one: one.cast("string").cast("double"))
     of_unit = units.select(
         *UNIT_KEY,
         (F.col("n_events") - F.col("scored_from")).alias("n_events"),
