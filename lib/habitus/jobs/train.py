@@ -21,7 +21,7 @@ from habitus.jobs.training_data import TrainingData
 from habitus.setting_types import DetectorName
 
 # To be raised when what a model's files hold, or how they are made, changes.
-_FORMAT = 12
+_FORMAT = 13
 
 
 def run(context: JobContext) -> None:

@@ -82,3 +82,26 @@ def test_a_few_anomalies_among_the_held_out_units_change_little() -> None:
 def test_a_single_unit_is_enough_to_fit() -> None:
     one = surprises(1, 1)
     assert np.isfinite(Rarity.fit(one).score(surprises(10, 2))).all()
+
+
+def test_units_that_are_the_same_but_for_their_last_digits_do_not_make_a_tail() -> None:
+    held_out = surprises(20_000, 1)
+    random = np.random.default_rng(2)
+    strongest = held_out.strongest.clip(max=7)
+    strongest[:900] = 8 + 1e-6 * random.random(900)
+    strongest[900:1000] = 8 + random.exponential(1.0, 100)
+    rarity = Rarity.fit(replace(held_out, strongest=strongest))
+
+    assert rarity.scales[2] == pytest.approx(1, rel=0.5)
+
+
+def test_of_a_value_that_many_units_have_as_many_have_at_least_as_much() -> None:
+    held_out = surprises(20_000, 1)
+    values = np.repeat([1.0, 2.0, 3.0, 4.0], [14_000, 4_000, 1_800, 200])
+    rarity = Rarity.fit(replace(held_out, strongest=values))
+
+    some = surprises(4, 2)
+    pieces, _ = rarity.rarities(replace(some, strongest=np.array([1.0, 2.0, 3.0, 4.0])))
+    # To a hundredth of the units.
+    assert np.exp(-pieces[:3, 2]) == pytest.approx([1, 0.3, 0.1], abs=0.011)
+    assert pieces[3, 2] > pieces[2, 2]

@@ -25,7 +25,7 @@ from habitus.domain.vocabulary import Vocabulary
 from habitus.errors import ArtefactError, TrainingError
 
 _TREES = 200
-_AT_ONCE = 64  # rows judged together without each number; each takes as many rows as numbers
+_AT_ONCE = 2**22  # numbers judged together, where each row is judged without each of its own
 _FOREST, _ABOUT = "forest.onnx", "isolation_forest.json"
 
 
@@ -105,8 +105,9 @@ class Forest:
         """
         filled = self.usual.filled(matrix)
         falls = np.zeros(filled.shape)
-        for start in range(0, len(filled), _AT_ONCE):
-            some = slice(start, start + _AT_ONCE)
+        rows = max(1, _AT_ONCE // filled.shape[1] ** 2)
+        for start in range(0, len(filled), rows):
+            some = slice(start, start + rows)
             falls[some] = self._falls(filled[some])
         return falls
 

@@ -31,6 +31,7 @@ PIECES = ("total", "field", "event", "habit")
 TOTAL, FIELD, EVENT, HABIT = range(len(PIECES))
 _TAIL = 0.95
 _LEVELS = np.linspace(0, _TAIL, 96)
+_LEAST_SCALE = 1e-3  # of a piece's tail
 _FLOOR = 0.25  # nats squared that keep a field without any uncertainty from dividing by nothing
 
 
@@ -90,10 +91,11 @@ class Rarity(BaseModel):
         quantiles = np.maximum.accumulate(np.quantile(pieces, _LEVELS, axis=0), axis=0)
         scales = []
         for piece, start in zip(pieces.T, quantiles[-1], strict=True):
-            beyond = piece[piece > start] - start
+            # Scores that are the same differ in their last digits from batch to batch.
+            beyond = piece[piece > start + _LEAST_SCALE] - start
             # By the median, so that the anomalies among the held-out units do not decide it.
             median = np.median(beyond) if len(beyond) else 0.0
-            scales.append(max(float(median) / np.log(2), 1e-3))
+            scales.append(max(float(median) / np.log(2), _LEAST_SCALE))
         return bare.model_copy(
             update={
                 "quantiles": tuple(tuple(column.tolist()) for column in quantiles.T),
@@ -127,7 +129,9 @@ class Rarity(BaseModel):
         rarities = []
         pieces = self._pieces(surprises).T
         for piece, quantiles, scale in zip(pieces, self.quantiles, self.scales, strict=True):
-            inside = np.interp(piece, quantiles, -np.log1p(-_LEVELS))
+            # Of a value that many units have, as many have at least as much as at its first level.
+            values, first = np.unique(quantiles, return_index=True)
+            inside = np.interp(piece, values, -np.log1p(-_LEVELS[first]))
             rarities.append(inside + np.maximum(piece - quantiles[-1], 0) / scale)
         of_counts = np.zeros(len(pieces[0]))
         if surprises.rarest_count is not None:
