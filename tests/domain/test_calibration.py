@@ -17,9 +17,8 @@ from habitus.domain.calibration import (
     Names,
     Reals,
     Small,
-    _fit_tails,
-    _survival,
 )
+from habitus.domain.tails import Tail, fit_scales, fit_tails, survival
 from habitus.errors import TrainingError
 
 pytestmark = pytest.mark.plain
@@ -97,6 +96,39 @@ def test_beyond_the_ranks_too_the_rate_asked_for_is_got_on_average(law: Any) -> 
     assert got == pytest.approx(RATES, rel=0.3)
 
 
+@pytest.mark.parametrize("law", [stats.norm(), stats.expon(), stats.t(3), stats.lognorm(1)])
+def test_in_small_segments_too_no_more_are_flagged_on_average_than_asked_for(law: Any) -> None:
+    random = np.random.default_rng(3)
+    spreads = np.exp(random.normal(0, 0.2, 60))
+    known = law.rvs((60, 600), random_state=random) * spreads[:, None]
+    names = np.repeat([f"s{number}" for number in range(60)], 600).astype(object)
+    calibration = Calibration.fit(known.ravel(), names[:, None])
+
+    rates = np.array([1e-3, 1e-4, 1e-5])
+    beyond = np.geomspace(0.01, 1e4, 3000)
+    got, alone = np.zeros(3), np.zeros(3)
+    for number, spread in enumerate(spreads):
+        scores = np.sort(known[number])[-10] + beyond
+        for curve, sums in (
+            (calibration.segments[f"s{number}"], got),
+            (Curve.fit(known[number]), alone),
+        ):
+            first = np.searchsorted(-curve.p_values(scores), -rates)
+            sums += law.sf(scores[first] / spread) / 60
+    assert (got / rates < [1.4, 2, 2.5]).all()
+    assert (got / rates > [0.5, 0.1, 0.01]).all()
+    # Each by itself, some are lucky, and what lies beyond is impossible.
+    assert alone[2] / rates[2] > 4
+
+
+def test_where_the_shapes_of_the_whole_cannot_be_a_segment_has_its_own() -> None:
+    excesses = np.append(np.random.default_rng(4).exponential(1, 60), 50)
+    that_ends = (Tail(weight=1, scale=1, shape=-0.9),)
+
+    assert fit_scales(excesses, that_ends) == fit_tails(excesses)
+    assert fit_scales(excesses[:0], that_ends) == ()
+
+
 def test_of_tied_scores_no_more_are_flagged_than_asked_for() -> None:
     known, fresh = np.random.default_rng(13).poisson(2, (2, 50_000)).astype(float)
     found = p_values(known, fresh)
@@ -118,23 +150,23 @@ def test_the_tail_goes_on_where_the_ranks_end() -> None:
 def test_tails_are_on_average_the_likeliest_one(shape: float) -> None:
     excesses = stats.genpareto.rvs(shape, scale=3, size=2000, random_state=5)
     likeliest, _, scale = stats.genpareto.fit(excesses, floc=0)
-    tails = _fit_tails(excesses)
+    tails = fit_tails(excesses)
     assert sum(one.weight for one in tails) == pytest.approx(1)
     assert sum(one.weight * one.shape for one in tails) == pytest.approx(likeliest, abs=0.02)
     at = np.quantile(excesses, [0.5, 0.9, 0.99])
     expected = stats.genpareto.sf(at, likeliest, scale=scale)
-    np.testing.assert_allclose(_survival(tails, at), expected, rtol=0.05)
+    np.testing.assert_allclose(survival(tails, at), expected, rtol=0.05)
 
 
 def test_of_few_excesses_the_next_is_foretold_as_from_an_exponential_tail_seen_so_often() -> None:
     excesses = np.random.default_rng(2).exponential(size=40)
     # The integral of exp(-r x) over a rate r of Gamma(40, sum): (1 + x / sum)^-40.
     expected = (1 + 5 / excesses.sum()) ** -40
-    assert _survival(_fit_tails(excesses), np.array([5.0])) == pytest.approx([expected])
+    assert survival(fit_tails(excesses), np.array([5.0])) == pytest.approx([expected])
 
 
 def test_excesses_that_are_all_alike_have_a_tail() -> None:
-    (far,) = _survival(_fit_tails(np.ones(100)), np.array([5.0]))
+    (far,) = survival(fit_tails(np.ones(100)), np.array([5.0]))
     assert 0 <= far < 0.01
 
 

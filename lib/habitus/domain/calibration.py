@@ -16,7 +16,10 @@ would call all beyond impossible, others go on.
 
 Segments lie within each other, like new users within a promotion. A unit is compared with the
 smallest segment it belongs to that has enough calibration units; which ones have too few, and what
-stands in for them, is kept.
+stands in for them, is kept. A segment of some hundred units knows how far its largest scores reach,
+but not the shape of what is beyond; that it has from the much larger segment it lies within, as
+hydrologists have that of a river's floods from all rivers of its region (Hosking and Wallis 1997,
+"Regional frequency analysis", chapter 1).
 
 Labels are not used. Anomalies among the calibration units make p-values larger, never smaller.
 """
@@ -29,6 +32,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from habitus.domain.tails import Tail, beyond, fit_scales, fit_tails, survival
 from habitus.errors import TrainingError
 
 Reals = npt.NDArray[np.float64]
@@ -41,26 +45,10 @@ FEWEST = 20  # with fewer, ranks cannot tell a p-value of .05
 _TAIL_SHARE = 0.1  # the largest scores, which tails are fitted to,
 _TAIL_ROOTS = 3  # and no more than so many times the root of how many scores there are
 _TAIL_FROM = 10  # the tail takes over at the 10th largest score, where ranks get coarse
+_OWN_SHAPE = 5_000  # units of a segment that know the shape of its tail,
+_MUCH_LARGER = 4  # where it does not lie within one of so many times its size
 _POINTS = 4096  # most scores kept of a segment
-_NEAR_EXPONENTIAL = 1e-6  # of theta, in means of the excesses; at 0 the formulas divide by 0
-_LEAST_WEIGHT = 1e-9  # of a tail that is kept
 _TOLD = 20  # segments of either sort that are told of, of perhaps thousands
-
-
-class Tail(BaseModel):
-    """A generalised Pareto distribution of what is beyond the last of a curve's scores.
-
-    Args:
-        weight: How far it is believed; those of a curve's tails sum to 1.
-        scale: Of the excess.
-        shape: Below 0 it ends; above 0 it is heavier than an exponential one.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    weight: float = Field(ge=0, le=1)
-    scale: float = Field(gt=0)
-    shape: float
 
 
 class Curve(BaseModel):
@@ -87,8 +75,8 @@ class Curve(BaseModel):
         return self
 
     @classmethod
-    def fit(cls, scores: Reals) -> "Curve":
-        """Fit to the scores of n normal units, n >= 10."""
+    def fit(cls, scores: Reals, whole: "Curve | None" = None) -> "Curve":
+        """Fit to the scores of n normal units, n >= 10, who are some of those of a whole."""
         units = len(scores)
         distinct, times = np.unique(scores, return_counts=True)
         at_least = times[::-1].cumsum()[::-1]
@@ -96,6 +84,11 @@ class Curve(BaseModel):
         start = float(distinct[join])
         share = min(_TAIL_SHARE, _TAIL_ROOTS / np.sqrt(units))
         threshold = min(float(np.quantile(scores, 1 - share)), start)
+        excesses = scores[scores > threshold] - threshold
+        if whole and whole.tails and units < min(_OWN_SHAPE, whole.units / _MUCH_LARGER):
+            tails = fit_scales(excesses, whole.tails)
+        else:
+            tails = fit_tails(excesses)
         # All of the upper half of the points, and evenly many ranks below it.
         kept = np.arange(join + 1)
         if len(kept) > _POINTS:
@@ -105,7 +98,7 @@ class Curve(BaseModel):
             units=units,
             scores=tuple(distinct[kept].tolist()),
             above=tuple((at_least - times)[kept].tolist()),
-            tails=_beyond(_fit_tails(scores[scores > threshold] - threshold), start - threshold),
+            tails=beyond(tails, start - threshold),
         )
 
     def p_values(self, scores: Reals) -> Reals:
@@ -120,9 +113,9 @@ class Curve(BaseModel):
         start = known[-1]
         inside = counts[np.searchsorted(known, np.minimum(scores, start))]
         p_values: Reals = (1 + inside) / (self.units + 1)
-        beyond = scores > start
+        rarer = scores > start
         rarest = (1 + self.above[-1]) / (self.units + 1)
-        p_values[beyond] = rarest * _survival(self.tails, scores[beyond] - start)
+        p_values[rarer] = rarest * survival(self.tails, scores[rarer] - start)
         return np.maximum(p_values, LEAST_P_VALUE)
 
 
@@ -177,7 +170,7 @@ class Calibration(BaseModel):
             )
         if not np.isfinite(scores).all():
             raise TrainingError("calibration", "a score is not a number", "Train the model again.")
-        curves: dict[str, Curve] = {}
+        curves = {ALL: Curve.fit(scores)}
         small: list[Small] = []
         within = np.full(len(scores), ALL, dtype=object)
         for level in segments.T:
@@ -189,10 +182,10 @@ class Calibration(BaseModel):
                 if len(units) < MINIMUM_UNITS:
                     small.append(Small(name=name, units=len(units), within=within[units[0]]))
                 else:
-                    curves[name] = Curve.fit(scores[units])
+                    curves[name] = Curve.fit(scores[units], curves[within[units[0]]])
                     within[units] = name
         return cls(
-            overall=Curve.fit(scores),
+            overall=curves.pop(ALL),
             segments=dict(sorted(curves.items())),
             small=tuple(sorted(small, key=lambda one: (-one.units, one.name))),
         )
@@ -234,55 +227,3 @@ def _first(told: Sequence[str]) -> str:
     """The first of many, and how many more there are."""
     more = [f"{len(told) - _TOLD:,} more"] if len(told) > _TOLD else []
     return ", ".join([*told[:_TOLD], *more]) or "none"
-
-
-def _fit_tails(excesses: Reals) -> tuple[Tail, ...]:
-    """Generalised Pareto distributions of k excesses, each weighed by its likelihood.
-
-    With theta = shape / scale the best shape is the mean of log(1 + theta x), so one number tells a
-    tail; the thetas are quantiles of the prior of Zhang and Stephens (2009, "A new and efficient
-    estimation method for the generalized Pareto distribution"), who take their mean, weighed so.
-    Where excesses are too few to tell a shape, the predictive distribution of an exponential
-    tail's next excess, which is Pareto with shape 1 / k.
-    """
-    count = len(excesses)
-    if not count:
-        return ()
-    mean = float(excesses.mean())
-    if count < MINIMUM_UNITS * _TAIL_SHARE:
-        return (Tail(weight=1, scale=mean, shape=1 / count),)
-    relative = np.sort(excesses) / mean
-    points = 20 + int(np.sqrt(count))
-    place = np.sqrt(points / (np.arange(points) + 0.5)) - 1
-    theta = place / (3 * relative[int(count / 4 + 0.5) - 1]) - 1 / relative[-1]
-    theta = np.where(np.abs(theta) < _NEAR_EXPONENTIAL, _NEAR_EXPONENTIAL, theta)
-    shape = np.log1p(theta[:, None] * relative).mean(axis=1)
-    likelihood = count * (np.log(theta / shape) - shape)
-    weight = np.exp(likelihood - likelihood.max())
-    weight /= weight.sum()
-    return tuple(
-        Tail(weight=float(w), scale=float(mean * s / t), shape=float(s))
-        for w, s, t in zip(weight, shape, theta, strict=True)
-        if w > _LEAST_WEIGHT
-    )
-
-
-def _beyond(tails: tuple[Tail, ...], excess: float) -> tuple[Tail, ...]:
-    """The tails of what is beyond an excess, which are Pareto too (Coles 2001, section 4.2.2)."""
-    weights = [one.weight * float(_survival((one,), np.array([excess]))[0]) for one in tails]
-    return tuple(
-        Tail(weight=w / sum(weights), scale=one.scale + one.shape * excess, shape=one.shape)
-        for w, one in zip(weights, tails, strict=True)
-        if w
-    )
-
-
-def _survival(tails: tuple[Tail, ...], excesses: Reals) -> Reals:
-    """[N] the share of units beyond the start that are beyond each excess; 1 without tails."""
-    if not tails:
-        return np.ones(len(excesses))
-    weight, scale, shape = np.array([(one.weight, one.scale, one.shape) for one in tails]).T
-    left = np.maximum(1 + np.outer(excesses, shape / scale), 0)
-    with np.errstate(divide="ignore"):  # nothing is left beyond the end of a tail
-        shares: Reals = np.exp(-np.log(left) / shape) @ weight
-    return shares
