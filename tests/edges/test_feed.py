@@ -9,11 +9,12 @@ from pathlib import Path
 import builders
 import numpy as np
 import pytest
+from pyarrow import fs
 from sequence_files import FIELDS, START, WORDS, source
 
 from habitus.domain.units import Units
-from habitus.edges.feed import Source, read, read_endlessly
-from habitus.errors import TrainingError
+from habitus.edges.feed import Source, _Files, read, read_endlessly
+from habitus.errors import InputError, TrainingError
 
 pytestmark = pytest.mark.train
 
@@ -86,3 +87,33 @@ def test_no_row_is_lost_however_often_a_reader_is_opened(tmp_path: Path) -> None
     found = source(tmp_path, 1, each=10)
     for _ in range(40):
         assert numbers(list(read(found))) == list(range(10))
+
+
+def test_files_are_read_wherever_pyarrow_reads(tmp_path: Path) -> None:
+    here = source(tmp_path, 3)
+    uris = tuple((f"file://{file}", number) for file, number in here.files)
+
+    there = Source(uris, FIELDS, here.after, here.until)
+
+    assert numbers(list(read(there))) == numbers(list(read(here)))
+
+
+def test_a_path_below_a_bucket_is_what_pyarrow_calls_it(tmp_path: Path) -> None:
+    source(tmp_path, 1)
+    names = sorted(path.name for path in tmp_path.glob("*.parquet"))
+    bucket = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+
+    files = _Files(bucket, absolute=False)
+
+    assert files.exists(f"/{names[0]}")
+    assert files.isfile(f"/{names[0]}")
+    assert not files.isdir(f"/{names[0]}")
+    assert not files.exists("/nothing.parquet")
+    assert files.open(f"/{names[0]}").read(4) == b"PAR1"
+
+
+def test_a_place_that_training_cannot_read_is_named(tmp_path: Path) -> None:
+    far = Source((("abfss://lake@account/part-0.parquet", 5),), FIELDS, None, START)
+
+    with pytest.raises(InputError, match=r"abfss.*mounted folder"):
+        next(read(far))

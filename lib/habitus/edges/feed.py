@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from petastorm import TransformSpec, make_batch_reader
 from petastorm.etl.dataset_metadata import load_row_groups
+from pyarrow import fs
+from pyarrow.filesystem import FileSystem
 
 from habitus.domain.sequences import FILES_PER_WORKER
 from habitus.domain.units import Units
-from habitus.errors import TrainingError
+from habitus.errors import InputError, TrainingError
 
 _COUNTS = ("n_events", "scored_from", "closed")
 
@@ -97,8 +100,10 @@ def _passes(source: Source, rank: int, size: int, seed: int | None) -> Generator
     # Petastorm's calls into pyarrow's old interface warn dozens of times per reader.
     warnings.filterwarnings("ignore", module="petastorm")
     warnings.filterwarnings("ignore", message="DatetimeTZBlock")
+    filesystem, paths = _Files.of(sorted(files))
     reader = make_batch_reader(
-        [_uri(file) for file in sorted(files)],
+        [f"file://{path}" for path in paths],
+        filesystem=filesystem,
         schema_fields=[*source.fields, "context", *_COUNTS, "ended_at"],
         transform_spec=_Flatten(source, rank if one_in > 1 else 0, one_in).spec(),
         # One thread keeps the order of row groups, and reads faster than the model learns.
@@ -120,9 +125,60 @@ def _passes(source: Source, rank: int, size: int, seed: int | None) -> Generator
         reader.join()
 
 
-def _uri(file: str) -> str:
-    # Petastorm takes the path as it stands, so nothing in it may be quoted.
-    return file if "://" in file else f"file://{Path(file).absolute()}"
+class _Files(FileSystem):  # type: ignore[misc]
+    """The files of one place, wherever pyarrow can read, in pyarrow's old interface.
+
+    Petastorm knows no other. It takes paths as they stand, so nothing in them may be quoted.
+    """
+
+    def __init__(self, files: fs.FileSystem, absolute: bool) -> None:
+        self._files, self._absolute = files, absolute
+
+    @classmethod
+    def of(cls, places: Sequence[str]) -> tuple[Self, list[str]]:
+        """Paths or URIs of one place, and how its files are called there, from the root on.
+
+        Raises:
+            InputError: They are where pyarrow cannot read.
+        """
+        if "://" not in places[0]:
+            return cls(fs.LocalFileSystem(), True), [str(Path(one).absolute()) for one in places]
+        # What Hadoop calls s3a everybody else calls s3.
+        scheme, _, rest = places[0].replace("s3a://", "s3://", 1).partition("://")
+        start = f"{scheme}://{rest.partition('/')[0]}/"
+        try:
+            files, root = fs.FileSystem.from_uri(start)
+        except (pa.ArrowInvalid, NotImplementedError) as error:
+            raise InputError(
+                places[0],
+                f"training cannot read from {start}: {error}".rstrip("."),
+                "Put the lake on s3, gs, hdfs or a mounted folder, or leave behaviour and "
+                "fine_tuned out of detectors.",
+            ) from error
+        absolute = root.startswith("/")
+        # Asked for each file, some places would be asked over the network where they are.
+        keys = [one.partition("://")[2].partition("/")[2] for one in places]
+        return cls(files, absolute), [
+            f"/{root.strip('/')}/{key}".replace("//", "/") for key in keys
+        ]
+
+    def _path(self, path: str) -> str:
+        return path if self._absolute else path.removeprefix("/")
+
+    def _is(self, path: str, *types: fs.FileType) -> bool:
+        return self._files.get_file_info(self._path(path)).type in types
+
+    def exists(self, path: str) -> bool:
+        return self._is(path, fs.FileType.File, fs.FileType.Directory)
+
+    def isfile(self, path: str) -> bool:
+        return self._is(path, fs.FileType.File)
+
+    def isdir(self, path: str) -> bool:
+        return self._is(path, fs.FileType.Directory)
+
+    def open(self, path: str, mode: str = "rb") -> Any:
+        return self._files.open_input_file(self._path(path))
 
 
 @dataclass(frozen=True)
