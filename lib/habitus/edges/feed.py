@@ -158,9 +158,8 @@ class _Files(FileSystem):  # type: ignore[misc]
         absolute = root.startswith("/")
         # Asked for each file, some places would be asked over the network where they are.
         keys = [one.partition("://")[2].partition("/")[2] for one in places]
-        return cls(files, absolute), [
-            f"/{root.strip('/')}/{key}".replace("//", "/") for key in keys
-        ]
+        folder = f"/{root.strip('/')}".rstrip("/")
+        return cls(files, absolute), [f"{folder}/{key}" for key in keys]
 
     def _path(self, path: str) -> str:
         return path if self._absolute else path.removeprefix("/")
