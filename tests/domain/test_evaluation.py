@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from habitus.config import EvaluateSettings
@@ -24,6 +25,7 @@ from habitus.domain.evaluation import (
 pytestmark = pytest.mark.spark
 
 TEST_FROM = datetime(2026, 1, 10, tzinfo=UTC)
+LATER = datetime(2026, 6, 1, tzinfo=UTC)
 SETTINGS = EvaluateSettings(blocks=5, blocks_of="time", refit=False, bootstrap=30, confidence=0.9)
 BUDGET = 5
 DETECTORS = {"behaviour": "behaviour-1", "markov": "markov-1"}
@@ -73,7 +75,7 @@ def judged_units(spark: SparkSession, units: pd.DataFrame) -> DataFrame:
 
 def figures(judged_units: DataFrame, seed: int = 1) -> dict[tuple[str, str, str], Evaluation]:
     found = evaluate(
-        histograms(judged_units, blocks=5).toPandas(),
+        histograms(judged_units, LATER, blocks=5).toPandas(),
         chosen(judged_units, BUDGET).toPandas(),
         DETECTORS,
         SETTINGS,
@@ -131,7 +133,7 @@ def test_the_budget_takes_the_strangest_of_each_day_whatever_their_kind(
 def test_blocks_share_the_days_of_the_test_period(
     judged_units: DataFrame, units: pd.DataFrame
 ) -> None:
-    rows = histograms(judged_units, blocks=5).toPandas()
+    rows = histograms(judged_units, LATER, blocks=5).toPandas()
     rows = rows[(rows["model_id"] == "markov-1") & rows["kind"].isin([ALL, NORMAL])]
     units = units[(units["day"] >= 10) & (units["unit_id"] != "u599")]
     block = (units["day"] - 10) * 5 // 10
@@ -141,7 +143,7 @@ def test_blocks_share_the_days_of_the_test_period(
 def test_blocks_of_users_hold_all_units_of_a_user(
     judged_units: DataFrame, units: pd.DataFrame
 ) -> None:
-    rows = histograms(judged_units, blocks=3, of="users").toPandas()
+    rows = histograms(judged_units, LATER, blocks=3, of="users").toPandas()
     rows = rows[(rows["model_id"] == "markov-1") & rows["kind"].isin([ALL, NORMAL])]
     units = units[(units["day"] >= 10) & (units["unit_id"] != "u599")]
     of_user = units.groupby("user").size()
@@ -151,6 +153,21 @@ def test_blocks_of_users_hold_all_units_of_a_user(
     assert of_block.sum() == len(units)
     assert set(of_block) <= sums
     assert set(rows["block"]) <= {0, 1, 2}
+
+
+def test_a_unit_of_a_time_to_come_leaves_the_blocks_of_time_as_they_are(
+    judged_units: DataFrame,
+) -> None:
+    to_come = judged_units.limit(1).withColumn("event_date", F.lit(date(2038, 1, 19)))
+    before = histograms(judged_units, LATER, blocks=5).toPandas()
+
+    rows = histograms(judged_units.union(to_come), LATER, blocks=5).toPandas()
+
+    counted, expected = (one.groupby("block")["units"].sum() for one in (rows, before))
+    assert counted.index.tolist() == expected.index.tolist() == [0, 1, 2, 3, 4]
+    assert (counted - expected).tolist()[:4] == [0, 0, 0, 0]
+    # Its kinds, or the normal ones, and all.
+    assert counted[4] > expected[4]
 
 
 def test_the_same_seed_gives_the_same_figures(judged_units: DataFrame) -> None:
@@ -166,7 +183,7 @@ def test_a_unit_of_two_kinds_counts_for_each_and_once_for_all(spark: SparkSessio
         "model_id string, user_id string, event_date date, kinds array<string>, p_value double, "
         "score double",
     ).selectExpr("*", "string(score) unit_id")
-    rows = histograms(units, blocks=5).toPandas()
+    rows = histograms(units, LATER, blocks=5).toPandas()
     assert kinds_of(rows) == [ALL, "a", "b"]
     for kind in kinds_of(rows):
         assert counts(rows, kind)[0] == 1, "a p-value below the last bin lies in it"

@@ -207,7 +207,7 @@ def test_what_rows_say_of_the_sources_sessions_is_said_of_their_events(
     assert {(row["unit_kind"], row["unit_id"], row["label"]) for row in rows} == labels
 
 
-@pytest.mark.parametrize("seconds", ["1767225600000", "-70000000000"])
+@pytest.mark.parametrize("seconds", ["1767225600000", "-70000000000", "-62135596800"])
 def test_a_time_that_no_calendar_has_is_malformed(spark: SparkSession, seconds: str) -> None:
     columns = mapping().columns | {"event_time": "timestamp_seconds(cast(ts as bigint))"}
     (row,) = (
@@ -218,3 +218,14 @@ def test_a_time_that_no_calendar_has_is_malformed(spark: SparkSession, seconds: 
 
     assert row["event_time"] is None
     assert row["_reasons"] == ["event_time_missing_or_malformed"]
+
+
+def test_bytes_that_are_no_text_become_the_sign_for_that(spark: SparkSession) -> None:
+    columns = mapping().columns | {"user_id": "cast(X'FF41' as string)"}
+
+    (row,) = judged(
+        spark, [("7", "2026-01-02", "u", "view", "1", None)], mapping(columns=columns)
+    ).collect()
+
+    assert row["user_id"] == "\ufffdA"
+    assert row["_reasons"] == []

@@ -62,3 +62,9 @@ def test_of_two_rows_on_one_thing_the_anomalous_one_is_taken_as_it_is(spark: Spa
 
     (label,) = valid_labels(judged_rows).collect()
     assert (label["label"], label["kind"]) == (True, "ato")
+
+
+def test_ids_of_fixed_width_name_what_events_have_trimmed(spark: SparkSession) -> None:
+    (row,) = valid_labels(judged(spark, ("event ", " 4711   ", "true", "2026-01-01"))).collect()
+
+    assert (row["unit_kind"], row["unit_id"]) == ("event", "4711")

@@ -151,6 +151,15 @@ def test_csv_files_with_other_columns_are_not_read_as_if_they_had_the_first_ones
     assert not (files / "lake" / "events").exists()
 
 
+def test_csv_files_with_the_row_numbers_that_pandas_writes_are_read(
+    habitus: Command, files: Path
+) -> None:
+    (files / "events.csv").write_text(f",{HEADER}0,{ROW}")
+
+    assert ingest(habitus, files) == (0, "")
+    assert pl.read_delta(str(files / "lake" / "events"))["event_id"].to_list() == ["1"]
+
+
 def test_malformed_json_is_rejected_line_by_line(habitus: Command, files: Path) -> None:
     line = '{"id": "1", "ts": "2026-01-01", "customer": "u", "event": "view", "price": "1"}'
     (files / "events.csv").write_text(f"{line}\n{{broken\nbroken too\n")

@@ -1,13 +1,14 @@
 """The report of a small lake: the page on disk, and what the run shows at its end."""
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import cast
 
 import polars as pl
 import pytest
 from delta.tables import DeltaTable
-from jobs.conftest import Lines, SmallLake, copied
+from jobs.conftest import Lines, SmallLake, copied, run
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -75,6 +76,21 @@ def test_of_more_cases_and_flags_than_a_page_holds_the_last_and_strangest_are_on
     assert [case.case_id for case in bounded.cases] == chosen["case_id"].to_list()
     assert [len(case.flags) for case in bounded.cases] == [1, 1]
     assert [case.flags[0].p_value for case in bounded.cases] == chosen["p_value"].to_list()
+
+
+def test_a_unit_of_a_time_to_come_does_not_make_the_flags_long_past(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake, small_lake: Path
+) -> None:
+    settings = copied(chain, tmp_path)
+    scores = DeltaTable.forPath(spark, f"{settings.lake.root}/scores")
+    one = pl.read_delta(str(small_lake / "scores"))["unit_id"][0]
+    scores.update(F.col("unit_id") == one, {"event_date": F.lit(date(2090, 1, 1))})
+
+    run(spark, "report", settings)
+
+    pages = [Path(lake, "reports", "report.html") for lake in (small_lake, settings.lake.root)]
+    before, after = (len(page.read_text().split("data-user=")) for page in pages)
+    assert after == before > 1
 
 
 def test_the_page_counts_what_the_tables_hold(small_lake: Path) -> None:

@@ -24,6 +24,7 @@ from habitus.domain.metrics import (
     recall_at_false_positive_rate,
     recall_of_chosen,
 )
+from habitus.domain.totals import last_until
 from habitus.setting_types import BlocksOf
 from habitus.unit_columns import UNIT_KEY
 
@@ -100,11 +101,14 @@ def judged(
     )
 
 
-def histograms(units: DataFrame, blocks: int = 1, of: BlocksOf = "time") -> DataFrame:
+def histograms(
+    units: DataFrame, now: datetime, blocks: int = 1, of: BlocksOf = "time"
+) -> DataFrame:
     """How many units of each kind lie in each bin of surprise, in each block.
 
     Args:
         units: From `judged`; they are read twice if there are several blocks of time.
+        now: What is later, by a clock that is wrong, is of the last block of time.
         blocks: How many blocks.
         of: Of as many days each, or of as many users, drawn by a hash; about.
 
@@ -117,12 +121,11 @@ def histograms(units: DataFrame, blocks: int = 1, of: BlocksOf = "time") -> Data
     if of == "users":
         block = block_of_user(blocks)
     elif blocks > 1:
-        span = units.agg(
-            F.min("event_date").alias("first"),
-            (F.date_diff(F.max("event_date"), F.min("event_date")) + 1).alias("days"),
-        )
-        units = units.crossJoin(span)
+        first = F.min("event_date")
+        days = F.date_diff(last_until("event_date", now), first) + 1
+        units = units.crossJoin(units.agg(first.alias("first"), days.alias("days")))
         block = F.floor(F.date_diff("event_date", "first") * blocks / F.col("days")).cast("int")
+        block = F.least(block, F.lit(blocks - 1))
     return (
         units.withColumn("bin", F.round(decades * _BINS_PER_DECADE).cast("int"))
         .select("model_id", block.alias("block"), "bin", _groups())

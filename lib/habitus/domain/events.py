@@ -65,10 +65,14 @@ def of_type(value: Column, type_: str) -> Column:
     """A source's value as a column's type; none where it is no such value.
 
     Spark's times go on for 290,000 years, such as those of milliseconds taken for seconds; what
-    Python and other readers cannot hold is no time.
+    Python and other readers cannot hold in every time zone is no time, nor is the year 1, with
+    which some systems say that there is none. Of text what is around it is cut off, and bytes that
+    are none become the sign for that, as what reads text in Python would stop at them.
     """
     value = value.cast(type_)
-    return F.when(F.year(value).between(1, 9999), value) if type_ == "timestamp" else value
+    if type_ == "string":
+        return F.nullif(F.trim(F.make_valid_utf8(value)), F.lit(""))
+    return F.when(F.year(value).between(2, 9998), value) if type_ == "timestamp" else value
 
 
 def valid_events(judged: DataFrame) -> DataFrame:
@@ -139,8 +143,6 @@ def _types() -> dict[str, str]:
 
 def _canonical(name: str, type_: str, mapping: SourceMapping) -> Column:
     value = of_type(F.expr(mapping.columns.get(name, "null")), type_)
-    if type_ == "string":
-        value = F.nullif(F.trim(value), F.lit(""))
     if type_ == "double":
         value = F.when(~F.isnan(value), value)  # some formats write what is missing as NaN
     if name == "action":

@@ -45,7 +45,7 @@ def run(context: JobContext) -> None:
         units = units.persist(StorageLevel.DISK_ONLY)
         try:
             histogram = histograms(
-                units, settings.evaluate.blocks, settings.evaluate.blocks_of
+                units, context.started_at, settings.evaluate.blocks, settings.evaluate.blocks_of
             ).toPandas()
             choice = chosen(units, settings.alerts.budget_per_day).toPandas()
         finally:

@@ -92,7 +92,7 @@ def judge(context: JobContext, fold: Fold, root: str) -> pd.DataFrame:
     train(inner)
     write_scores(inner)
     models = models_in_use(inner)
-    found = histograms(judged_units(inner, models)).toPandas()
+    found = histograms(judged_units(inner, models), context.started_at).toPandas()
     names = {model_id: name for name, model_id in models.items()}
     return found.assign(model_id=found["model_id"].map(names))
 

@@ -31,7 +31,7 @@ from habitus.domain.reporting.data import (
     UnitSample,
 )
 from habitus.domain.reporting.page import render
-from habitus.domain.totals import totals
+from habitus.domain.totals import last_until, totals
 from habitus.jobs.frame import JobContext, persisted
 from habitus.jobs.judging import flagging_model, judged_units, models_in_use
 from habitus.jobs.plan import declared_tables
@@ -105,7 +105,7 @@ def _gather(context: JobContext) -> ReportData:
         scores,
         F.count(F.lit(1)).alias("units"),
         F.min("event_date").alias("first"),
-        F.max("event_date").alias("last"),
+        last_until("event_date", context.started_at).alias("last"),
         F.min("score").alias("low"),
         F.max("score").alias("high"),
         F.min(strange).alias("threshold"),
@@ -219,7 +219,7 @@ def _evaluations(context: JobContext, models: Mapping[str, str]) -> tuple[Evalua
 
 
 def _curves(context: JobContext, models: dict[str, str]) -> tuple[Curve, ...]:
-    histogram = histograms(judged_units(context, models), blocks=1).toPandas()
+    histogram = histograms(judged_units(context, models), context.started_at).toPandas()
     curves = []
     for detector, model_id in sorted(models.items()):
         rows = histogram[histogram["model_id"] == model_id]

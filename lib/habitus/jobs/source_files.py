@@ -60,7 +60,9 @@ def read_csv(
 
     All columns are text unless the schema says otherwise, so that a malformed value rejects its
     row; a row with too few or too many columns lands in the corrupt column. A file whose header is
-    another one, or in another order, is refused rather than read as if it had the first one's.
+    another one, or in another order, is refused rather than read as if it had the first one's. So
+    would be one with a column that has no name, as the row numbers that pandas writes: then headers
+    are not compared, nor where the options set `enforceSchema`.
 
     Args:
         context: The job.
@@ -72,14 +74,17 @@ def read_csv(
         InputError: There is no row.
     """
     reader = context.spark.read.options(**options)
+    named = True
     if schema is None:
-        schema = ", ".join(f"`{name}` string" for name in reader.csv(place).columns)
+        names = reader.csv(place).columns
+        named = all(name != f"_c{index}" for index, name in enumerate(names))
+        schema = ", ".join(f"`{name}` string" for name in names)
     if not schema:
         raise InputError(place, "the input is empty", "Give files with rows.")
     checked = {
         "mode": "PERMISSIVE",
         "columnNameOfCorruptRecord": CORRUPT,
-        "enforceSchema": "false",
+        "enforceSchema": options.get("enforceSchema", str(not named).lower()),
     }
     return reader.options(**checked).schema(with_corrupt(schema)).csv(place)
 
@@ -122,7 +127,7 @@ def _other_header(header: re.Match[str]) -> InputError:
     problem = (
         f"its header has {header['found']!r} where the mapping's schema, or the header of another "
         f"file, has {header['expected']!r}"
-        if header["found"]
+        if header["found"] is not None
         else f"its header has {header['columns']} columns, and the mapping's schema, or the header "
         f"of another file, {header['others']}"
     )

@@ -11,7 +11,7 @@ from habitus.domain.calibration import FEWEST
 from habitus.domain.reporting.console import shifts_table
 from habitus.domain.shifts import SHIFTS, find_shifts
 from habitus.domain.split import resolve_split
-from habitus.domain.totals import totals
+from habitus.domain.totals import last_until, totals
 from habitus.domain.vocabulary import Split
 from habitus.domain.volume_models import RESIDUALS, naive, segment_residuals
 from habitus.domain.volumes import EVENTS as COUNT
@@ -48,13 +48,13 @@ def run(context: JobContext) -> None:
 
 
 def _span(context: JobContext) -> tuple[datetime, datetime]:
-    """Times of the first and the last event, UTC."""
+    """Times of the first and the last event, UTC, but for events of a time to come."""
     events = context.read(EVENTS)
     span = totals(
         events,
         F.count(F.lit(1)).alias("rows"),
         F.min("event_time").alias("first"),
-        F.max("event_time").alias("last"),
+        last_until("event_time", context.started_at).alias("last"),
     )
     if not span["rows"]:
         raise InputError(

@@ -39,6 +39,12 @@ def test_a_name_in_brackets_is_shown_as_it_is(full_report: ReportData) -> None:
     assert "Saw [bold] things." in text
 
 
+def test_a_kind_in_brackets_is_shown_as_it_is(full_report: ReportData) -> None:
+    rows = [replace(row, kind="dispute [/4837]") for row in full_report.evaluations]
+
+    assert "dispute [/4837]" in shown(detectors_table(rows))
+
+
 def test_detectors_are_compared_kind_by_kind(full_report: ReportData) -> None:
     text = shown(detectors_table(full_report.evaluations))
 
