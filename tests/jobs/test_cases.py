@@ -12,6 +12,7 @@ from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from habitus.alert_settings import CaseSettings, SuppressSettings
+from habitus.config import Settings
 from habitus.domain.detectors.base import Reason
 from habitus.errors import ConflictError
 from habitus.jobs.catalogue import JOBS
@@ -95,20 +96,27 @@ def test_flags_that_share_a_device_are_one_case_whose_handling_stays_and_teaches
     assert later.select("unit_ids", "status").rows() == [([other], "open")]
 
 
-def test_a_case_that_ended_long_before_the_last_flag_stays_as_it_is(
-    spark: SparkSession, tmp_path: Path, chain: SmallLake
-) -> None:
-    settings = copied(chain, tmp_path)
-    window = timedelta(hours=30)
-    settings = settings.model_copy(update={"cases": case_settings(window)})
+WINDOW = timedelta(hours=30)
+
+
+def told_before(spark: SparkSession, chain: SmallLake, folder: Path) -> Settings:
+    """Settings of a copy of the lake, whose cases have been told and bear that as summary."""
+    settings = copied(chain, folder).model_copy(update={"cases": case_settings(WINDOW)})
     run(spark, "cases", settings)
     cases = DeltaTable.forPath(spark, f"{settings.lake.root}/cases")
     cases.update(set={"summary": F.lit("told before")})
+    return settings
+
+
+def test_a_case_that_ended_long_before_the_last_flag_stays_as_it_is(
+    spark: SparkSession, tmp_path: Path, chain: SmallLake
+) -> None:
+    settings = told_before(spark, chain, tmp_path)
 
     again = run(spark, "cases", settings)
 
     rows = pl.read_delta(f"{settings.lake.root}/cases")
-    is_old = rows["ended_at"] < rows["ended_at"].max() - window
+    is_old = rows["ended_at"] < rows["ended_at"].max() - WINDOW
     is_kept = rows["summary"] == "told before"
     assert 0 < is_old.sum() < len(rows)
     assert is_kept.equals(is_old)
@@ -118,26 +126,19 @@ def test_a_case_that_ended_long_before_the_last_flag_stays_as_it_is(
 def test_a_flag_of_a_time_to_come_settles_no_case(
     spark: SparkSession, tmp_path: Path, chain: SmallLake
 ) -> None:
-    settings = copied(chain, tmp_path)
-    window = timedelta(hours=30)
-    settings = settings.model_copy(update={"cases": case_settings(window)})
-    run(spark, "cases", settings)
+    settings = told_before(spark, chain, tmp_path)
     root = settings.lake.root
-    before = pl.read_delta(f"{root}/cases")
-    told = {"summary": F.lit("told before")}
-    DeltaTable.forPath(spark, f"{root}/cases").update(set=told)
-    one = pl.read_delta(f"{root}/anomalies")["unit_id"][0]
+    last = pl.read_delta(f"{root}/cases")["ended_at"].max()
+    first = pl.read_delta(f"{root}/anomalies").sort("event_time")["unit_id"][0]
     to_come = {"event_time": F.lit(datetime(2090, 1, 1, tzinfo=UTC))}
-    DeltaTable.forPath(spark, f"{root}/anomalies").update(F.col("unit_id") == one, to_come)
-    last = before["ended_at"].max()
-    assert isinstance(last, datetime)
+    DeltaTable.forPath(spark, f"{root}/anomalies").update(F.col("unit_id") == first, to_come)
 
-    JOBS["cases"].run(JobContext("cases", settings, spark, Lines(), started_at=last))
+    run(spark, "cases", settings)
 
-    after = pl.read_delta(f"{root}/cases")
-    is_old = after["ended_at"] < last - window
-    assert 0 < is_old.sum() < len(after)
-    assert (after["summary"] == "told before").equals(is_old)
+    rows = pl.read_delta(f"{root}/cases")
+    is_old = rows["ended_at"] < last - WINDOW
+    assert 0 < is_old.sum() < len(rows)
+    assert (rows["summary"] == "told before").equals(is_old)
 
 
 @pytest.mark.parametrize(

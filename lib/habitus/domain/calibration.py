@@ -32,7 +32,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from habitus.domain.tails import Tail, beyond, fit_scales, fit_tails, survival
+from habitus.domain.tails import FEWEST_EXCESSES, Tail, beyond, fit_scales, fit_tails, survival
 from habitus.errors import TrainingError
 
 Reals = npt.NDArray[np.float64]
@@ -40,9 +40,9 @@ Names = npt.NDArray[np.object_]
 
 ALL: Final = "all"
 LEAST_P_VALUE: Final = 1e-12
-MINIMUM_UNITS: Final = 500  # a tenth of fewer scores, < 50, is too few to fit a tail's shape to
 FEWEST = 20  # with fewer, ranks cannot tell a p-value of .05
 _TAIL_SHARE = 0.1  # the largest scores, which tails are fitted to,
+MINIMUM_UNITS: Final = round(FEWEST_EXCESSES / _TAIL_SHARE)
 _TAIL_ROOTS = 3  # and no more than so many times the root of how many scores there are
 _TAIL_FROM = 10  # the tail takes over at the 10th largest score, where ranks get coarse
 _OWN_SHAPE = 5_000  # units of a segment that know the shape of its tail,

@@ -10,7 +10,7 @@ from habitus.domain.linking import cases_of, keep_ids, with_components
 from habitus.domain.sessions import micros
 from habitus.domain.sharing import edges_of, in_stretches, links_of, shared_stretches
 from habitus.domain.stars import components
-from habitus.domain.totals import totals
+from habitus.domain.totals import last_until, totals
 from habitus.edges.spark import local_frame
 from habitus.jobs.frame import JobContext
 from habitus.jobs.judging import flagging_model
@@ -52,10 +52,10 @@ def _is_settled(context: JobContext, flags: DataFrame) -> Column:
     Without that each run would read the events of all days on which something was ever flagged. A
     flag of a time to come, by a clock that is wrong, settles nothing.
     """
-    last = totals(flags, F.max("event_time").alias("last"))["last"]
+    last = totals(flags, last_until("event_time", context.started_at).alias("last"))["last"]
     if last is None:
         return F.lit(False)
-    after = min(last, context.started_at) - context.settings.cases.settled_after
+    after = last - context.settings.cases.settled_after
     return F.coalesce(F.col("ended_at") < F.lit(after), F.lit(False))
 
 

@@ -22,9 +22,16 @@ KINDS: list[UnitKind] = ["session", "event"]
 
 
 @cache
-def fitted(kind: UnitKind = "session") -> ConductDetector:
+def fitted(kind: UnitKind = "session", seed: int = 7) -> ConductDetector:
     words = vocabulary(kind)
-    return ConductDetector.fit(units(1500, 1, words), words, seed=7)
+    return ConductDetector.fit(units(1500, 1, words), words, seed=seed)
+
+
+def told_of(field: str, unit: Units, count: int) -> list[Reason]:
+    """The first reason of this field, of each of five forests that has it among so many."""
+    reasons = [fitted(seed=seed).explain(unit, count)[0] for seed in range(1, 6)]
+    found = [[one for one in of_forest if one.field == field] for of_forest in reasons]
+    return [of_field[0] for of_field in found if of_field]
 
 
 def paced(some: Units, seconds: float) -> Units:
@@ -75,15 +82,13 @@ def test_what_hurries_is_told_by_the_seconds_between_its_events() -> None:
 
 def test_a_pace_that_one_gap_may_have_but_not_all_of_many_is_told_beside_what_many_have() -> None:
     # Of the chain's gaps one in ten is longer than 34 s, but the mean of many is near 12.
-    gaps = np.random.default_rng(1).lognormal(0, 0.8, 60)
-    gaps *= 30 / np.exp(np.log(gaps[1:]).mean())
-    slow = replace(browsing(60), gaps=gaps.astype(np.float32))
-    (reasons,) = fitted().explain(slow, 100)
-    pace = next(reason for reason in reasons if reason.field == "mean gap")
-    assert pace.observed == "30 s"
-    ((usual, _),) = pace.expected
-    low, high = (float(end.removesuffix(" s")) for end in usual.split(" to "))
-    assert 5 < low < 12.2 < high < 20
+    told = told_of("mean gap", paced(browsing(60), 30), 50)
+    assert len(told) >= 3  # some forests tell that all gaps are the same
+    for pace in told:
+        assert pace.observed == "30 s"
+        ((usual, _),) = pace.expected
+        low, high = (float(end.removesuffix(" s")) for end in usual.split(" to "))
+        assert 5 < low < 12.2 < high < 20
 
 
 def test_card_tests_are_told_by_their_failing_payments() -> None:
@@ -94,10 +99,11 @@ def test_card_tests_are_told_by_their_failing_payments() -> None:
 
 
 def test_who_views_ten_times_as_much_as_anybody_is_told_by_the_number_of_views() -> None:
-    (reasons,) = fitted().explain(browsing(200), 100)
-    told = next(reason for reason in reasons if reason.field == "number of view")
-    assert (told.observed, told.event_index, told.against) == ("200", 100, "peers")
-    assert told.surprise > 10
+    several = told_of("number of view", browsing(200), 10)
+    assert len(several) >= 4
+    for told in several:
+        assert (told.observed, told.event_index, told.against) == ("200", 100, "peers")
+        assert told.surprise > 10
     (shorter, longer) = (fitted().score(browsing(length))[0] for length in (5, 200))
     assert longer > shorter
 
