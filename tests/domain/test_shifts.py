@@ -8,7 +8,7 @@ import pytest
 
 from habitus.domain.shifts import SHIFTS, find_shifts
 from habitus.domain.vocabulary import Split
-from habitus.domain.volume_models import strangest_windows
+from habitus.domain.volume_windows import strangest_windows
 from habitus.loading import load_settings
 from habitus.setting_types import Language
 from habitus.volume_settings import VolumeSettings

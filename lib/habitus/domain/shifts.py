@@ -16,7 +16,8 @@ from scipy import stats
 from habitus.domain.calibration import FEWEST, Calibration, Names, Reals
 from habitus.domain.languages import WORDINGS
 from habitus.domain.vocabulary import Split
-from habitus.domain.volume_models import naive, unstabilise
+from habitus.domain.volume_models import naive
+from habitus.domain.volume_windows import unstabilise
 from habitus.setting_types import Language
 from habitus.volume_settings import VolumeSettings
 
