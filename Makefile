@@ -91,7 +91,8 @@ package: setup ## Build the wheel and a relocatable archive of the environment i
 	$(UV) build --quiet --wheel --no-build-isolation --python $(PYTHON) --out-dir dist .
 	@# Links to the environment's files, without what only developers need, and with the wheel in
 	@# place of the checkout.
-	cp -al .venv dist/environment
+	mkdir -p dist/environment
+	cp -al .venv/. dist/environment
 	$(UV) pip compile --quiet pyproject.toml --constraint requirements.lock --python-version 3.11 --output-file dist/requirements.txt
 	$(UV) pip sync --quiet --python dist/environment/bin/python dist/requirements.txt
 	$(UV) pip install --quiet --python dist/environment/bin/python --no-deps --reinstall dist/*.whl

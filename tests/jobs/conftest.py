@@ -1,6 +1,7 @@
 """One small lake, made by the whole chain once, that tests of jobs share and must not change."""
 
 import shutil
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 from rich.console import Console, RenderableType
 
+from habitus.cli.main import main
 from habitus.config import Settings
 from habitus.jobs.catalogue import CHAIN, JOBS
 from habitus.jobs.frame import Arguments, JobContext, run_job
@@ -28,6 +30,8 @@ SMALL = (
     "alerts.false_positive_rate=0.1",
 )
 SHOP = str(configuration_folder() / "sources" / "shop.yaml")
+# Its arguments; gives the exit status and standard error.
+Command = Callable[..., tuple[int, str]]
 
 
 @dataclass
@@ -115,3 +119,26 @@ def chain(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Smal
 def small_lake(chain: SmallLake) -> Path:
     """The root of the lake."""
     return Path(chain.settings.lake.root)
+
+
+@pytest.fixture
+def habitus(spark: SparkSession, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run the command line on a lake of its own; returns exit status and standard error."""
+
+    def run(*arguments: str, lake: Path | None = None) -> tuple[int, str]:
+        settings = [
+            f"--set={setting}" for setting in (*SMALL, f"lake.root={lake or tmp_path / 'lake'}")
+        ]
+        with pytest.raises(SystemExit) as caught:
+            main([arguments[0], *settings, *arguments[1:]])
+        return int(caught.value.code or 0), capfd.readouterr().err
+
+    return run
+
+
+def assert_clear(error: str, *words: str) -> None:
+    assert error.count("\n") == 1, error
+    for word in words:
+        assert word in error
+    for noise in ("Traceback", "java.", "org.apache", "JVM stacktrace"):
+        assert noise not in error

@@ -28,7 +28,7 @@ CHOSEN = (
 
 
 def happened() -> list[dict[str, Any]]:
-    """Nine sellers, the last of them for a day only, and events without a seller."""
+    """Nine sellers, the last of them for a day only, and events without a seller or a true time."""
     random = np.random.default_rng(1)
     hours = np.arange(24 * DAYS)
     counts = {name: random.poisson(2, len(hours)) for name in ("", *SELLERS)}
@@ -46,6 +46,7 @@ def happened() -> list[dict[str, Any]]:
         for hour in hours
         for number in range(of_hour[hour])
     ]
+    events += [event("u", years * 31_556_952, f"zero{years}") for years in (-56, 900)]
     return ingested(events)
 
 

@@ -90,11 +90,38 @@ def valid_events(judged: DataFrame) -> DataFrame:
     )
 
 
-def ahead_of(time: datetime) -> tuple[Column, Column]:
-    """How many valid rows' events are of a later time, `ahead`, and the `last` of these as text."""
-    later = (F.size(_REASONS) == 0) & (F.col("event_time") > F.lit(time))
-    last = F.max(F.when(later, F.col("event_time"))).cast("string")
-    return F.count_if(later).alias("ahead"), last.alias("last")
+def times_beyond(earliest: datetime, latest: datetime) -> tuple[Column, ...]:
+    """How many valid rows' events are of a time that is perhaps none.
+
+    Returns:
+        Aggregates: `before` the earliest and `after` the latest time, and the `first` of those and
+        the `last` of these, as text.
+    """
+    time = F.when(F.size(_REASONS) == 0, F.col("event_time"))
+    before, after = time < F.lit(earliest), time > F.lit(latest)
+    return (
+        F.count_if(before).alias("before"),
+        F.min(F.when(before, time)).cast("string").alias("first"),
+        F.count_if(after).alias("after"),
+        F.max(F.when(after, time)).cast("string").alias("last"),
+    )
+
+
+def others_ids(judged: DataFrame, events: DataFrame) -> DataFrame:
+    """The valid rows that have the id of another event, of which one alone can be kept.
+
+    Args:
+        judged: See `judge`.
+        events: Rows of `events`.
+
+    Returns:
+        `event_id`, and in `row` and `event` the `source`, `user_id` and `event_time` of either.
+    """
+    told = F.struct("source", "user_id", "event_time")
+    rows = _valid(judged).select("event_id", told.alias("row"))
+    return rows.join(events.select("event_id", told.alias("event")), "event_id").where(
+        F.col("row") != F.col("event")
+    )
 
 
 def rejected_rows(judged: DataFrame) -> DataFrame:
@@ -115,21 +142,22 @@ def rejected_rows(judged: DataFrame) -> DataFrame:
 
 
 def row_labels(judged: DataFrame, mapping: SourceMapping) -> DataFrame:
-    """The labels that valid rows carry, as `labels`, each unit once.
+    """The labels that valid rows carry, as `labels`, each unit and time once.
 
-    The source's sessions are not ours: what a row says of one is said of its event, which marks the
-    session that holds it.
+    Of rows that are known at the same time, one that says anomalous is enough. The source's
+    sessions are not ours: what a row says of one is said of its event, which marks the session that
+    holds it.
     """
     assert mapping.label is not None, "the mapping has labels"
     delay = F.lit(mapping.label.known_after)
     kind = "user" if mapping.label.unit_kind == "user" else "event"
     labelled = _valid(judged).where(F.col(_LABEL).isNotNull())
+    known_at = (F.col("event_time") + delay).alias("known_at")
     return (
-        labelled.groupBy(F.col(f"{kind}_id").alias("unit_id"))
+        labelled.groupBy(F.col(f"{kind}_id").alias("unit_id"), known_at)
         .agg(
             F.max(_LABEL).alias("label"),
             F.max(F.when(F.col(_LABEL), F.col(_LABEL_KIND))).alias("kind"),
-            F.max(F.col("event_time") + delay).alias("known_at"),
         )
         .withColumns({"unit_kind": F.lit(kind), "source": F.lit(mapping.name)})
         .select(*LABELS.names)

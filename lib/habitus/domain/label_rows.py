@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from habitus.domain.events import is_malformed, of_type
@@ -65,5 +65,44 @@ def valid_labels(judged: DataFrame) -> DataFrame:
         # What one row says stays together; the greatest is one with a label that is true.
         .agg(F.max(F.struct(*rest)).alias("said"))
         .select(*LABELS.key, "said.*")
+        .select(*LABELS.names)
+    )
+
+
+def news(said: DataFrame, known: DataFrame, told_at: datetime) -> DataFrame:
+    """What a source says that it had not said before.
+
+    A source that is read again may have changed its mind, of which nobody knew before it was read.
+
+    Args:
+        said: Rows of `labels` of one source, by what it now says of each time.
+        known: Rows of `labels` that are there.
+        told_at: When the source was read.
+
+    Returns:
+        Rows of `labels`, to be merged: where `said` goes on after what the source said last of a
+        unit, each change of its word as it is; where it ends by then, and with another word than
+        that, this word, which is known when it was told.
+    """
+    unit = ["source", "unit_kind", "unit_id"]
+    word = F.struct("label", "kind")
+    last = (
+        known.join(said.select(*unit).distinct(), unit, "left_semi")
+        .groupBy(*unit)
+        .agg(F.max_by(word, "known_at").alias("last"), F.max("known_at").alias("last_at"))
+    )
+    in_order = Window.partitionBy(*unit).orderBy("known_at")
+    told = said.join(last, unit, "left").withColumns(
+        {
+            "goes_on": F.coalesce(F.col("known_at") > F.col("last_at"), F.lit(True)),
+            "is_final": F.lead("known_at").over(in_order).isNull(),
+        }
+    )
+    before = F.when(F.lag("goes_on").over(in_order), F.lag(word).over(in_order))
+    told = told.withColumn("is_changed", ~word.eqNullSafe(F.coalesce(before, "last")))
+    retold_at = F.greatest("last_at", F.lit(told_at))
+    return (
+        told.where("is_changed and (goes_on or is_final)")
+        .withColumn("known_at", F.when(F.col("goes_on"), F.col("known_at")).otherwise(retold_at))
         .select(*LABELS.names)
     )

@@ -4,17 +4,20 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
 
 from habitus.domain.events import (
-    ahead_of,
     judge,
+    others_ids,
     rejected_rows,
     row_labels,
+    times_beyond,
     valid_events,
 )
-from habitus.domain.label_rows import CHANGING, valid_labels
+from habitus.domain.label_rows import CHANGING, news, valid_labels
 from habitus.domain.mapping import SourceMapping, load_mapping
+from habitus.domain.totals import totals
 from habitus.edges.spark_errors import SPARK_ERRORS, spark_says
 from habitus.errors import HabitusError, SettingsError
 from habitus.jobs.frame import JobContext, persisted
@@ -31,6 +34,8 @@ from habitus.tables import EVENTS, EVENTS_REJECTED, LABELS
 
 # Clocks of sources may be wrong by hours, and by a time zone.
 _AHEAD = timedelta(days=1)
+# What is missing is the year 1900, 1970 or 2000 in some systems.
+_LONG_AGO = timedelta(days=3652)
 
 
 def run(context: JobContext) -> None:
@@ -49,30 +54,64 @@ def run(context: JobContext) -> None:
             if frame is not None:
                 kept.enter_context(persisted(frame))
         with context.reporter.step("read and judge the rows"):
-            ahead = ahead_of(context.started_at + _AHEAD)
-            counts = count_useful(judged, "a valid event", source, path, ahead)
+            now = context.started_at
+            times = times_beyond(now - _LONG_AGO, now + _AHEAD)
+            counts = count_useful(judged, "a valid event", source, path, times)
             lost = 0 if labels is None else count_rejected(labels, path)
         context.rows_in["source"] = read = counts["read"]
-        _tell_ahead(context, counts["ahead"], counts["last"])
+        _tell_times(context, counts)
         with context.reporter.step("write events, rejected rows and labels"):
             rejected = context.merge(EVENTS_REJECTED, rejected_rows(judged))
             events = context.merge(EVENTS, valid_events(judged))
             _write_labels(context, mapping, judged, labels, lost)
-    context.rows_out["duplicates"] = read - events - rejected
-    context.reporter.say(
-        f"{read:,} rows read = {events:,} events + {rejected:,} rejected "
-        f"+ {read - events - rejected:,} duplicates"
-    )
-
-
-def _tell_ahead(context: JobContext, count: int, last: str | None) -> None:
-    """Say which events are of a time to come: one alone would end every session before it."""
-    if count:
-        context.rows_in["events of a time to come"] = count
+        context.rows_out["duplicates"] = duplicates = read - events - rejected
         context.reporter.say(
-            f"{count:,} events are of a time to come, the last of {last}: they end "
-            "sessions and move the split. Where a source's clock is wrong, reject them in the "
+            f"{read:,} rows read = {events:,} events + {rejected:,} rejected "
+            f"+ {duplicates:,} duplicates"
+        )
+        if duplicates:
+            _tell_others_ids(context, judged)
+
+
+def _tell_times(context: JobContext, counts: Row) -> None:
+    """Say which events are of a time to come, or of one long past, as few are of a history.
+
+    A single one ends every session before it, or is what training begins with.
+    """
+    if counts["after"]:
+        context.rows_in["events of a time to come"] = counts["after"]
+        context.reporter.say(
+            f"{counts['after']:,} events are of a time to come, the last of {counts['last']}: they "
+            "end sessions and move the split. Where a source's clock is wrong, reject them in the "
             "mapping, valid: {not_ahead: event_time < current_timestamp() + interval 1 day}"
+        )
+    if 0 < counts["before"] < counts["valid"] / 2:
+        context.rows_in["events long past"] = counts["before"]
+        context.reporter.say(
+            f"{counts['before']:,} events are more than ten years old, the first of "
+            f"{counts['first']}: they move the split, unless split.train_from is later. Where that "
+            "is no time, reject them in the mapping, "
+            "valid: {not_long_ago: event_time > current_timestamp() - interval 10 years}"
+        )
+
+
+def _tell_others_ids(context: JobContext, judged: DataFrame) -> None:
+    """Say how many rows were duplicates by their id only, as two sources may count alike."""
+    found = totals(
+        others_ids(judged, context.read(EVENTS)),
+        F.count(F.lit(1)).alias("rows"),
+        F.min(F.struct("event_id", "row", "event")).alias("one"),
+    )
+    if found["rows"]:
+        context.rows_out["duplicates of another event"] = found["rows"]
+        own, kept = (
+            f"of {one['user_id']!r} at {one['event_time']:%Y-%m-%d %H:%M:%S} from {one['source']}"
+            for one in (found["one"]["row"], found["one"]["event"])
+        )
+        context.reporter.say(
+            f"{found['rows']:,} of the duplicates are other events, as event_id "
+            f"{found['one']['event_id']!r} is one {own} here, and is kept as one {kept}. Where ids "
+            "are not the same in all sources, map them apart: event_id: concat('orders-', id)"
         )
 
 
@@ -132,7 +171,10 @@ def _write_labels(
 ) -> None:
     """Write the labels that events and files have; so many rows of the files are none."""
     if mapping.label is not None:
-        context.merge(LABELS, row_labels(judged, mapping), CHANGING)
+        said = row_labels(judged, mapping)
+        context.merge(
+            LABELS, news(said, context.read_or_empty(LABELS), context.started_at), CHANGING
+        )
     if from_files is not None:
         context.merge(LABELS, valid_labels(from_files), CHANGING)
         if lost:

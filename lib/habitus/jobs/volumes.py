@@ -1,6 +1,6 @@
 """From `events` to `volume_shifts`: segments whose volume suddenly is not what it should be."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pandas as pd
 from pyspark.errors import AnalysisException
@@ -23,6 +23,8 @@ from habitus.tables import EVENTS, VOLUME_SHIFTS
 from habitus.volume_settings import VolumeSettings
 
 _SHOWN = 10
+# Each period of this has a row: a single event of 1970 would make half a million of each segment.
+_LONGEST = timedelta(days=3652)
 
 
 def run(context: JobContext) -> None:
@@ -48,12 +50,11 @@ def run(context: JobContext) -> None:
 
 
 def _span(context: JobContext) -> tuple[datetime, datetime]:
-    """Times of the first and the last event, UTC, but for events of a time to come."""
+    """Times of the first and the last event, UTC, but for those that are perhaps no times."""
     events = context.read(EVENTS)
     span = totals(
         events,
         F.count(F.lit(1)).alias("rows"),
-        F.min("event_time").alias("first"),
         last_until("event_time", context.started_at).alias("last"),
     )
     if not span["rows"]:
@@ -61,7 +62,9 @@ def _span(context: JobContext) -> tuple[datetime, datetime]:
             context.lake.name(EVENTS), "the table has no row", "Ingest a source first."
         )
     context.rows_in[EVENTS.name] = span["rows"]
-    return span["first"], span["last"]
+    since = F.lit(span["last"] - _LONGEST)
+    first = totals(events.where(F.col("event_time") >= since), F.min("event_time").alias("first"))
+    return first["first"], span["last"]
 
 
 def _volumes(context: JobContext) -> DataFrame:
