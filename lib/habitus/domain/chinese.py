@@ -152,7 +152,7 @@ class Chinese:
         if case["n_users"] == 1:
             who = f"用户{case['user_ids'][0]}"
         time = f"，历时{hours_of(case):,.1f}小时" if case["n_flags"] > 1 else ""
-        amount = f"，金额合计{in_digits(case['amount_sum'], 0)}" if case["amount_sum"] else ""
+        amount = f"，金额合计{in_digits(case['amount_sum'])}" if case["amount_sum"] else ""
         return f"{who}：{case['n_flags']}个预警{time}{amount}；最异常的：{strangest}"
 
     def shift(self, shift: Mapping[Any, Any], period: str) -> str:

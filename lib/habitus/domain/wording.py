@@ -79,7 +79,7 @@ class English:
             who = f"User {case['user_ids'][0]}"
         several = case["n_flags"] > 1
         time = f" in {hours_of(case):,.1f} hours" if several else ""
-        amount = f", {in_digits(case['amount_sum'], 0)} in amounts" if case["amount_sum"] else ""
+        amount = f", {in_digits(case['amount_sum'])} in amounts" if case["amount_sum"] else ""
         flags = f"{case['n_flags']} flag{'s' * several}"
         return f"{who}: {flags}{time}{amount}; the strangest: {strangest}"
 
@@ -113,14 +113,17 @@ def hours_of(case: Mapping[str, Any]) -> float:
 def sums_of(shift: Mapping[Any, Any]) -> tuple[str, ...]:
     """What was observed and expected, and between what is usual."""
     sums = [shift[name] for name in ("observed", "expected", "low", "high")]
-    return tuple(in_digits(value, 1) for value in sums)
+    return tuple(in_digits(value) for value in sums)
 
 
-def in_digits(value: float, decimals: int) -> str:
+def in_digits(value: float) -> str:
     """A volume or a sum of amounts: whole if it is large, and of a small one what there is."""
-    if abs(value) >= 10:
-        return f"{value:,.0f}"
-    return f"{value:.{decimals}f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}"
+
+
+def in_cents(amount: float) -> str:
+    """One amount: to a hundredth, and of a small one, as coins may be, what there is."""
+    return f"{amount:,.2f}" if abs(amount) >= 0.1 or amount == 0 else f"{amount:.2g}"
 
 
 def one_in(p_value: float) -> str:

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from habitus.domain.detectors.base import Reason
 from habitus.domain.reporting.cases import CaseEvent
 from habitus.domain.units import Units
+from habitus.domain.wording import in_cents
 from habitus.edges.models import load_model
 from habitus.edges.spark import local_frame
 from habitus.jobs.frame import JobContext
@@ -100,5 +101,5 @@ def _detail(event: Row, before: Row | None) -> str:
     changed = [name for name in _STEADY if before is None or event[name] != before[name]]
     values = [event[name] for name in (*_DETAILS, *changed) if event[name] is not None]
     return ", ".join(
-        f"{value:,.2f}" if isinstance(value, float) else str(value) for value in values
+        in_cents(value) if isinstance(value, float) else str(value) for value in values
     )

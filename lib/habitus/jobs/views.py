@@ -41,7 +41,8 @@ def _files(context: JobContext) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the files: scripts that make all views for one session."""
     views = {view.name: view.name for view in VIEWS}
     spark = {table.name: context.lake.name(table) for table in _TABLES}
-    duckdb = {table.name: f"delta_scan('{context.lake.location(table)}')" for table in _TABLES}
+    folders = {table.name: context.lake.location(table).replace("'", "''") for table in _TABLES}
+    duckdb = {name: f"delta_scan('{folder}')" for name, folder in folders.items()}
     scripts = {
         "spark": [
             view_definition(

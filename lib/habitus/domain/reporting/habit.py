@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from habitus.domain.reporting.cases import Story
+from habitus.domain.wording import in_digits
 
 _ACTIONS = 6
 
@@ -52,8 +53,8 @@ def _often(times: float) -> str:
 
 def _number(name: str, usual: tuple[float, float, float] | None, here: float) -> Comparison:
     if usual is None:
-        return Comparison(name, "none", f"{here:,.0f}", here > 0)
-    low, _, high = (f"{value:,.0f}" for value in usual)
+        return Comparison(name, "none", in_digits(here), here > 0)
+    low, _, high = map(in_digits, usual)
     return Comparison(
-        name, low if low == high else f"{low} to {high}", f"{here:,.0f}", here > usual[2]
+        name, low if low == high else f"{low} to {high}", in_digits(here), here > usual[2]
     )

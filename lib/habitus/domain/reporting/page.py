@@ -29,6 +29,7 @@ from habitus.domain.reporting.plots import (
     unit_plot,
 )
 from habitus.domain.reporting.timeline import fields_of, rows, strip
+from habitus.domain.wording import in_digits
 
 
 def render(report: ReportData) -> str:
@@ -45,6 +46,7 @@ def render(report: ReportData) -> str:
     )
     environment.filters |= {
         "odds": odds,
+        "digits": in_digits,
         "one_word": one_word,
         "words": words,
         "named": in_words,
