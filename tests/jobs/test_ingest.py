@@ -216,6 +216,23 @@ def test_rows_with_the_id_of_another_event_are_told_apart_from_repeated_ones(
     assert "of 'u1' at 2026-01-01 10:00:00 from mine. " in line
 
 
+def test_rows_without_ids_are_known_again_beside_those_of_other_days(
+    spark: SparkSession, files: Path
+) -> None:
+    (files / "mine.yaml").write_text(MAPPING.replace("event_id: id, ", ""))
+    given = {"source": str(files / "mine.yaml"), "input": str(files / "events.csv")}
+    settings = small_settings(files)
+    found = []
+    for days in (["03"], ["03", "01", "01", "05"], ["05"]):
+        rows = [ROW.replace("2026-01-01", f"2026-01-{day}") for day in days]
+        (files / "events.csv").write_text(HEADER + "".join(rows))
+        found.append(run(spark, "ingest", settings, **given).rows_out)
+
+    assert [one["events"] for one in found] == [1, 2, 0]
+    assert [one["duplicates"] for one in found] == [0, 2, 1]
+    assert not any("duplicates of another event" in one for one in found)
+
+
 def test_a_label_that_changes_when_rows_are_read_again_is_known_from_then_on(
     spark: SparkSession, files: Path
 ) -> None:

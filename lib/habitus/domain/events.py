@@ -90,21 +90,35 @@ def valid_events(judged: DataFrame) -> DataFrame:
     )
 
 
-def times_beyond(earliest: datetime, latest: datetime) -> tuple[Column, ...]:
-    """How many valid rows' events are of a time that is perhaps none.
+def spans(earliest: datetime, latest: datetime) -> tuple[Column, ...]:
+    """When valid rows' events are, and how many are of a time that is perhaps none.
 
     Returns:
-        Aggregates: `before` the earliest and `after` the latest time, and the `first` of those and
-        the `last` of these, as text.
+        Aggregates: the `first` and the `last` time as text, and how many are `before` the earliest
+        and `after` the latest.
     """
     time = F.when(F.size(_REASONS) == 0, F.col("event_time"))
-    before, after = time < F.lit(earliest), time > F.lit(latest)
     return (
-        F.count_if(before).alias("before"),
-        F.min(F.when(before, time)).cast("string").alias("first"),
-        F.count_if(after).alias("after"),
-        F.max(F.when(after, time)).cast("string").alias("last"),
+        F.min(time).cast("string").alias("first"),
+        F.max(time).cast("string").alias("last"),
+        F.count_if(time < F.lit(earliest)).alias("before"),
+        F.count_if(time > F.lit(latest)).alias("after"),
     )
+
+
+def where_known(mapping: SourceMapping, first: str, last: str) -> str:
+    """A condition on `events`, as `old`, that holds for all that a source's rows may repeat.
+
+    An id may be any event's; one that is made of what a row says is only of its day.
+
+    Args:
+        mapping: The source's.
+        first: Time of the rows' first event, see `spans`.
+        last: Of their last.
+    """
+    if "event_id" in mapping.columns:
+        return "true"
+    return f"old.event_date BETWEEN DATE'{first:.10}' AND DATE'{last:.10}'"
 
 
 def others_ids(judged: DataFrame, events: DataFrame) -> DataFrame:

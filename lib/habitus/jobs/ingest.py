@@ -12,8 +12,9 @@ from habitus.domain.events import (
     others_ids,
     rejected_rows,
     row_labels,
-    times_beyond,
+    spans,
     valid_events,
+    where_known,
 )
 from habitus.domain.label_rows import CHANGING, news, valid_labels
 from habitus.domain.mapping import SourceMapping, load_mapping
@@ -55,21 +56,22 @@ def run(context: JobContext) -> None:
                 kept.enter_context(persisted(frame))
         with context.reporter.step("read and judge the rows"):
             now = context.started_at
-            times = times_beyond(now - _LONG_AGO, now + _AHEAD)
+            times = spans(now - _LONG_AGO, now + _AHEAD)
             counts = count_useful(judged, "a valid event", source, path, times)
             lost = 0 if labels is None else count_rejected(labels, path)
         context.rows_in["source"] = read = counts["read"]
         _tell_times(context, counts)
         with context.reporter.step("write events, rejected rows and labels"):
             rejected = context.merge(EVENTS_REJECTED, rejected_rows(judged))
-            events = context.merge(EVENTS, valid_events(judged))
+            where = where_known(mapping, counts["first"], counts["last"])
+            events = context.merge(EVENTS, valid_events(judged), where=where)
             _write_labels(context, mapping, judged, labels, lost)
         context.rows_out["duplicates"] = duplicates = read - events - rejected
         context.reporter.say(
             f"{read:,} rows read = {events:,} events + {rejected:,} rejected "
             f"+ {duplicates:,} duplicates"
         )
-        if duplicates:
+        if duplicates and "event_id" in mapping.columns:
             _tell_others_ids(context, judged)
 
 
