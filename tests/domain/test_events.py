@@ -188,7 +188,7 @@ def test_row_labels_count_from_the_time_they_are_known(spark: SparkSession) -> N
     ("unit_kind", "labels"),
     [
         ("session", {("event", "1", True), ("event", "2", True), ("event", "3", False)}),
-        ("user", {("user", "u", True), ("user", "v", False)}),
+        ("user", {("user", "u", True), ("user", "u", False), ("user", "v", False)}),
     ],
 )
 def test_what_rows_say_of_the_sources_sessions_is_said_of_their_events(
@@ -198,7 +198,8 @@ def test_what_rows_say_of_the_sources_sessions_is_said_of_their_events(
     source = mapping(label=label)
     lines = [
         ("1", "2026-01-01", "u", "pay", "1", "1"),
-        ("2", "2026-01-02", "u", "pay", "1", "1"),
+        ("2", "2026-01-02", "u", "pay", "1", "0"),
+        ("2", "2026-01-03", "u", "pay", "1", "1"),
         ("3", "2026-01-02", "v", "pay", "1", "0"),
     ]
 

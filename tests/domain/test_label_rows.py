@@ -72,82 +72,88 @@ def test_ids_of_fixed_width_name_what_events_have_trimmed(spark: SparkSession) -
 
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-# Unit, day it is known, whether it is anomalous.
-Said = tuple[str, int, bool]
+# Day on which it is known, and whether it is anomalous.
+Said = tuple[int, bool]
 
 
-def labels_of(spark: SparkSession, rows: list[Said], source: str = "shop") -> DataFrame:
-    return spark.createDataFrame(
-        [
-            ("user", unit, label, "theft" if label else None, START + timedelta(days=day), source)
-            for unit, day, label in rows
-        ],
-        LABELS.schema(),
-    )
+def labels_of(
+    spark: SparkSession, unit_kind: str, rows: list[Said], source: str = "shop"
+) -> DataFrame:
+    labels = [
+        (unit_kind, "a", label, "theft" if label else None, START + timedelta(days=day), source)
+        for day, label in rows
+    ]
+    return spark.createDataFrame(labels, LABELS.schema())
 
 
-def said_by(frame: DataFrame) -> list[Said]:
-    rows = frame.collect()
-    days = [(row["known_at"] - START.replace(tzinfo=None)).days for row in rows]
-    return sorted((row["unit_id"], day, row["label"]) for row, day in zip(rows, days, strict=True))
+def said_by(labels: DataFrame) -> list[Said]:
+    start = START.replace(tzinfo=None)
+    return sorted(((row["known_at"] - start).days, row["label"]) for row in labels.collect())
 
 
 @pytest.mark.parametrize(
-    ("known", "said", "found"),
+    ("unit_kind", "known", "said", "found"),
     [
-        # The first words, and each change of them.
-        ([], [("a", 1, False), ("a", 2, False), ("a", 3, True)], [("a", 1, False), ("a", 3, True)]),
-        # The same once more, in part or with more of the same after it.
-        ([("a", 1, False), ("a", 3, True)], [("a", 1, False), ("a", 3, True), ("a", 9, True)], []),
-        # Something new after it.
-        ([("a", 1, True)], [("a", 1, True), ("a", 9, False)], [("a", 9, False)]),
-        # Another mind about what was said, known when it is told; then the first mind again.
-        ([("a", 7, False)], [("a", 7, True)], [("a", 45, True)]),
-        ([("a", 7, False), ("a", 40, True)], [("a", 7, False)], [("a", 45, False)]),
-        # What is not known yet is not known later for that.
-        ([("a", 60, False)], [("a", 60, True)], [("a", 60, True)]),
-        # Another mind about the past that a later word confirms is known by that.
-        ([("a", 7, False)], [("a", 7, True), ("a", 9, True)], [("a", 9, True)]),
-        # Words of units of before.
-        ([("a", 7, False), ("b", 7, True)], [("a", 7, False), ("b", 7, True)], []),
+        # What was not said before: the first time, going on, and of a time before.
+        ("user", [], [(1, False), (3, True)], [(1, False), (3, True)]),
+        ("user", [(1, False)], [(1, False), (9, True)], [(9, True)]),
+        ("user", [(9, False)], [(3, True)], [(3, True)]),
+        # The same once more, all of it or an older part.
+        ("user", [(3, True), (5, False)], [(3, True), (5, False)], []),
+        ("user", [(3, True), (5, False)], [(3, True)], []),
+        ("event", [(7, False)], [(7, False)], []),
+        # Another mind is known when it is told, once.
+        ("event", [(7, False)], [(7, True)], [(45, True)]),
+        ("event", [(7, False), (40, True)], [(7, True)], []),
+        ("user", [(1, False), (9, False)], [(1, True), (9, True)], [(45, True)]),
+        ("user", [(1, False), (9, False), (40, True)], [(1, True), (9, True)], []),
+        # The rows of before it, read again, do not take it back.
+        ("event", [(7, False), (40, True)], [(7, False)], []),
+        # What is not known yet is not known any later for that.
+        ("event", [(60, False)], [(60, True)], [(60, True)]),
+        # Of a user a later word that stays, or comes with it, counts more.
+        ("user", [(7, False), (9, False)], [(7, True), (9, False)], []),
+        ("user", [(7, False)], [(7, True), (9, True)], [(9, True)]),
+        # An event's label stays where another delay would put it.
+        ("event", [(7, False)], [(3, False)], []),
+        ("event", [(7, False)], [(30, True)], [(45, True)]),
     ],
 )
 def test_what_a_source_says_otherwise_than_before_is_known_when_it_is_told(
-    spark: SparkSession, known: list[Said], said: list[Said], found: list[Said]
+    spark: SparkSession, unit_kind: str, known: list[Said], said: list[Said], found: list[Said]
 ) -> None:
     told_at = START + timedelta(days=45)
+    labels = (labels_of(spark, unit_kind, rows) for rows in (said, known))
 
-    frame = news(labels_of(spark, said), labels_of(spark, known), told_at)
+    frame = news(*labels, told_at)
 
     assert LABELS.faults(frame.schema) == []
     assert said_by(frame) == found
 
 
-def test_what_others_say_of_a_unit_is_not_what_the_source_said(spark: SparkSession) -> None:
-    others = labels_of(spark, [("a", 8, True)], source="analyst")
-    said = labels_of(spark, [("a", 7, True)])
+@pytest.mark.parametrize(("day", "found"), [(8, [(7, True)]), (7, [])])
+def test_what_others_say_of_an_event_stays_and_is_not_what_the_source_said(
+    spark: SparkSession, day: int, found: list[Said]
+) -> None:
+    others = labels_of(spark, "event", [(day, False)], source="analyst")
+    said = labels_of(spark, "event", [(7, True)])
 
-    assert said_by(news(said, others, START + timedelta(days=45))) == [("a", 7, True)]
+    assert said_by(news(said, others, START + timedelta(days=45))) == found
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_source_that_is_read_day_by_day_says_what_it_says_at_once(
+def test_a_source_that_is_read_in_parts_and_again_says_what_it_says_at_once(
     spark: SparkSession, seed: int
 ) -> None:
     dice = random.Random(seed)
-    said = [
-        (unit, day, dice.random() < 0.5)
-        for unit in "abcde"
-        for day in range(9)
-        if dice.random() < 0.7
-    ]
+    said = [(day, dice.random() < 0.5) for day in range(9) if dice.random() < 0.8]
+    parts = [range(3), range(6, 7), range(2, 7), range(9), range(1)]
+    dice.shuffle(parts)
 
-    def told(rows: list[Said], known: list[Said]) -> list[Said]:
-        frame = news(labels_of(spark, rows), labels_of(spark, known), START + timedelta(days=45))
-        return said_by(frame)
+    by_parts = list[Said]()
+    for days in parts:
+        rows = labels_of(spark, "user", [one for one in said if one[0] in days])
+        known = labels_of(spark, "user", by_parts)
+        by_parts += said_by(news(rows, known, START + timedelta(days=45)))
 
-    at_once, by_parts = told(said, []), list[Said]()
-    for days in (range(3), range(3, 4), range(2, 9)):
-        by_parts += told([one for one in said if one[1] in days], by_parts)
-
-    assert sorted(by_parts) == at_once
+    assert sorted(by_parts) == said

@@ -156,22 +156,24 @@ def rejected_rows(judged: DataFrame) -> DataFrame:
 
 
 def row_labels(judged: DataFrame, mapping: SourceMapping) -> DataFrame:
-    """The labels that valid rows carry, as `labels`, each unit and time once.
+    """The labels that valid rows carry, as `labels`, each event, or user and time, once.
 
-    Of rows that are known at the same time, one that says anomalous is enough. The source's
-    sessions are not ours: what a row says of one is said of its event, which marks the session that
-    holds it.
+    Of several rows of one, a row that says anomalous is enough. The source's sessions are not ours:
+    what a row says of one is said of its event, which marks the session that holds it.
     """
     assert mapping.label is not None, "the mapping has labels"
     delay = F.lit(mapping.label.known_after)
     kind = "user" if mapping.label.unit_kind == "user" else "event"
     labelled = _valid(judged).where(F.col(_LABEL).isNotNull())
-    known_at = (F.col("event_time") + delay).alias("known_at")
+    of_one = [F.col(f"{kind}_id").alias("unit_id")]
+    if kind == "user":
+        of_one.append(F.col("event_time"))
     return (
-        labelled.groupBy(F.col(f"{kind}_id").alias("unit_id"), known_at)
+        labelled.groupBy(*of_one)
         .agg(
             F.max(_LABEL).alias("label"),
             F.max(F.when(F.col(_LABEL), F.col(_LABEL_KIND))).alias("kind"),
+            (F.max("event_time") + delay).alias("known_at"),
         )
         .withColumns({"unit_kind": F.lit(kind), "source": F.lit(mapping.name)})
         .select(*LABELS.names)

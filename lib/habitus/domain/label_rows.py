@@ -6,6 +6,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from habitus.domain.events import is_malformed, of_type
+from habitus.domain.joining import whole_if_few
 from habitus.domain.mapping import LabelFileMapping
 from habitus.tables import LABELS
 
@@ -70,39 +71,47 @@ def valid_labels(judged: DataFrame) -> DataFrame:
 
 
 def news(said: DataFrame, known: DataFrame, told_at: datetime) -> DataFrame:
-    """What a source says that it had not said before.
+    """What a source's rows say that they had not said before.
 
-    A source that is read again may have changed its mind, of which nobody knew before it was read.
+    Rows that are read again are no news, even those of before a change of mind. Where they say
+    otherwise than before, nobody knew of it until they were read.
 
     Args:
-        said: Rows of `labels` of one source, by what it now says of each time.
+        said: Rows of `labels` of one source, as `events.row_labels` makes them.
         known: Rows of `labels` that are there.
         told_at: When the source was read.
 
     Returns:
-        Rows of `labels`, to be merged: where `said` goes on after what the source said last of a
-        unit, each change of its word as it is; where it ends by then, and with another word than
-        that, this word, which is known when it was told.
+        Rows of `labels`, to be merged: those of a time (of an event: those of an event) of which
+        the source has said nothing as they are; and of a unit whose latest row says otherwise than
+        it did, and than the source said last, this word as known when it was told. A label of
+        another source at the same time stays.
     """
-    unit = ["source", "unit_kind", "unit_id"]
-    word = F.struct("label", "kind")
-    last = (
-        known.join(said.select(*unit).distinct(), unit, "left_semi")
-        .groupBy(*unit)
-        .agg(F.max_by(word, "known_at").alias("last"), F.max("known_at").alias("last_at"))
+    unit, word = ["unit_kind", "unit_id"], F.struct("label", "kind")
+    there = known.join(whole_if_few(said.select(*unit).distinct()), unit, "left_semi")
+    before = there.groupBy("source", *unit).agg(
+        F.max_by(word, "known_at").alias("last"),
+        F.max("known_at").alias("last_at"),
+        F.min("known_at").alias("first_at"),
     )
-    in_order = Window.partitionBy(*unit).orderBy("known_at")
-    told = said.join(last, unit, "left").withColumns(
+    # An event has one label, wherever a delay that was set otherwise, or another time, puts it.
+    place = F.when(F.col("unit_kind") == "event", F.col("first_at"))
+    placed = said.join(before, ["source", *unit], "left").withColumns(
         {
-            "goes_on": F.coalesce(F.col("known_at") > F.col("last_at"), F.lit(True)),
-            "is_final": F.lead("known_at").over(in_order).isNull(),
+            "known_at": F.coalesce(place, "known_at"),
+            "is_latest": F.lead("known_at")
+            .over(Window.partitionBy(*unit).orderBy("known_at"))
+            .isNull(),
         }
     )
-    before = F.when(F.lag("goes_on").over(in_order), F.lag(word).over(in_order))
-    told = told.withColumn("is_changed", ~word.eqNullSafe(F.coalesce(before, "last")))
+    then = there.select(*unit, "known_at", word.alias("then"), F.col("source").alias("by"))
+    told = placed.join(then, [*unit, "known_at"], "left")
+    is_new = F.col("by").isNull()
+    differs = (word != F.col("then")) & (word != F.col("last"))
+    changed = (F.col("by") == F.col("source")) & F.col("is_latest") & differs
     retold_at = F.greatest("last_at", F.lit(told_at))
     return (
-        told.where("is_changed and (goes_on or is_final)")
-        .withColumn("known_at", F.when(F.col("goes_on"), F.col("known_at")).otherwise(retold_at))
+        told.where(is_new | changed)
+        .withColumn("known_at", F.when(is_new, F.col("known_at")).otherwise(retold_at))
         .select(*LABELS.names)
     )

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 from habitus.domain.detectors.base import THE_END, Reason
 from habitus.domain.naming import feature_in_words, in_words
 from habitus.setting_types import UnitKind
@@ -117,13 +119,17 @@ def sums_of(shift: Mapping[Any, Any]) -> tuple[str, ...]:
 
 
 def in_digits(value: float) -> str:
-    """A volume or a sum of amounts: whole if it is large, and of a small one what there is."""
-    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}"
+    """A volume or a sum of amounts: whole if it is large, else to two digits."""
+    return f"{value:,.0f}" if abs(value) >= 10 else _in_two_digits(value)
 
 
 def in_cents(amount: float) -> str:
-    """One amount: to a hundredth, and of a small one, as coins may be, what there is."""
-    return f"{amount:,.2f}" if abs(amount) >= 0.1 or amount == 0 else f"{amount:.2g}"
+    """One amount: to a hundredth, and one that is small, as coins may be, to two digits."""
+    return f"{amount:,.2f}" if abs(amount) >= 0.1 or amount == 0 else _in_two_digits(amount)
+
+
+def _in_two_digits(value: float) -> str:
+    return np.format_float_positional(value, precision=2, fractional=False, trim="-")
 
 
 def one_in(p_value: float) -> str:

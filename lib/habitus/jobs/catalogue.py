@@ -14,7 +14,7 @@ JOBS: dict[str, Job] = {
         Job(
             name="ingest",
             summary="Turn source files into events, rejected rows and labels.",
-            reads=(),
+            reads=("events", "labels"),
             writes=("events", "events_rejected", "labels"),
         ),
         Job(

@@ -55,8 +55,7 @@ def run(context: JobContext) -> None:
             if frame is not None:
                 kept.enter_context(persisted(frame))
         with context.reporter.step("read and judge the rows"):
-            now = context.started_at
-            times = spans(now - _LONG_AGO, now + _AHEAD)
+            times = spans(_long_ago(context), context.started_at + _AHEAD)
             counts = count_useful(judged, "a valid event", source, path, times)
             lost = 0 if labels is None else count_rejected(labels, path)
         context.rows_in["source"] = read = counts["read"]
@@ -71,7 +70,7 @@ def run(context: JobContext) -> None:
             f"{read:,} rows read = {events:,} events + {rejected:,} rejected "
             f"+ {duplicates:,} duplicates"
         )
-        if duplicates and "event_id" in mapping.columns:
+        if counts["valid"] > events and "event_id" in mapping.columns:
             _tell_others_ids(context, judged)
 
 
@@ -91,16 +90,20 @@ def _tell_times(context: JobContext, counts: Row) -> None:
         context.rows_in["events long past"] = counts["before"]
         context.reporter.say(
             f"{counts['before']:,} events are more than ten years old, the first of "
-            f"{counts['first']}: they move the split, unless split.train_from is later. Where that "
-            "is no time, reject them in the mapping, "
-            "valid: {not_long_ago: event_time > current_timestamp() - interval 10 years}"
+            f"{counts['first']}: they move the split, unless split.train_until and "
+            "split.validation_until are dates. Where that is no time, reject them in the mapping, "
+            f"valid: {{not_long_ago: event_time >= timestamp'{_long_ago(context):%Y-%m-%d}'}}"
         )
+
+
+def _long_ago(context: JobContext) -> datetime:
+    return context.started_at - _LONG_AGO
 
 
 def _tell_others_ids(context: JobContext, judged: DataFrame) -> None:
     """Say how many rows were duplicates by their id only, as two sources may count alike."""
     found = totals(
-        others_ids(judged, context.read(EVENTS)),
+        others_ids(judged, context.read_now(EVENTS)),
         F.count(F.lit(1)).alias("rows"),
         F.min(F.struct("event_id", "row", "event")).alias("one"),
     )

@@ -62,9 +62,21 @@ def _span(context: JobContext) -> tuple[datetime, datetime]:
             context.lake.name(EVENTS), "the table has no row", "Ingest a source first."
         )
     context.rows_in[EVENTS.name] = span["rows"]
-    since = F.lit(span["last"] - _LONGEST)
-    first = totals(events.where(F.col("event_time") >= since), F.min("event_time").alias("first"))
-    return first["first"], span["last"]
+    train_until = context.settings.split.train_until
+    since = (train_until if isinstance(train_until, datetime) else span["last"]) - _LONGEST
+    time = F.col("event_time")
+    found = totals(
+        events,
+        F.min(F.when(time >= F.lit(since), time)).alias("first"),
+        F.count_if(time < F.lit(since)).alias("earlier"),
+    )
+    if found["earlier"]:
+        context.rows_in["events left out"] = found["earlier"]
+        context.reporter.say(
+            f"{found['earlier']:,} events before {since:%Y-%m-%d} are left out, as volumes looks "
+            "back ten years from the end of training if that is a date, else from the last event"
+        )
+    return found["first"] or span["last"], span["last"]
 
 
 def _volumes(context: JobContext) -> DataFrame:
