@@ -1,14 +1,14 @@
 """How rare it is that a unit does one thing as often as it does."""
 
 from dataclasses import replace
-from math import comb, log
+from math import log
 
 import numpy as np
 import pytest
 from builders import PAY, SEARCH, VIEW, oddities, of_actions, units, vocabulary
 
 from habitus.domain.detectors.repeats import Repeats
-from habitus.domain.vocabulary import FIRST_VALUE
+from habitus.domain.vocabulary import FIRST_VALUE, MISSING
 from habitus.errors import ArtefactError
 
 pytestmark = pytest.mark.plain
@@ -18,21 +18,14 @@ ACTIONS = WORDS.field("action")
 LOOK, BUY = VIEW + FIRST_VALUE, PAY + FIRST_VALUE
 
 
-def test_a_count_is_as_rare_as_units_tell_and_beyond_as_the_distribution_goes_on() -> None:
-    # Of one thing 2 on average, with a variance of 4: r is 2, and half of each is the share.
-    repeats = Repeats(
-        units=99,
-        reached=((59, 19, 4),) * ACTIONS.size,
-        means=(2.0,) * ACTIONS.size,
-        sizes=(2.0,) * ACTIONS.size,
-    )
-    nats, token, count = repeats.rarest(of_actions([VIEW] * 5 + [PAY], [PAY] * 2, [PAY] * 3))
+def test_a_count_is_as_rare_as_units_tell_and_beyond_falls_with_its_fourth_power() -> None:
+    repeats = Repeats(units=99, reached=((59, 19, 4),) * ACTIONS.size)
+    nats, token, count = repeats.rarest(of_actions([VIEW] * 6 + [PAY], [PAY] * 2, [PAY] * 3))
 
-    at_least = [1 - sum(comb(k + 1, k) * 0.5 ** (k + 2) for k in range(c)) for c in (3, 5)]
-    beyond = log(at_least[0]) - log(at_least[1])
-    assert nats == pytest.approx([log(100 / 5) + beyond, log(100 / 20), log(100 / 5)])
+    # 4 of 99 reach the third: one in twenty, as one more is counted of either.
+    assert np.exp(-nats) == pytest.approx([0.05 / 2**4, 0.2, 0.05])
     assert token.tolist() == [LOOK, BUY, BUY]
-    assert count.tolist() == [5, 2, 3]
+    assert count.tolist() == [6, 2, 3]
 
 
 def test_a_few_crawlers_among_the_training_units_do_not_make_many_views_usual() -> None:
@@ -64,16 +57,22 @@ def test_counts_in_the_thousands_differ_in_how_rare_they_are() -> None:
     assert nats[0] < nats[1] < 2 < nats[2] < nats[3]
 
 
-def test_means_and_sizes_are_those_of_the_counts() -> None:
-    counts = np.random.default_rng(3).negative_binomial(4, 0.4, 20_000)
-    repeats = Repeats.fit(of_actions(*([VIEW] * int(n) + [PAY] for n in counts)), ACTIONS.size)
+def test_what_never_happened_may_happen() -> None:
+    repeats = Repeats.fit(of_actions(*[[VIEW, PAY]] * 500), ACTIONS.size)
 
-    assert repeats.means[LOOK] == pytest.approx(6, rel=0.02)
-    assert repeats.sizes[LOOK] == pytest.approx(4, rel=0.1)
-    # What never happened may happen.
-    nats, token, _ = repeats.rarest(of_actions([VIEW, SEARCH]))
-    assert token[0] == LOOK + 1
-    assert log(20_000) < nats[0] < log(100_000)
+    nats, token, count = repeats.rarest(of_actions([VIEW, SEARCH], [SEARCH] * 3))
+    assert np.exp(-nats) == pytest.approx([1 / 501, 1 / 501 / 3**4])
+    assert token.tolist() == [SEARCH + FIRST_VALUE] * 2
+    assert count.tolist() == [1, 3]
+
+
+def test_an_event_without_an_action_is_not_counted() -> None:
+    repeats = Repeats.fit(of_actions(*[[VIEW]] * 500), ACTIONS.size)
+    some = of_actions([VIEW] * 3)
+    some.tokens["action"][1:] = MISSING
+
+    nats, token, count = repeats.rarest(some)
+    assert (nats[0], token[0], count[0]) == (0, LOOK, 1)
 
 
 def test_who_does_one_thing_over_and_over_is_rarer_than_a_long_session() -> None:
