@@ -31,7 +31,8 @@ PIECES = ("total", "field", "event", "habit")
 TOTAL, FIELD, EVENT, HABIT = range(len(PIECES))
 _TAIL = 0.95
 _LEVELS = np.linspace(0, _TAIL, 96)
-_LEAST_SCALE = 1e-3  # of a piece's tail
+_SAME = 1e-3  # scores that are the same differ by less from batch to batch
+_LEAST_SCALE = 1.0  # of a tail, in nats or deviations: few units may show one that is too short
 _FLOOR = 0.25  # nats squared that keep a field without any uncertainty from dividing by nothing
 
 
@@ -65,6 +66,7 @@ class Rarity(BaseModel):
         spread: [F] variance of a field's excess, as a multiple of what the model expects.
         total_spread: The same for all fields together.
         quantiles: [P, 96] quantiles of each piece, up to the 95th percentile; that of counts last.
+        beyond: [P] rarity of what is beyond it, in nats.
         scales: [P] mean of the exponential tail of each piece beyond it.
     """
 
@@ -74,6 +76,7 @@ class Rarity(BaseModel):
     spread: tuple[float, ...]
     total_spread: float
     quantiles: tuple[tuple[float, ...], ...] = ()
+    beyond: tuple[float, ...] = ()
     scales: tuple[float, ...] = ()
 
     @classmethod
@@ -88,17 +91,19 @@ class Rarity(BaseModel):
             bias=tuple(bias.tolist()), spread=tuple(spread.tolist()), total_spread=float(total)
         )
         pieces = bare._pieces(surprises)
-        quantiles = np.maximum.accumulate(np.quantile(pieces, _LEVELS, axis=0), axis=0)
-        scales = []
+        # Values that units have: of one that many have, none is beyond.
+        quantiles = np.quantile(pieces, _LEVELS, axis=0, method="inverted_cdf")
+        beyond, scales = [], []
         for piece, start in zip(pieces.T, quantiles[-1], strict=True):
-            # Scores that are the same differ in their last digits from batch to batch.
-            beyond = piece[piece > start + _LEAST_SCALE] - start
+            excess = piece[piece > start + _SAME] - start
+            beyond.append(float(-np.log((len(excess) + 1) / (len(piece) + 1))))
             # By the median, so that the anomalies among the held-out units do not decide it.
-            median = np.median(beyond) if len(beyond) else 0.0
+            median = np.median(excess) if len(excess) else 0.0
             scales.append(max(float(median) / np.log(2), _LEAST_SCALE))
         return bare.model_copy(
             update={
                 "quantiles": tuple(tuple(column.tolist()) for column in quantiles.T),
+                "beyond": tuple(beyond),
                 "scales": tuple(scales),
             }
         )
@@ -128,11 +133,14 @@ class Rarity(BaseModel):
         """[N, P] rarity of each piece, in nats, in the order of PIECES; [N] of counts, or 0."""
         rarities = []
         pieces = self._pieces(surprises).T
-        for piece, quantiles, scale in zip(pieces, self.quantiles, self.scales, strict=True):
+        tails = zip(pieces, self.quantiles, self.beyond, self.scales, strict=True)
+        for piece, quantiles, beyond, scale in tails:
             # Of a value that many units have, as many have at least as much as at its first level.
             values, first = np.unique(quantiles, return_index=True)
             inside = np.interp(piece, values, -np.log1p(-_LEVELS[first]))
-            rarities.append(inside + np.maximum(piece - quantiles[-1], 0) / scale)
+            excess = np.maximum(piece - quantiles[-1], 0)
+            start = np.where(excess > _SAME, np.maximum(inside, beyond), inside)
+            rarities.append(start + excess / scale)
         of_counts = np.zeros(len(pieces[0]))
         if surprises.rarest_count is not None:
             of_counts = rarities.pop()
