@@ -32,7 +32,9 @@ TOTAL, FIELD, EVENT, HABIT = range(len(PIECES))
 _TAIL = 0.95
 _LEVELS = np.linspace(0, _TAIL, 96)
 _SAME = 1e-3  # scores that are the same differ by less from batch to batch
-_LEAST_SCALE = 1.0  # of a tail, in nats or deviations: few units may show one that is too short
+# Few units may show a tail that is too short: deviations have at least a normal distribution's, and
+# what is in nats is no rarer than it says.
+_NORMAL, _NATS = 0.4, 1.0
 _FLOOR = 0.25  # nats squared that keep a field without any uncertainty from dividing by nothing
 
 
@@ -94,12 +96,13 @@ class Rarity(BaseModel):
         # Values that units have: of one that many have, none is beyond.
         quantiles = np.quantile(pieces, _LEVELS, axis=0, method="inverted_cdf")
         beyond, scales = [], []
-        for piece, start in zip(pieces.T, quantiles[-1], strict=True):
+        for index, (piece, start) in enumerate(zip(pieces.T, quantiles[-1], strict=True)):
             excess = piece[piece > start + _SAME] - start
             beyond.append(float(-np.log((len(excess) + 1) / (len(piece) + 1))))
             # By the median, so that the anomalies among the held-out units do not decide it.
             median = np.median(excess) if len(excess) else 0.0
-            scales.append(max(float(median) / np.log(2), _LEAST_SCALE))
+            least = _NORMAL if index in (TOTAL, FIELD) else _NATS
+            scales.append(max(float(median) / np.log(2), least))
         return bare.model_copy(
             update={
                 "quantiles": tuple(tuple(column.tolist()) for column in quantiles.T),
