@@ -208,13 +208,13 @@ def test_flags_go_as_far_as_reviews_show_the_precision_that_is_wanted(
         give_status(spark, settings, status, looked_at.filter(part)["unit_id"].to_list())
 
     often = with_alerts(settings, false_positive_rate=0.3, budget_per_day=50)
-    shown = run(spark, "score", with_alerts(often, precision=0.4))
+    shown = run(spark, "score", with_alerts(often, precision=0.5))
     flags = flags_in(settings)
     unshown = run(spark, "score", with_alerts(often, precision=0.99))
 
     assert isinstance(shown.reporter, Lines)
     assert isinstance(unshown.reporter, Lines)
-    (told,) = re.findall(r"a precision of 0.4 up to p = (.*)", "\n".join(shown.reporter.lines))
+    (told,) = re.findall(r"a precision of 0.5 up to p = (.*)", "\n".join(shown.reporter.lines))
     # What was looked at stays, and of what was not nothing is as strange.
     assert set(flags["unit_id"]) == set(looked_at["unit_id"])
     assert looked_at["p_value"].min() < float(told) < looked_at["p_value"].max()

@@ -4,7 +4,7 @@ Order does not tell all: who reads prices by the hundred does so as anybody woul
 often. Up to the counts that hardly any training unit reaches, the share that reaches them tells how
 rare they are; a few crawlers among the training units then cost little. Beyond, the share falls as
 a power of the count, as it does of much that people do (Newman 2005, "Power laws, Pareto
-distributions and Zipf's law"): twice as often is so many nats rarer, of whatever action. The
+distributions and Zipf's law"): twice as often is 2.8 nats rarer, of whatever action. The
 evidence of a unit is the rarest count alone, -ln P(C >= c): most attacks repeat one thing, and the
 sum over all actions is that of a long unit.
 """
@@ -28,7 +28,9 @@ Counts = npt.NDArray[np.int64]
 
 RAREST_COUNT = Feature("rarest count of an action", "plain", "nats")
 _KNOWN = 10  # units that reach a count make its share known
-_POWER = 4.0  # of the count, with which the share falls beyond
+# Of the count, with which the share falls beyond; 3 to 6 find as much on the shops that choices are
+# made on.
+_POWER = 4.0
 _MIDDLE = 0.8  # of the units have a count that is called usual
 
 
